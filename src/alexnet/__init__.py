@@ -1,0 +1,38 @@
+"""alexnet: a folder of images in, a trained and honestly evaluated classifier out.
+
+import alexnet
+run = alexnet.train("digits")
+model = alexnet.load(run)
+model.predict(["seven.png"])
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from alexnet.errors import AlexNetError
+from alexnet.recipes import RECIPES, Recipe
+
+if TYPE_CHECKING:
+    from alexnet.evaluation import evaluate_run as evaluate
+    from alexnet.loop import fit
+    from alexnet.predict import Classifier, load
+    from alexnet.training import train
+
+__version__ = "0.1.0"
+__all__ = ["RECIPES", "AlexNetError", "Classifier", "Recipe", "evaluate", "fit", "load", "train"]
+
+_WHERE = {
+    "train": ("alexnet.training", "train"),
+    "fit": ("alexnet.loop", "fit"),
+    "load": ("alexnet.predict", "load"),
+    "Classifier": ("alexnet.predict", "Classifier"),
+    "evaluate": ("alexnet.evaluation", "evaluate_run"),
+}
+
+
+def __getattr__(name: str) -> Any:  # what needs torch is imported when first used
+    if name in _WHERE:
+        import importlib
+
+        module, attribute = _WHERE[name]
+        return getattr(importlib.import_module(module), attribute)
+    raise AttributeError(f"module 'alexnet' has no attribute {name!r}")

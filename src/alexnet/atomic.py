@@ -1,0 +1,80 @@
+"""Write aside, flush, rename: a reader sees the old file or the whole new one, whatever happens in
+between."""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from alexnet.errors import AlexNetError, DiskError
+
+
+def disk_error(error: OSError, path: Path) -> AlexNetError:
+    """The OSError of writing to `path`, in words the user can act on."""
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
+        free = shutil.disk_usage(path.parent if path.parent.exists() else Path.cwd()).free
+        return DiskError(
+            f"no space left on the disk of {path} ({free / 2**20:.0f} MiB free). Nothing half "
+            "written was left behind.",
+            "Free some space, or set ALEXNET_CACHE (prepared data) or --out (runs) to another "
+            "disk.",
+        )
+    return DiskError(
+        f"cannot write {path}: {error.strerror or error}.", "Check the path and its permissions."
+    )
+
+
+def sync(path: Path) -> None:
+    """Flushes a file or the entries of a folder to the disk."""
+    with contextlib.suppress(OSError):  # folders cannot be opened on Windows
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a name beside `path` to write a file to; afterwards it is flushed and takes the name
+    `path`.
+
+    If the block fails, nothing is left and `path` is as it was. OSErrors become DiskError.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(descriptor)
+    except OSError as error:
+        raise disk_error(error, path) from error
+    aside = Path(name)
+    try:
+        yield aside
+        aside.chmod(0o666 & ~_umask())  # mkstemp's files are private
+        sync(aside)
+        os.replace(aside, path)
+        sync(path.parent)
+    except OSError as error:
+        raise disk_error(error, path) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as JSON, whole or not at all. Numbers that are not finite are refused."""
+    with replacing(path) as aside:
+        aside.write_text(
+            json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+            encoding="utf-8",
+        )

@@ -1,0 +1,215 @@
+"""Batched image transforms: `f(x, generator) -> x`, pure, on whatever device `x` is, with no loop
+over images.
+
+x is (B, 3, H, W) uint8, pixels 0 to 255, until `normalise` makes it floating point. Random numbers
+are always drawn on the CPU from the given generator, so that a batch does not depend on the device.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+Transform = Callable[[Tensor, Generator], Tensor]
+
+# Eigenvalues and eigenvectors of the RGB covariance of ImageNet's training pixels scaled to 0..1,
+# published with cuda-convnet's and torch's ImageNet trainings.
+PCA_VALUES = (0.2175, 0.0188, 0.0045)
+PCA_VECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # ITU-R 601 luma, as torchvision and Pillow
+
+
+def uniform(
+    shape: Sequence[int], low: float, high: float, generator: Generator, like: Tensor
+) -> Tensor:
+    """Numbers from `low` to `high` (float32), drawn on the CPU, on the device of `like`."""
+    return torch.empty(*shape).uniform_(low, high, generator=generator).to(like.device)
+
+
+def integers(high: int, shape: Sequence[int], generator: Generator, like: Tensor) -> Tensor:
+    """Whole numbers from 0 to `high` - 1, drawn on the CPU, on the device of `like`."""
+    return torch.randint(high, tuple(shape), generator=generator).to(like.device)
+
+
+def resize(x: Tensor, size: int) -> Tensor:
+    """Square images of `size` px: bilinear, antialiased when shrinking (torchvision's `resize`).
+    uint8 stays uint8."""
+    if x.shape[-2:] == (size, size):
+        return x
+    if x.dtype == torch.uint8 and x.device.type != "cpu":  # only the CPU interpolates bytes
+        return (
+            F.interpolate(x.float(), (size, size), mode="bilinear", antialias=True)
+            .round()
+            .clamp(0, 255)
+            .byte()
+        )
+    return F.interpolate(x, (size, size), mode="bilinear", antialias=True)
+
+
+def center_crop(x: Tensor, size: int) -> Tensor:
+    """The middle `size` x `size` px."""
+    top, left = (x.shape[-2] - size) // 2, (x.shape[-1] - size) // 2
+    return x[..., top : top + size, left : left + size]
+
+
+def pad(x: Tensor, padding: int) -> Tensor:
+    """A mirrored border of `padding` px, without repeating the edge pixel."""
+    if not padding:
+        return x
+    # reflection of bytes is not implemented everywhere; an index is exact on every device
+    rows = _mirrored(x.shape[-2], padding, x)
+    columns = _mirrored(x.shape[-1], padding, x)
+    return x.index_select(-2, rows).index_select(-1, columns)
+
+
+def _mirrored(length: int, padding: int, like: Tensor) -> Tensor:
+    place = torch.arange(-padding, length + padding, device=like.device).abs()
+    return torch.where(place >= length, 2 * (length - 1) - place, place)
+
+
+def random_crop(x: Tensor, size: int, generator: Generator) -> Tensor:
+    """Another `size` x `size` px window of each image."""
+    batch, _, height, width = x.shape
+    if (height, width) == (size, size):
+        return x
+    top = integers(height - size + 1, (batch, 1), generator, x)
+    left = integers(width - size + 1, (batch, 1), generator, x)
+    side = torch.arange(size, device=x.device)
+    rows = (top + side)[:, None, :, None].expand(-1, x.shape[1], -1, width)  # (B, C, size, W)
+    columns = (left + side)[:, None, None, :].expand(-1, x.shape[1], size, -1)  # (B, C, size, size)
+    return x.gather(2, rows).gather(3, columns)
+
+
+def random_resized_crop(x: Tensor, size: int, area: float, generator: Generator) -> Tensor:
+    """A window of `area` to all of each image, with sides in a ratio of 3/4 to 4/3, scaled to
+    `size` x `size` px (bilinear)."""
+    batch, channels = x.shape[:2]
+    share = uniform((batch,), area, 1.0, generator, x)
+    ratio = torch.exp(
+        uniform((batch,), -0.2876820724, 0.2876820724, generator, x)
+    )  # log 3/4 .. log 4/3
+    tall = torch.sqrt(share / ratio).clamp(max=1.0)
+    wide = torch.sqrt(share * ratio).clamp(max=1.0)
+    # grid_sample's coordinates run from -1 to 1 over the image; the window's centre must leave it
+    # inside
+    centre_y = uniform((batch,), -1.0, 1.0, generator, x) * (1 - tall)
+    centre_x = uniform((batch,), -1.0, 1.0, generator, x) * (1 - wide)
+    nothing = torch.zeros_like(tall)
+    affine = torch.stack(
+        [torch.stack([wide, nothing, centre_x], 1), torch.stack([nothing, tall, centre_y], 1)], 1
+    )  # (B, 2, 3)
+    grid = F.affine_grid(affine, [batch, channels, size, size], align_corners=False)
+    sampled = F.grid_sample(
+        x.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+    return sampled.round().clamp(0, 255).to(x.dtype)
+
+
+def random_flip(x: Tensor, generator: Generator) -> Tensor:
+    """Mirrors each image left to right with probability 1/2."""
+    mirrored = integers(2, (len(x), 1, 1, 1), generator, x).bool()
+    return torch.where(mirrored, x.flip(-1), x)
+
+
+def jitter(x: Tensor, strength: float, generator: Generator) -> Tensor:
+    """Changes brightness, contrast and saturation, in this order, each by its own factor from 1 -
+    strength to 1 + strength, as torchvision's `adjust_brightness`, `adjust_contrast`,
+    `adjust_saturation`."""
+    factors = uniform((3, len(x), 1, 1, 1), 1 - strength, 1 + strength, generator, x)
+    y = (x.float() * factors[0]).clamp(0, 255)
+    contrast_grey = _grey(y).mean((1, 2, 3), keepdim=True)
+    y = (contrast_grey + (y - contrast_grey) * factors[1]).clamp(0, 255)
+    saturation_grey = _grey(y)
+    y = (saturation_grey + (y - saturation_grey) * factors[2]).clamp(0, 255)
+    return y.round().to(x.dtype)
+
+
+def _grey(x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, 1, H, W)
+    weights = torch.tensor(GREY_WEIGHTS, device=x.device).view(1, 3, 1, 1)
+    return (x * weights).sum(1, keepdim=True)
+
+
+def lighting(x: Tensor, sigma: float, generator: Generator) -> Tensor:
+    """The 2012 paper's colour noise: adds the RGB eigenvectors times eigenvalues times N(0, sigma),
+    one draw per image."""
+    values = torch.tensor(PCA_VALUES, device=x.device)
+    vectors = torch.tensor(PCA_VECTORS, device=x.device)
+    alpha = torch.randn(len(x), 3, generator=generator).to(x.device) * sigma
+    shift = 255 * (alpha * values) @ vectors.T  # (B, 3)
+    return (x + shift[:, :, None, None]).round().clamp(0, 255).to(x.dtype)
+
+
+def erase(x: Tensor, share: float, fill: Sequence[float], generator: Generator) -> Tensor:
+    """Sets a square of `share` of the side to `fill` (RGB, 0 to 1) at a random place of each image,
+    wholly inside it."""
+    batch, _, height, width = x.shape
+    side = max(1, round(share * min(height, width)))
+    top = integers(height - side + 1, (batch, 1), generator, x)
+    left = integers(width - side + 1, (batch, 1), generator, x)
+    row, column = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
+    in_rows = (row >= top) & (row < top + side)  # (B, H)
+    in_columns = (column >= left) & (column < left + side)  # (B, W)
+    colour = (torch.tensor(fill, device=x.device) * 255).round().to(x.dtype).view(1, -1, 1, 1)
+    return torch.where(in_rows[:, None, :, None] & in_columns[:, None, None, :], colour, x)
+
+
+def normalise(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(x / 255 - mean) / std per channel, float32, channels last in memory."""
+    scale = torch.tensor([1 / (255 * s) for s in std], device=x.device).view(1, -1, 1, 1)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=x.device).view(
+        1, -1, 1, 1
+    )
+    return torch.addcmul(shift, x.float(), scale).contiguous(memory_format=torch.channels_last)
+
+
+def training_transform(
+    *,
+    image_size: int,
+    crop: int,
+    crop_padding: int,
+    crop_area: float,
+    flip: bool,
+    jitter_strength: float,
+    lighting_sigma: float,
+    erase_share: float,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Transform:
+    """What happens to a batch of stored images (uint8) on its way into training. Arguments as the
+    recipe's fields."""
+
+    def transform(
+        x: Tensor, generator: Generator
+    ) -> Tensor:  # (B, 3, S, S) uint8 -> (B, 3, crop, crop) float32
+        x = pad(resize(x, image_size), crop_padding)
+        x = (
+            random_resized_crop(x, crop, crop_area, generator)
+            if crop_area < 1
+            else random_crop(x, crop, generator)
+        )
+        if flip:
+            x = random_flip(x, generator)
+        if jitter_strength:
+            x = jitter(x, jitter_strength, generator)
+        if lighting_sigma:
+            x = lighting(x, lighting_sigma, generator)
+        if erase_share:
+            x = erase(x, erase_share, mean, generator)
+        return normalise(x, mean, std)
+
+    return transform
+
+
+def evaluation_transform(
+    *, image_size: int, crop: int, mean: Sequence[float], std: Sequence[float]
+) -> Transform:
+    """What happens to stored images (uint8) before validation, test and prediction: nothing
+    random."""
+
+    def transform(
+        x: Tensor, generator: Generator
+    ) -> Tensor:  # (B, 3, S, S) uint8 -> (B, 3, crop, crop) float32
+        return normalise(center_crop(resize(x, image_size), crop), mean, std)
+
+    return transform

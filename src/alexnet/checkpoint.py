@@ -1,0 +1,186 @@
+"""Weights on disk: safetensors with JSON metadata, written whole or not at all. No pickle."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from alexnet.atomic import replacing
+from alexnet.errors import RunError, WeightsError
+from alexnet.model import AlexNet, Architecture
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What happens to an image before the network sees it; part of the weights."""
+
+    image_size: int  # the shorter side is scaled to this many px
+    crop: int  # the centre square the network sees, px
+    mean: tuple[float, ...]  # per channel, RGB, pixels 0 to 1
+    std: tuple[float, ...]
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Preprocessing":
+        return cls(
+            fields["image_size"], fields["crop"], tuple(fields["mean"]), tuple(fields["std"])
+        )
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Writes tensors and a JSON-ready description; afterwards the file is the old one or the whole
+    new one."""
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    description = json.dumps({"version": VERSION, **about}, allow_nan=False)
+    data = save(ready, metadata={"alexnet": description})
+    with replacing(path) as aside, open(aside, "wb") as file:
+        file.write(data)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the description of a file of `save_tensors`.
+
+    Raises:
+        WeightsError: no such file, cut short, or not written by this package.
+    """
+    if not path.is_file():
+        raise WeightsError(
+            f"there is no weights file {path}.",
+            "Give a run directory, or a .safetensors file of a run.",
+        )
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"{path} cannot be read as safetensors ({error}).",
+            "It is damaged or of another format; copy or train it again.",
+        ) from error
+    try:
+        about: dict[str, Any] = json.loads(metadata["alexnet"])
+    except (KeyError, ValueError) as error:
+        raise WeightsError(
+            f"{path} was not written by alexnet: its metadata has no description.", "Give a run."
+        ) from error
+    if about.get("version") != VERSION:
+        raise WeightsError(
+            f"{path} is of version {about.get('version')}; this alexnet reads version {VERSION}.",
+            "Use the alexnet that wrote it.",
+        )
+    return tensors, about
+
+
+def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
+    """Copies weights into a model.
+
+    Raises:
+        WeightsError: names the layers that are missing, unknown, or of another shape.
+    """
+    own = model.state_dict()
+    wrong = [f"{name} is missing" for name in own if name not in tensors]
+    wrong += [f"{name} is not a layer of this network" for name in tensors if name not in own]
+    wrong += [
+        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    if wrong:
+        listing = "; ".join(wrong[:6]) + (f"; and {len(wrong) - 6} more" if len(wrong) > 6 else "")
+        raise WeightsError(
+            f"the weights of {where} do not fit: {listing}.",
+            "Use the network and classes they were made for.",
+        )
+    model.load_state_dict(tensors)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An optimiser's state as named tensors and JSON-ready numbers."""
+    state = optimizer.state_dict()["state"]
+    tensors = {
+        f"{place}.{key}": value
+        for place, slots in state.items()
+        for key, value in slots.items()
+        if isinstance(value, Tensor)
+    }
+    numbers = {
+        f"{place}.{key}": value
+        for place, slots in state.items()
+        for key, value in slots.items()
+        if isinstance(value, (int, float))
+    }
+    return tensors, numbers
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], numbers: dict[str, Any]
+) -> None:
+    """The reverse of `optimizer_tensors`."""
+    slots: dict[int, dict[str, Any]] = {}
+    for name, value in [*tensors.items(), *numbers.items()]:
+        place, _, key = name.partition(".")
+        slots.setdefault(int(place), {})[key] = value
+    optimizer.load_state_dict(
+        {"state": slots, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with all that is needed to use it."""
+
+    model: AlexNet  # in evaluation mode, float32, on the CPU
+    classes: list[str]  # identifiers, in the order of the logits
+    names: list[str]  # readable
+    preprocessing: Preprocessing
+
+
+def save_model(path: Path, trained: Trained) -> None:
+    """Writes a network, its classes and its preprocessing as one file."""
+    about = {
+        "architecture": trained.model.architecture.to_dict(),
+        "classes": trained.classes,
+        "names": trained.names,
+        "preprocessing": dataclasses.asdict(trained.preprocessing),
+    }
+    save_tensors(path, trained.model.state_dict(), about)
+
+
+def load_model(where: str | Path) -> Trained:
+    """The network of a run directory or of a weights file.
+
+    Raises:
+        RunError: the run directory has no weights (yet).
+        WeightsError: the file is damaged.
+    """
+    path = Path(where).expanduser()
+    if path.is_dir():
+        if not (path / "best.safetensors").exists():
+            state = (
+                "was not finished" if (path / "recipe.json").exists() else "is not a run directory"
+            )
+            raise RunError(
+                f"{path} {state}: it has no best.safetensors.",
+                "Give the folder that `alexnet train` printed.",
+            )
+        path = path / "best.safetensors"
+    tensors, about = load_tensors(path)
+    try:
+        architecture = Architecture.from_dict(about["architecture"])
+        classes, names = list(about["classes"]), list(about["names"])
+        preprocessing = Preprocessing.from_dict(about["preprocessing"])
+    except (KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{path} holds no network ({error} in its description).",
+            "Give a run's best.safetensors.",
+        ) from error
+    model = AlexNet(architecture, len(classes))
+    load_weights(model, tensors, str(path))
+    return Trained(model.eval(), classes, names, preprocessing)

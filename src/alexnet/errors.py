@@ -1,0 +1,83 @@
+"""What can go wrong, as one tree. Each error says what is wrong, what was expected, and what to do.
+
+AlexNetError                    exit code 1: something failed while working
+    DownloadError               a file could not be fetched or is not the file that was meant
+    DiskError                   nothing could be written: full disk, missing permission
+    TrainingError               the loss is no longer a number
+    Interrupted                 Ctrl-C; the state is saved (exit code 130)
+    InputError                  exit code 2: what was given cannot be used
+        DataError               a folder, an archive, an image, an annotation, a Store
+        RecipeError             a recipe name, a field, or a value out of range
+        ModelError              an architecture that cannot be built, or cannot take this input
+        WeightsError            a weights file that is damaged or belongs to another network
+        RunError                a run directory that is not one, or holds another run
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class AlexNetError(Exception):
+    """Base of every error this package raises on purpose: `message` is what happened, `hint` is
+    what to do about it."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class DownloadError(AlexNetError):
+    """A file could not be fetched, or what came is not the file that was meant."""
+
+
+class DiskError(AlexNetError):
+    """Nothing could be written: the disk is full, or permission is missing."""
+
+
+class TrainingError(AlexNetError):
+    """Training cannot go on: the loss is no longer a finite number."""
+
+
+class Interrupted(AlexNetError):
+    """The user asked to stop (Ctrl-C or SIGTERM); everything up to the last step is kept."""
+
+    exit_code = 130
+
+
+class InputError(AlexNetError):
+    """What was given cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(InputError):
+    """A folder, an archive, an image, an annotation or a Store cannot be used."""
+
+
+class RecipeError(InputError):
+    """A recipe name, a field name or a field's value is wrong."""
+
+
+class ModelError(InputError):
+    """An architecture cannot be built, or cannot take this input."""
+
+
+class WeightsError(InputError):
+    """A weights file is damaged or belongs to another network."""
+
+
+class RunError(InputError):
+    """A run directory is not one, is unfinished, or holds another run."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The sentence that helps after a misspelt `word`: the closest `known` one, or all of them."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."

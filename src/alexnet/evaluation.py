@@ -1,0 +1,291 @@
+"""How good is it: logits -> top-1, top-5, per class, confusion, likelihood, calibration,
+interval."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.markup import escape
+from rich.table import Table
+from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
+from torch import Tensor, nn
+
+from alexnet.atomic import replacing
+from alexnet.augment import evaluation_transform
+from alexnet.checkpoint import Preprocessing, load_model
+from alexnet.datasets import make_splits, open_data
+from alexnet.errors import DataError, RunError
+from alexnet.runtime import arithmetic, choose_device, choose_precision, console, progress, say
+from alexnet.store import Batches, Store
+
+Z95 = 1.959963984540054  # standard normal quantile of 0.975
+CALIBRATION_BINS = 15  # Guo et al., "On calibration of modern neural networks" (2017)
+EVALUATION_BATCH = 256
+
+Floats = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+
+def predict_logits(
+    model: nn.Module, batches: Batches, dtype: torch.dtype, what: str
+) -> tuple[Tensor, Tensor]:
+    """Runs a model over batches in evaluation mode: logits (N, K) float32 and labels (N,) int64,
+    both on the CPU.
+
+    Progress is shown under the name `what`. The model's mode is as before afterwards.
+    """
+    was_training = model.training
+    model.eval()
+    logits, labels = [], []
+    with torch.inference_mode(), progress(what, len(batches)) as advance:
+        for x, y in batches.epoch():
+            with arithmetic(x.device, dtype):
+                logits.append(model(x).float())
+            labels.append(y)
+            advance(1)
+    model.train(was_training)
+    return torch.cat(logits).cpu(), torch.cat(labels).cpu()
+
+
+def wilson_interval(correct: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a proportion (Wilson, 1927)."""
+    share, z2 = correct / n, Z95**2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def calibration_error(probabilities: Floats, labels: Labels) -> float:
+    """Expected calibration error: |accuracy - confidence| over 15 equal bins of confidence,
+    weighted by their size."""
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+    gaps = [
+        abs(float(right[bins == b].sum() - confidence[bins == b].sum()))
+        for b in range(CALIBRATION_BINS)
+    ]
+    return sum(gaps) / len(labels)
+
+
+def softmax(logits: Floats) -> Floats:
+    """(N, K) logits to probabilities, computed in double precision."""
+    probabilities: Floats = torch.softmax(torch.from_numpy(logits).double(), 1).float().numpy()
+    return probabilities
+
+
+def metrics(logits: Floats, labels: Labels, names: list[str], split: str) -> dict[str, Any]:
+    """All figures of a split, JSON-ready. Shares are from 0 to 1; top5 is the share within the best
+    min(5, K).
+
+    Args:
+        logits: (N, K).
+        labels: (N,) indices into `names`.
+        names: readable class names, K.
+        split: what was evaluated, for the record.
+    """
+    n, k = logits.shape
+    every = np.arange(k)
+    guesses = logits.argmax(1)
+    correct = int((guesses == labels).sum())
+    probabilities = softmax(logits).astype(np.float64)
+    confusion = confusion_matrix(labels, guesses, labels=every)
+    totals = confusion.sum(1)
+    per_class = {
+        names[label]: {
+            "n": int(totals[label]),
+            "top1": float(confusion[label, label] / totals[label]),
+        }
+        for label in every
+        if totals[label]
+    }
+    top5 = correct / n if k == 2 else _top_k(labels, logits, min(5, k), every)
+    return {
+        "split": split,
+        "n": n,
+        "top1": correct / n,
+        "top1_interval": list(wilson_interval(correct, n)),
+        "top5": top5,
+        "nll": float(
+            log_loss(labels, probabilities / probabilities.sum(1, keepdims=True), labels=every)
+        ),
+        "ece": calibration_error(probabilities.astype(np.float32), labels),
+        "chance": float(totals.max() / n),
+        "names": names,
+        "per_class": per_class,
+        "confusion": confusion.tolist(),
+    }
+
+
+def _top_k(labels: Labels, logits: Floats, k: int, every: NDArray[Any]) -> float:
+    return (
+        1.0 if k == len(every) else float(top_k_accuracy_score(labels, logits, k=k, labels=every))
+    )
+
+
+def save_predictions(
+    path: Path, logits: Floats, labels: Labels, ids: list[str], classes: list[str]
+) -> None:
+    """predictions.npz: logits (N, K), labels (N,), ids (N,), classes (K,)."""
+    with replacing(path) as aside, open(aside, "wb") as file:
+        np.savez_compressed(
+            file, logits=logits, labels=labels, ids=np.array(ids), classes=np.array(classes)
+        )
+
+
+def show(figures: Mapping[str, Any], note: str = "") -> None:
+    """Prints the figures for people: the headline, the accuracy per class, the pairs most often
+    confused."""
+    low, high = figures["top1_interval"]
+    say(
+        f"{figures['split']} split, {figures['n']:,} images: top-1 {figures['top1']:.2%} (95 % "
+        f"interval {low:.2%} to {high:.2%}), "
+        f"top-5 {figures['top5']:.2%}, NLL {figures['nll']:.3f}, ECE {figures['ece']:.3f}; "
+        f"always guessing the commonest class gives {figures['chance']:.2%}"
+    )
+    if note:
+        say(note)
+    ranked = sorted(figures["per_class"].items(), key=lambda item: item[1]["top1"])
+    shown = ranked if len(ranked) <= 20 else ranked[:8] + ranked[-4:]
+    table = Table(
+        "class",
+        "images",
+        "top-1",
+        title="accuracy per class" + ("" if len(ranked) <= 20 else ": worst and best"),
+    )
+    table.columns[1].justify = table.columns[2].justify = "right"
+    for name, one in shown:
+        table.add_row(escape(name), f"{one['n']:,}", f"{one['top1']:.1%}")
+    console.print(table)
+    errors = np.array(figures["confusion"])
+    np.fill_diagonal(errors, 0)
+    worst = sorted(
+        ((int(errors[a, b]), int(a), int(b)) for a, b in np.argwhere(errors)), reverse=True
+    )[:3]
+    if worst:
+        names = figures["names"]
+        told = "; ".join(f"{names[a]} taken for {names[b]} {count}x" for count, a, b in worst)
+        say(f"most often confused: {told}")
+
+
+def run_settings(run: Path) -> tuple[str, dict[str, Any], str]:
+    """(data, recipe fields, data fingerprint) of a run directory.
+
+    Raises:
+        RunError: it is not a run directory.
+    """
+    try:
+        saved = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
+        surroundings = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+        return saved["data"], saved["recipe"], surroundings["data_fingerprint"]
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(
+            f"{run} is not a run directory ({error}).",
+            "Give the folder that `alexnet train` printed.",
+        ) from error
+
+
+def evaluation_batches(
+    store: Store, indices: Labels, preprocessing: Preprocessing, device: torch.device
+) -> Batches:
+    """Batches of a Store as the network of `preprocessing` sees them, in order."""
+    transform = evaluation_transform(
+        image_size=preprocessing.image_size,
+        crop=preprocessing.crop,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+    )
+    return Batches(store, indices, batch_size=EVALUATION_BATCH, transform=transform, device=device)
+
+
+def evaluate_run(
+    run: str | Path,
+    data: str = "",
+    *,
+    split: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    bad_images: str = "error",
+    save: str = "",
+) -> dict[str, Any]:
+    """Evaluates a run on a split of its own data, or on other data whose classes have the same
+    names.
+
+    Args:
+        run: a run directory.
+        data: as `datasets.open_data`; empty for the data of the run.
+        split: "train", "val", "test", "all" (every labelled image), or "auto": the test split if
+            there is one.
+        device, precision, bad_images: as the recipe's fields.
+        save: also write the logits to this .npz file.
+
+    Returns:
+        The figures of `metrics`.
+
+    Raises:
+        RunError: not a finished run. DataError: the classes do not match, or there is no such
+            split.
+    """
+    path = Path(run)
+    trained = load_model(path)
+    own_data, fields, fingerprint = run_settings(path)
+    store = open_data(
+        data or own_data,
+        image_size=trained.preprocessing.image_size,
+        greyscale=fields["greyscale"],
+        bad_images=bad_images,
+    )
+    indices, split = choose_split(store, split, fields, own=store.fingerprint == fingerprint)
+    unknown = [name for name in store.classes if name not in trained.classes]
+    if unknown:
+        raise DataError(
+            f"the run does not know {len(unknown)} of the {len(store.classes)} classes of {data}: "
+            f"{', '.join(unknown[:10])}. "
+            "It knows: "
+            f"{', '.join(trained.classes[:10])}{', ...' if len(trained.classes) > 10 else ''}.",
+            "Classes are matched by name: rename the class folders, or leave those out.",
+        )
+    where = choose_device(device)
+    dtype, _ = choose_precision(precision, where)
+    model = trained.model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batches = evaluation_batches(store, indices, trained.preprocessing, where)
+    logits, labels = predict_logits(model, batches, dtype, what=f"evaluating the {split} split")
+    own_label = np.array([trained.classes.index(name) for name in store.classes])
+    matched = own_label[labels.numpy()]
+    if save:
+        save_predictions(
+            Path(save), logits.numpy(), matched, [store.ids[i] for i in indices], trained.classes
+        )
+    return metrics(logits.numpy(), matched, trained.names, split)
+
+
+def choose_split(
+    store: Store, split: str, fields: Mapping[str, Any], own: bool
+) -> tuple[Labels, str]:
+    """Indices and name of the split to evaluate; for a run's own data its splits are drawn again,
+    the same.
+
+    Raises:
+        DataError: there is no such split.
+    """
+    if split == "all":
+        return np.arange(len(store)), "all"
+    if own and (split != "test" or not len(store.split("test"))):
+        keys = ("val_size", "test_size", "fraction", "seed")
+        drawn = make_splits(store, **{key: fields[key] for key in keys})
+        found = {"train": drawn.train, "val": drawn.val, "test": drawn.test}
+    else:
+        found = {name: store.split(name) for name in ("train", "val", "test", "all")}
+    if split == "auto":
+        split = next(name for name in ("test", "all", "val", "train") if len(found.get(name, ())))
+    if not len(found.get(split, ())):
+        there = [name for name, indices in found.items() if len(indices)]
+        raise DataError(
+            f"there is no {split} split; the data has {', '.join(there)}.",
+            f"Use --split {there[0]}.",
+        )
+    return found[split], split

@@ -1,0 +1,136 @@
+"""Downloads a data set's official archive: capped, checked, resumed. The only module that touches
+the network."""
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from alexnet.atomic import disk_error, sync
+from alexnet.errors import DataError, DownloadError, did_you_mean
+from alexnet.runtime import cache_folder, progress, say
+
+PIECE = 2**18  # bytes per read
+TIMEOUT = 30  # seconds without an answer
+
+
+@dataclass(frozen=True)
+class Download:
+    """An official file."""
+
+    file: str
+    url: str
+    size: int  # bytes
+    algorithm: str
+    checksum: str
+
+
+DOWNLOADS = {
+    "cifar10": Download(
+        file="cifar-10-binary.tar.gz",
+        url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        size=170_052_171,
+        algorithm="sha256",
+        checksum="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    ),
+    "tiny-imagenet": Download(
+        file="tiny-imagenet-200.zip",
+        url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+        size=248_100_043,
+        algorithm="md5",
+        checksum="90528d7ca1a48142e341f4ef8d21d0de",
+    ),
+}
+
+
+def downloaded(name: str) -> Path | None:
+    """The archive of a data set, if it was fetched."""
+    path = cache_folder() / "downloads" / DOWNLOADS[name].file
+    return path if path.exists() else None
+
+
+def fetch(name: str, url: str = "") -> Path:
+    """Fetches the archive of a data set into the cache, from its official address or from `url`.
+
+    What an interrupted fetch left is continued. The file gets its name only after its size and
+    checksum were found right.
+
+    Raises:
+        DataError: an unknown name.
+        DownloadError: no connection, or not the official file.
+    """
+    if name not in DOWNLOADS:
+        raise DataError(f"there is no download named {name!r}.", did_you_mean(name, DOWNLOADS))
+    return fetch_file(DOWNLOADS[name], cache_folder() / "downloads", url)
+
+
+def fetch_file(wanted: Download, folder: Path, url: str = "") -> Path:
+    """Fetches one official file into `folder`; returns its path. See `fetch`."""
+    url = url or wanted.url
+    path, partial = folder / wanted.file, folder / f"{wanted.file}.partial"
+    if path.exists():
+        return path
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        done = partial.stat().st_size if partial.exists() else 0
+        if done > wanted.size:
+            partial.unlink()
+            done = 0
+        if done < wanted.size:
+            say(
+                f"fetching {url} ({wanted.size / 1e6:.0f} "
+                f"MB{f', {done / 1e6:.0f} MB are here' if done else ''})"
+            )
+            with progress(wanted.file, wanted.size) as advance:
+                advance(done)
+                _receive(url, partial, done, wanted, advance)
+        with open(partial, "rb") as file:
+            found = hashlib.file_digest(file, wanted.algorithm).hexdigest()
+        if partial.stat().st_size != wanted.size or found != wanted.checksum:
+            size = partial.stat().st_size
+            partial.unlink()
+            raise DownloadError(
+                f"{url} is not the official {wanted.file}: {size:,} bytes with {wanted.algorithm} "
+                f"{found}, expected "
+                f"{wanted.size:,} with {wanted.checksum}.",
+                "What came was deleted. Try again, or give another address with --url.",
+            )
+        sync(partial)
+        os.replace(partial, path)
+        sync(folder)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise DownloadError(
+            f"{url} cannot be fetched ({getattr(error, 'reason', error)}).",
+            "Run the same command again to go on where it stopped, or download the file elsewhere "
+            "and give its path as DATA.",
+        ) from error
+    except OSError as error:
+        raise disk_error(error, path) from error
+    return path
+
+
+def _receive(
+    url: str, partial: Path, done: int, wanted: Download, advance: Callable[[int], None]
+) -> None:
+    """Appends what is missing to `partial`; one byte more than the official size is refused."""
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
+        if done and answer.status != 206:  # the server starts over
+            advance(-done)
+            done = 0
+        with open(partial, "ab" if done else "wb") as file:
+            while piece := answer.read(PIECE):
+                done += len(piece)
+                if done > wanted.size:
+                    raise DownloadError(
+                        f"{url} sends more than the {wanted.size:,} bytes of the official "
+                        f"{wanted.file}.",
+                        "It is not that file. Give another address with --url.",
+                    )
+                file.write(piece)
+                advance(len(piece))
+    if done < wanted.size:
+        raise ConnectionError(f"the connection ended after {done:,} of {wanted.size:,} bytes")

@@ -1,0 +1,105 @@
+"""What moves the weights: losses, optimisers, and the learning rate as a function of progress."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def make_loss(name: str, label_smoothing: float) -> Loss:
+    """The loss of logits (B, K) and labels (B,), a mean over the batch.
+
+    "cross-entropy", or "bce": the binary cross entropy of each class, summed over the classes, so
+    that its gradients are of the same size as cross entropy's. Smoothing spreads that share of the
+    target evenly over all K classes.
+    """
+
+    def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+
+    def bce(logits: Tensor, labels: Tensor) -> Tensor:
+        k = logits.shape[1]
+        target = F.one_hot(labels, k).to(logits.dtype) * (1 - label_smoothing) + label_smoothing / k
+        return F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(1).mean()
+
+    return {"cross-entropy": cross_entropy, "bce": bce}[name]
+
+
+def make_optimizer(
+    model: nn.Module,
+    name: str,
+    *,
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    decay_all: bool,
+) -> torch.optim.Optimizer:
+    """The optimiser. Biases and normalisation (parameters of one dimension) do not decay unless
+    `decay_all`."""
+    parameters = list(model.parameters())
+    decayed = [p for p in parameters if p.ndim > 1 or decay_all]
+    others = [p for p in parameters if not (p.ndim > 1 or decay_all)]
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov)
+    kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
+    return kind(groups, lr=lr, betas=(momentum, 0.999))
+
+
+def learning_rate(
+    progress: float,
+    scores: Sequence[float],
+    *,
+    lr: float,
+    schedule: str,
+    epochs: int,
+    gamma: float,
+    step_size: int,
+    warmup: float,
+) -> float:
+    """The learning rate at one moment: a pure function, so that nothing needs to be stepped, saved
+    or restored.
+
+    Args:
+        progress: epochs done so far, as a fraction: 2.5 is the middle of the third epoch.
+        scores: validation accuracy after each finished epoch; only "plateau" looks at it.
+        lr, schedule, epochs, gamma, step_size, warmup: as the recipe's fields.
+    """
+    finished = int(progress)
+    if schedule == "one-cycle":  # a triangle: linearly up, linearly down to 0
+        rise = warmup or epochs / 4
+        return lr * min(progress / rise, max(0.0, (epochs - progress) / max(epochs - rise, 1e-9)))
+    factor = min(1.0, progress / warmup) if warmup else 1.0
+    if schedule == "exponential":
+        factor *= gamma**finished
+    elif schedule == "step":
+        factor *= gamma ** (finished // step_size)
+    elif schedule == "plateau":
+        factor *= gamma ** plateau_drops(scores, step_size)
+    elif schedule == "cosine":
+        factor *= 0.5 * (
+            1
+            + math.cos(math.pi * min(1.0, max(0.0, progress - warmup) / max(epochs - warmup, 1e-9)))
+        )
+    return lr * factor
+
+
+def plateau_drops(scores: Sequence[float], patience: int) -> int:
+    """How often more than `patience` epochs in a row brought no score 0.01 % better than the best
+    (torch's ReduceLROnPlateau with mode="max")."""
+    best, bad, drops = -math.inf, 0, 0
+    for score in scores:
+        better = score > best * (1 + 1e-4) if best > -math.inf else True
+        best, bad = (score, 0) if better else (best, bad + 1)
+        if bad > patience:
+            drops, bad = drops + 1, 0
+    return drops

@@ -1,0 +1,153 @@
+"""Classifier: a trained run, put to use. The names are scikit-learn's."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from alexnet.augment import center_crop, normalise
+from alexnet.checkpoint import Trained, load_model
+from alexnet.errors import DataError, RunError
+from alexnet.evaluation import softmax
+from alexnet.images import BadImage, Pixels, load_image
+from alexnet.runtime import arithmetic, choose_device, choose_precision
+
+Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
+BATCH = 64
+
+
+class Classifier:
+    """Classifies images with the network, the classes and the preprocessing of a run."""
+
+    def __init__(
+        self,
+        trained: Trained,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        run: Path | None = None,
+    ) -> None:
+        self.trained = trained
+        self.device = choose_device(device)
+        self.dtype, _ = choose_precision(precision, self.device)
+        self.model = trained.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.run = run
+
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """(K,) readable class names, in the order of `predict_proba`'s columns."""
+        return np.array(self.trained.names)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The figures of the run's metrics.json (`evaluate.metrics`)."""
+        path = (self.run or Path()) / "metrics.json"
+        if self.run is None or not path.exists():
+            raise RunError(
+                f"there is no {path}.", "Only a finished run has figures: alexnet eval RUN"
+            )
+        figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return figures
+
+    def predict_proba(self, images: Picture | Sequence[Picture]) -> NDArray[np.float32]:
+        """Class probabilities, (N, K) float32; each row sums to 1.
+
+        Args:
+            images: one image or a sequence of them: paths, the bytes of image files, Pillow images,
+                or uint8 arrays of shape (H, W, 3) RGB or (H, W) grey, 0 to 255. Any size; scaled
+                and cropped as in the evaluation of the run.
+
+        Raises:
+            DataError: an image cannot be read; says which, and why.
+        """
+        pixels = [self._pixels(image, place) for place, image in enumerate(_as_list(images))]
+        if not pixels:
+            return np.zeros((0, len(self.trained.classes)), dtype=np.float32)
+        logits = [
+            self._logits(np.stack(pixels[start : start + BATCH]))
+            for start in range(0, len(pixels), BATCH)
+        ]
+        return softmax(np.concatenate(logits))
+
+    def predict(self, images: Picture | Sequence[Picture]) -> NDArray[np.str_]:
+        """(N,) the most probable class name of each image; `images` as for `predict_proba`."""
+        best: NDArray[np.str_] = self.classes_[self.predict_proba(images).argmax(1)]
+        return best
+
+    def score(self, images: Sequence[Picture], labels: Iterable[str]) -> float:
+        """Share of `images` whose predicted name is the one in `labels`, 0 to 1."""
+        return float((self.predict(images) == np.array(list(labels))).mean())
+
+    def _pixels(self, image: Picture, place: int) -> Pixels:
+        name = str(image) if isinstance(image, (str, Path)) else f"image {place}"
+        try:
+            if isinstance(image, (str, Path)):
+                image = Path(image).expanduser().read_bytes()
+            elif isinstance(image, np.ndarray):
+                _check_array(image)
+            return load_image(image, self.trained.preprocessing.image_size)
+        except FileNotFoundError as error:
+            raise DataError(f"there is no file {name}.", "Check the path.") from error
+        except OSError as error:
+            raise DataError(
+                f"{name} cannot be read: {error.strerror or error}.",
+                "Give the path of an image file.",
+            ) from error
+        except BadImage as error:
+            raise DataError(
+                f"{name} cannot be used: {error.message}.", "Give an image file of a known format."
+            ) from error
+
+    def _logits(self, pixels: Pixels) -> NDArray[np.float32]:  # (B, 3, S, S) -> (B, K)
+        how = self.trained.preprocessing
+        with torch.inference_mode(), arithmetic(self.device, self.dtype):
+            x = center_crop(torch.from_numpy(pixels).to(self.device), how.crop)
+            logits: NDArray[np.float32] = (
+                self.model(normalise(x, how.mean, how.std)).float().cpu().numpy()
+            )
+        return logits
+
+
+def _as_list(images: Picture | Sequence[Picture]) -> list[Picture]:
+    if isinstance(images, (str, Path, bytes, Image.Image)):
+        return [images]
+    if isinstance(images, np.ndarray) and (
+        images.ndim == 2 or (images.ndim == 3 and images.shape[-1] == 3)
+    ):
+        return [images]
+    return list(images)
+
+
+def _check_array(image: NDArray[Any]) -> None:
+    if image.dtype != np.uint8 or not (
+        image.ndim == 2 or (image.ndim == 3 and image.shape[-1] == 3)
+    ):
+        raise BadImage(
+            f"an array of {image.dtype}, shape {image.shape}; expected uint8, (H, W, 3) RGB or (H, "
+            "W) grey"
+        )
+
+
+def load(run: str | Path, *, device: str = "auto", precision: str = "auto") -> Classifier:
+    """The classifier of a run directory (or of its best.safetensors).
+
+    Args:
+        run: what `train` returned.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: "auto", "bf16" or "fp32".
+
+    Raises:
+        RunError: not a run directory, or not finished. WeightsError: its weights are damaged.
+    """
+    path = Path(run).expanduser()
+    return Classifier(
+        load_model(path),
+        device=device,
+        precision=precision,
+        run=path if path.is_dir() else path.parent,
+    )

@@ -1,0 +1,376 @@
+"""Recipe: everything that decides a run, flat and typed. RECIPES: the named presets, each with its
+source and numbers.
+
+Standard library only: the command line reads this file to answer `--help` without importing torch.
+The comment above a field is its help text.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from alexnet.errors import RecipeError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Between:
+    """The range of a numeric field, both ends included unless `open_low`."""
+
+    low: float
+    high: float = float("inf")
+    open_low: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return (self.low < value if self.open_low else self.low <= value) and value <= self.high
+
+    def __str__(self) -> str:
+        low = f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
+        return low if self.high == float("inf") else f"{low} and at most {self.high:g}"
+
+
+Positive = Between(0, open_low=True)
+Share = Between(0, 1)
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides a run. Equal recipes on equal data give equal runs."""
+
+    # -- the network -------------------------------------------------------------------------------
+
+    # The network: 2012 (two columns, LRN), 2014 (one tower, torchvision's), small (3x3 kernels for
+    # 8 to 64 px).
+    model: Literal["2012", "2014", "small"] = "small"
+    # Start from these weights: a run directory or a .safetensors file of the same network. Empty:
+    # from scratch.
+    weights: str = ""
+    # How many convolution layers; fewer than 5 leaves out conv4, then conv3.
+    conv_layers: Annotated[int, Between(3, 5)] = 5
+    # How many fully connected layers, the last one (the classes) included. 0: as many as the
+    # network has by itself.
+    fc_layers: Annotated[int, Between(0, 4)] = 0
+    # Multiplies the number of channels and of hidden units.
+    width: Annotated[float, Between(0.05, 8)] = 1.0
+    # Normalisation after a convolution; auto: what the network has by itself (2012: lrn, 2014:
+    # none, small: batch).
+    norm: Literal["auto", "none", "lrn", "batch"] = "auto"
+    # Pooling; auto: what the network has by itself (2012 and 2014: overlapping, that is max 3x3
+    # stride 2; small: max 2x2).
+    pool: Literal["auto", "max", "average", "overlapping"] = "auto"
+    # Non-linearity after each layer.
+    activation: Literal["relu", "leaky-relu", "tanh"] = "relu"
+    # Share of hidden units dropped while training the fully connected layers.
+    dropout: Annotated[float, Between(0, 0.95)] = 0.5
+    # Initial weights: auto is what suits the network's normalisation (He et al. 2015), paper is
+    # N(0, 0.01) and biases of 1.
+    init: Literal["auto", "paper"] = "auto"
+
+    # -- the images --------------------------------------------------------------------------------
+
+    # Images are scaled so that their shorter side has this many pixels, and their centre square is
+    # kept.
+    image_size: Annotated[int, Between(1, 1024)] = 64
+    # Side of the square the network sees: random while training, the centre otherwise. 0: all of
+    # the image.
+    crop: Annotated[int, Between(0, 1024)] = 0
+    # Pixels of mirrored border added on each side before the random crop.
+    crop_padding: Annotated[int, Between(0, 128)] = 0
+    # Below 1: a random crop of at least this share of the area, resized ("random resized crop"),
+    # instead of a plain one.
+    crop_area: Annotated[float, Between(0.01, 1)] = 1.0
+    # Mean of each channel (red, green, blue; pixels from 0 to 1), subtracted.
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    # Standard deviation of each channel, divided by.
+    std: tuple[float, float, float] = IMAGENET_STD
+    # Mirror half of the training images.
+    flip: bool = True
+    # Strength of random brightness, contrast and saturation changes; 0.2 means factors from 0.8 to
+    # 1.2.
+    jitter: Annotated[float, Between(0, 0.9)] = 0.0
+    # Standard deviation of the 2012 paper's PCA colour noise; the paper has 0.1.
+    lighting: Annotated[float, Between(0, 1)] = 0.0
+    # Side of a square set to the mean at a random place of each training image, as a share of the
+    # crop's side ("cutout").
+    erase: Annotated[float, Between(0, 0.9)] = 0.0
+    # Greyscale images: convert them to RGB, or drop them.
+    greyscale: Literal["convert", "drop"] = "convert"
+    # Unreadable images: error lists them and stops, skip lists them and goes on without them.
+    bad_images: Literal["error", "skip"] = "error"
+    # Share of the training images to use, drawn once, the same from each class.
+    fraction: Annotated[float, Between(0, 1, open_low=True)] = 1.0
+    # Share of the training images set aside for validation, where the data has no validation split.
+    val_size: Annotated[float, Between(0, 0.9, open_low=True)] = 0.1
+    # Share of the images set aside for the test, where the data has no splits at all.
+    test_size: Annotated[float, Between(0, 0.9, open_low=True)] = 0.2
+
+    # -- the training ------------------------------------------------------------------------------
+
+    # Images per step.
+    batch_size: Annotated[int, Between(1)] = 128
+    # Passes over the training images. 0: evaluate the given weights.
+    epochs: Annotated[int, Between(0)] = 30
+    # Optimiser.
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    # Learning rate; the highest one of its schedule.
+    lr: Annotated[float, Positive] = 0.1
+    # Momentum of SGD, beta1 of Adam.
+    momentum: Annotated[float, Between(0, 0.9999)] = 0.9
+    # Nesterov's momentum (SGD).
+    nesterov: bool = False
+    # Weight decay per step, times the learning rate.
+    weight_decay: Annotated[float, Between(0)] = 5e-4
+    # Let biases and normalisation layers decay too.
+    decay_all: bool = False
+    # How the learning rate moves: exponential (times gamma each epoch), step (times gamma every
+    # step_size epochs), plateau (times gamma after step_size epochs without a better validation
+    # accuracy), cosine and one-cycle (down to 0).
+    schedule: Literal["constant", "exponential", "step", "plateau", "cosine", "one-cycle"] = (
+        "one-cycle"
+    )
+    # Factor of the schedules exponential, step and plateau.
+    gamma: Annotated[float, Between(0, 1, open_low=True)] = 0.1
+    # Epochs of the schedules step (between two drops) and plateau (without progress before a drop).
+    step_size: Annotated[int, Between(1)] = 10
+    # Epochs over which the learning rate rises from zero; for one-cycle its rising part.
+    warmup: Annotated[float, Between(0)] = 0.0
+    # Cross entropy, or binary cross entropy of each class summed over the classes.
+    loss: Literal["cross-entropy", "bce"] = "cross-entropy"
+    # Share of the target spread evenly over all classes.
+    label_smoothing: Annotated[float, Between(0, 0.9)] = 0.0
+    # Largest norm of the gradient; longer ones are scaled down. 0: no limit.
+    clip: Annotated[float, Between(0)] = 0.0
+    # Stop after this many epochs without a better validation accuracy. 0: never.
+    patience: Annotated[int, Between(0)] = 0
+    # Decay per step of the moving average of the weights that is validated and kept. 0: no average.
+    average: Annotated[float, Between(0, 0.99999)] = 0.0
+
+    # -- the machine -------------------------------------------------------------------------------
+
+    # Arithmetic: auto takes bf16 where the hardware has it, and says so.
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    # Where to compute: auto takes a CUDA device if there is one, else the CPU. mps: Apple's GPU.
+    device: str = "auto"
+    # Only algorithms that give the same bits every time, also on CUDA. (On a CPU that is always
+    # so.)
+    deterministic: bool = False
+    # Everything random is drawn from this seed: splits, initial weights, order, augmentation,
+    # dropout.
+    seed: Annotated[int, Between(0, 2**31 - 1)] = 0
+    # Save the state from which a run can go on every so many epochs.
+    save_every: Annotated[int, Between(1)] = 1
+    # Write the loss and the learning rate to TensorBoard every so many steps.
+    log_every: Annotated[int, Between(1)] = 50
+    # Write TensorBoard event files.
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        for name, hint in FIELD_TYPES.items():
+            object.__setattr__(self, name, checked(name, getattr(self, name), hint))
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        if self.crop > self.image_size:
+            raise RecipeError(
+                f"crop is {self.crop} px, but images are scaled to {self.image_size} px.",
+                "Lower --crop or raise --image-size.",
+            )
+        if self.crop_padding >= self.image_size:
+            raise RecipeError(
+                f"crop_padding is {self.crop_padding} px, but a mirrored border must be smaller "
+                "than the image, "
+                f"{self.image_size} px.",
+                "Lower --crop-padding.",
+            )
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise RecipeError(
+                f"nesterov needs SGD with a momentum; the optimizer is {self.optimizer}, the "
+                f"momentum {self.momentum:g}.",
+                "Use --no-nesterov, or --optimizer sgd --momentum 0.9.",
+            )
+        if self.epochs and self.warmup > self.epochs:
+            raise RecipeError(
+                f"warmup is {self.warmup:g} epochs, the whole training {self.epochs}.",
+                "Lower --warmup or raise --epochs.",
+            )
+        if min(self.std) <= 0:
+            raise RecipeError(
+                f"std is {self.std}, expected three numbers above 0.", "Example: --std 0.5 0.5 0.5"
+            )
+        if not self.epochs and not self.weights:
+            raise RecipeError(
+                "epochs is 0 and there are no weights to evaluate.",
+                "Give --weights RUN, or --epochs.",
+            )
+
+    @property
+    def view_size(self) -> int:
+        """Side in pixels of the square the network sees."""
+        return self.crop or self.image_size
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON-ready values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Recipe":
+        """The recipe of `to_dict`; an unknown field is an error with a suggestion."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in fields:
+            if name not in known:
+                raise RecipeError(f"unknown recipe field {name!r}.", did_you_mean(name, known))
+        return cls(**fields)
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits that name the recipe: equal for equal recipes."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def checked(name: str, value: object, hint: Any) -> Any:
+    """`value` as the type `hint` wants it (7 is a float, a list is a tuple), or RecipeError naming
+    the field."""
+    limits: tuple[Between, ...] = ()
+    if get_origin(hint) is Annotated:
+        hint, *limits_found = get_args(hint)
+        limits = tuple(limits_found)
+    origin = get_origin(hint)
+    if origin is Literal:
+        options = get_args(hint)
+        if value not in options:
+            suggestion = did_you_mean(str(value), options)
+            raise RecipeError(
+                f"{name} is {value!r}, expected one of {', '.join(options)}.", suggestion
+            )
+        return value
+    if origin is tuple:
+        parts = get_args(hint)
+        if not isinstance(value, (tuple, list)) or len(value) != len(parts):
+            raise RecipeError(
+                f"{name} is {value!r}, expected {len(parts)} numbers.",
+                f"Example: {name}=(0.5, 0.5, 0.5)",
+            )
+        return tuple(checked(name, one, part) for one, part in zip(value, parts, strict=True))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        kind = {
+            "int": "a whole number",
+            "float": "a number",
+            "bool": "true or false",
+            "str": "text",
+        }[hint.__name__]
+        raise RecipeError(
+            f"{name} is {value!r}, expected {kind}.", "`alexnet recipes` explains the fields."
+        )
+    for limit in limits:
+        if value not in limit:  # NaN is in no range
+            raise RecipeError(
+                f"{name} is {value!r}, expected {limit}.",
+                "`alexnet train --help` explains the fields.",
+            )
+    return value
+
+
+FIELD_TYPES: dict[str, Any] = get_type_hints(Recipe, include_extras=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A named recipe and what is known about it."""
+
+    recipe: Recipe
+    summary: str  # one line
+    source: str  # where the idea comes from
+    command: str  # the exact command
+    expected: str  # the number to expect, and who claims it
+    measured: str  # our number, with hardware, time and how often it was run
+
+
+RECIPES: dict[str, Preset] = {
+    "digits": Preset(
+        recipe=Recipe(
+            image_size=16,
+            crop_padding=1,
+            flip=False,
+            mean=(0.3, 0.3, 0.3),
+            std=(0.35, 0.35, 0.35),
+            width=0.5,
+            batch_size=64,
+            epochs=12,
+            lr=0.05,
+            nesterov=True,
+            dropout=0.2,
+        ),
+        summary="handwritten digits that come with scikit-learn: all the way in under a minute",
+        source="ours; UCI Optical Recognition of Handwritten Digits, as scikit-learn ships it",
+        command="alexnet train digits",
+        expected="at least 98 % test top-1",
+        measured="",
+    ),
+    "cifar10": Preset(
+        recipe=Recipe(
+            image_size=32, crop_padding=4, batch_size=256, epochs=12, lr=0.2, nesterov=True
+        ),
+        summary="CIFAR-10 from scratch",
+        source="ours",
+        command="alexnet train cifar10",
+        expected="at least 88 % test top-1",
+        measured="",
+    ),
+    "folder": Preset(
+        recipe=Recipe(
+            image_size=72, crop=64, crop_area=0.35, batch_size=64, epochs=30, lr=0.05, nesterov=True
+        ),
+        summary="a folder of your own images, from scratch at 64 px",
+        source="ours",
+        command="alexnet train PATH",
+        expected="depends on the images",
+        measured="",
+    ),
+    "cifar10-lrn": Preset(
+        recipe=Recipe(
+            model="2014",
+            norm="lrn",
+            pool="overlapping",
+            image_size=70,
+            crop=64,
+            flip=False,
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+            batch_size=256,
+            epochs=20,
+            lr=0.1,
+            momentum=0.9,
+            weight_decay=0.0,
+            schedule="plateau",
+            gamma=0.1,
+            step_size=10,
+        ),
+        summary="CIFAR-10 with LRN and overlapping pooling, scaled to 70 px, cropped to 64",
+        source="a public command-line program (docs/recipes.md, program 5)",
+        command="alexnet train cifar10 --recipe cifar10-lrn",
+        expected="70.5 to 71 % validation top-1 (the program's claim)",
+        measured="",
+    ),
+}
+
+BY_DATA = {
+    "digits": "digits",
+    "cifar10": "cifar10",
+}  # the preset that suits a named data set; folder suits all others
+
+
+def preset(name: str) -> Preset:
+    """The preset of a name; a misspelt one is an error with a suggestion."""
+    if name not in RECIPES:
+        raise RecipeError(f"there is no recipe {name!r}.", did_you_mean(name, RECIPES))
+    return RECIPES[name]
+
+
+def default_recipe(data: str, name: str | None = None) -> Recipe:
+    """The recipe `name`, or without a name the one that suits `data`."""
+    return preset(name or BY_DATA.get(data, "folder")).recipe

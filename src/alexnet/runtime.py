@@ -1,0 +1,222 @@
+"""Where am I (device, precision, threads, versions) and where do I write (console, progress, run
+directory, cache)."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from alexnet.errors import RecipeError, RunError
+
+# Everything people read goes to stderr, so that stdout holds results only.
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """One line for people, with no markup read into it."""
+    console.print(text, markup=False)
+
+
+def cache_folder() -> Path:
+    """Where Stores and downloads are kept: $ALEXNET_CACHE, or the user's cache folder."""
+    chosen = os.environ.get("ALEXNET_CACHE")
+    return (
+        Path(chosen).expanduser()
+        if chosen
+        else platformdirs.user_cache_path("alexnet", appauthor=False)
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a recipe: "auto", "cpu", "cuda", "cuda:1", "mps".
+
+    Raises:
+        RecipeError: not a device, or not one of this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise RecipeError(
+            f"device is {name!r}, expected auto, cpu, cuda, cuda:N or mps.", "Use --device auto."
+        ) from error
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": torch.backends.mps.is_available()}
+    if (device.index or 0) >= count.get(device.type, 0):
+        raise RecipeError(
+            f"this machine has no device {name!r}.", "Use --device auto, or --device cpu."
+        )
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]:
+    """The arithmetic of a recipe and the reason for it: bfloat16 where the hardware multiplies it,
+    float32 elsewhere."""
+    if name == "fp32":
+        return torch.float32, "as asked"
+    if name == "bf16":
+        return torch.bfloat16, "as asked"
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16, "the GPU has it"
+    if device.type == "cpu" and cpu_has_bf16():
+        return torch.bfloat16, "the CPU has it"
+    return torch.float32, f"this {device.type.upper()} has no bf16"
+
+
+def arithmetic(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """The context in which products are computed in `dtype` (bfloat16), and sums that need it in
+    float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16)
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 (AVX-512 BF16 or AMX); elsewhere it would be
+    emulated, and slow."""
+    if hasattr(torch.cpu, "get_capabilities"):  # torch 2.10 does not have it yet
+        flags = torch.cpu.get_capabilities()
+        return bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
+    with contextlib.suppress(OSError):
+        words = set(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split())
+        return bool(words & {"avx512_bf16", "amx_bf16"})
+    return False
+
+
+def make_deterministic(device: torch.device) -> None:
+    """From here on only algorithms that give the same bits every time; an operation that has none
+    is an error."""
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
+
+
+def environment(device: torch.device, dtype: torch.dtype, fingerprint: str) -> dict[str, Any]:
+    """What a run depends on besides its recipe, for environment.json."""
+    packages = ("alexnet", "torch", "numpy", "pillow", "scikit-learn", "safetensors")
+    return {
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in packages},
+        "machine": platform.platform(),
+        "processor": processor_name(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "precision": str(dtype).removeprefix("torch."),
+        "data_fingerprint": fingerprint,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def processor_name() -> str:
+    """The processor's own name, or its architecture."""
+    with contextlib.suppress(OSError):
+        for line in (
+            Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        ):
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+class StopFlag:
+    """True once the user has asked to stop; see `stop_on_signal`."""
+
+    def __init__(self) -> None:
+        self.raised = False
+
+    def __bool__(self) -> bool:
+        return self.raised
+
+
+@contextlib.contextmanager
+def stop_on_signal() -> Iterator[StopFlag]:
+    """While the block runs, the first Ctrl-C or SIGTERM raises the yielded flag; a second Ctrl-C
+    stops at once.
+
+    Outside the main thread, where Python allows no handlers, the flag just stays down.
+    """
+    flag = StopFlag()
+
+    def on_signal(*_: object) -> None:
+        if flag.raised:
+            raise KeyboardInterrupt
+        flag.raised = True
+
+    previous = {}
+    with contextlib.suppress(ValueError):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, on_signal)
+    try:
+        yield flag
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yields `advance(n)`. A live bar on a terminal; elsewhere a line every 10 seconds, for what
+    takes that long."""
+    if console.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda count: bar.advance(task, count)
+        return
+    done, last = 0, time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, last
+        done += count
+        if time.monotonic() - last > 10:
+            last = time.monotonic()
+            say(f"{what}: {done:,} of {total:,}")
+
+    yield advance
+
+
+def new_run_folder(out: str, stem: str) -> Path:
+    """The folder of a new run: `out`, which must not hold anything yet, or the next free
+    `runs/<stem>`.
+
+    Raises:
+        RunError: `out` holds a run or other files.
+    """
+    if out:
+        path = Path(out)
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            holds = "another run" if (path / "recipe.json").exists() else "other files"
+            raise RunError(
+                f"{path} holds {holds}.",
+                "Choose another --out, or continue that run with --resume.",
+            )
+    else:
+        names = (
+            Path("runs") / (stem if count == 1 else f"{stem}-{count}") for count in range(1, 2**31)
+        )
+        path = next(name for name in names if not name.exists())
+    return path
