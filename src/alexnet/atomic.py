@@ -77,4 +77,5 @@ def write_json(path: Path, value: Any) -> None:
         aside.write_text(
             json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
             encoding="utf-8",
+            errors="backslashreplace",  # an undecodable file name as JSON's own \\u escape
         )

@@ -112,7 +112,7 @@ def random_flip(x: Tensor, generator: Generator) -> Tensor:
     return torch.where(mirrored, x.flip(-1), x)
 
 
-def jitter(x: Tensor, strength: float, generator: Generator) -> Tensor:
+def adjust_colours(x: Tensor, strength: float, generator: Generator) -> Tensor:
     """Changes brightness, contrast and saturation, in this order, each by its own factor from 1 -
     strength to 1 + strength, as torchvision's `adjust_brightness`, `adjust_contrast`,
     `adjust_saturation`."""
@@ -130,7 +130,7 @@ def _grey(x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, 1, H, W)
     return (x * weights).sum(1, keepdim=True)
 
 
-def lighting(x: Tensor, sigma: float, generator: Generator) -> Tensor:
+def add_lighting(x: Tensor, sigma: float, generator: Generator) -> Tensor:
     """The 2012 paper's colour noise: adds the RGB eigenvectors times eigenvalues times N(0, sigma),
     one draw per image."""
     values = torch.tensor(PCA_VALUES, device=x.device)
@@ -140,7 +140,7 @@ def lighting(x: Tensor, sigma: float, generator: Generator) -> Tensor:
     return (x + shift[:, :, None, None]).round().clamp(0, 255).to(x.dtype)
 
 
-def erase(x: Tensor, share: float, fill: Sequence[float], generator: Generator) -> Tensor:
+def erase_square(x: Tensor, share: float, fill: Sequence[float], generator: Generator) -> Tensor:
     """Sets a square of `share` of the side to `fill` (RGB, 0 to 1) at a random place of each image,
     wholly inside it."""
     batch, _, height, width = x.shape
@@ -170,9 +170,9 @@ def training_transform(
     crop_padding: int,
     crop_area: float,
     flip: bool,
-    jitter_strength: float,
-    lighting_sigma: float,
-    erase_share: float,
+    jitter: float,
+    lighting: float,
+    erase: float,
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Transform:
@@ -190,12 +190,12 @@ def training_transform(
         )
         if flip:
             x = random_flip(x, generator)
-        if jitter_strength:
-            x = jitter(x, jitter_strength, generator)
-        if lighting_sigma:
-            x = lighting(x, lighting_sigma, generator)
-        if erase_share:
-            x = erase(x, erase_share, mean, generator)
+        if jitter:
+            x = adjust_colours(x, jitter, generator)
+        if lighting:
+            x = add_lighting(x, lighting, generator)
+        if erase:
+            x = erase_square(x, erase, mean, generator)
         return normalise(x, mean, std)
 
     return transform

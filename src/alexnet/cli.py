@@ -113,6 +113,8 @@ class Predict:
     precision: Precision = "auto"
 
     def run(self) -> None:
+        if not self.images:
+            raise InputError("there are no images to classify.", "alexnet predict RUN IMAGE ...")
         from alexnet.predict import load
 
         classifier = load(self.run_directory, device=self.device, precision=self.precision)

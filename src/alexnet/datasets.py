@@ -80,7 +80,7 @@ def open_data(
         index,
         {
             "source": name,
-            "native": native,
+            "native": native or known.get("native"),
             "stores": known.get("stores", {}) | {size: store.path.name},
         },
     )
@@ -200,7 +200,9 @@ def _pack(source: Source, name: str, *, side: int, native: bool, greyscale: str)
             kept: list[tuple[Example, Pixels]] = []
             for example, one in zip(examples, decoded, strict=True):
                 fingerprint.update(
-                    f"{example.split}\0{source.classes[example.label]}\0{example.id}\0".encode()
+                    f"{example.split}\0{source.classes[example.label]}\0{example.id}\0".encode(
+                        "utf-8", "surrogateescape"
+                    )
                 )
                 fingerprint.update(one.sha256)
                 grey += one.greyscale

@@ -60,7 +60,7 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def calibration_error(probabilities: Floats, labels: Labels) -> float:
+def calibration_error(probabilities: NDArray[np.floating[Any]], labels: Labels) -> float:
     """Expected calibration error: |accuracy - confidence| over 15 equal bins of confidence,
     weighted by their size."""
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
@@ -72,9 +72,9 @@ def calibration_error(probabilities: Floats, labels: Labels) -> float:
     return sum(gaps) / len(labels)
 
 
-def softmax(logits: Floats) -> Floats:
-    """(N, K) logits to probabilities, computed in double precision."""
-    probabilities: Floats = torch.softmax(torch.from_numpy(logits).double(), 1).float().numpy()
+def softmax(logits: Floats) -> NDArray[np.float64]:
+    """(N, K) logits to probabilities, in double precision."""
+    probabilities: NDArray[np.float64] = torch.softmax(torch.from_numpy(logits).double(), 1).numpy()
     return probabilities
 
 
@@ -92,7 +92,7 @@ def metrics(logits: Floats, labels: Labels, names: list[str], split: str) -> dic
     every = np.arange(k)
     guesses = logits.argmax(1)
     correct = int((guesses == labels).sum())
-    probabilities = softmax(logits).astype(np.float64)
+    probabilities = softmax(logits)
     confusion = confusion_matrix(labels, guesses, labels=every)
     totals = confusion.sum(1)
     per_class = {
@@ -103,28 +103,21 @@ def metrics(logits: Floats, labels: Labels, names: list[str], split: str) -> dic
         for label in every
         if totals[label]
     }
-    top5 = correct / n if k == 2 else _top_k(labels, logits, min(5, k), every)
+    # scikit-learn takes no k that holds all classes
+    top5 = 1.0 if k <= 5 else top_k_accuracy_score(labels, logits, k=5, labels=every)
     return {
         "split": split,
         "n": n,
         "top1": correct / n,
         "top1_interval": list(wilson_interval(correct, n)),
-        "top5": top5,
-        "nll": float(
-            log_loss(labels, probabilities / probabilities.sum(1, keepdims=True), labels=every)
-        ),
-        "ece": calibration_error(probabilities.astype(np.float32), labels),
+        "top5": float(top5),
+        "nll": float(log_loss(labels, probabilities, labels=every)),
+        "ece": calibration_error(probabilities, labels),
         "chance": float(totals.max() / n),
         "names": names,
         "per_class": per_class,
         "confusion": confusion.tolist(),
     }
-
-
-def _top_k(labels: Labels, logits: Floats, k: int, every: NDArray[Any]) -> float:
-    return (
-        1.0 if k == len(every) else float(top_k_accuracy_score(labels, logits, k=k, labels=every))
-    )
 
 
 def save_predictions(

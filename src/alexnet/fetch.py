@@ -2,6 +2,7 @@
 the network."""
 
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -91,7 +92,6 @@ def fetch_file(wanted: Download, folder: Path, url: str = "") -> Path:
             found = hashlib.file_digest(file, wanted.algorithm).hexdigest()
         if partial.stat().st_size != wanted.size or found != wanted.checksum:
             size = partial.stat().st_size
-            partial.unlink()
             raise DownloadError(
                 f"{url} is not the official {wanted.file}: {size:,} bytes with {wanted.algorithm} "
                 f"{found}, expected "
@@ -101,7 +101,17 @@ def fetch_file(wanted: Download, folder: Path, url: str = "") -> Path:
         sync(partial)
         os.replace(partial, path)
         sync(folder)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+    except DownloadError:
+        partial.unlink(missing_ok=True)  # of another file: nothing to go on from
+        raise
+    except (ValueError, http.client.InvalidURL) as error:
+        raise DownloadError(f"{url!r} is not an address ({error}).", "Check --url.") from error
+    except (
+        urllib.error.URLError,
+        http.client.HTTPException,
+        TimeoutError,
+        ConnectionError,
+    ) as error:
         raise DownloadError(
             f"{url} cannot be fetched ({getattr(error, 'reason', error)}).",
             "Run the same command again to go on where it stopped, or download the file elsewhere "

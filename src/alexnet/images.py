@@ -43,7 +43,7 @@ def open_image(content: bytes | Pixels) -> Image.Image:
         raise BadImage(f"more than {MOST_PIXELS / 1e6:.0f} megapixels") from error
     except UnidentifiedImageError as error:
         raise BadImage("not an image, or of an unknown format") from error
-    except (OSError, ValueError, SyntaxError, struct.error) as error:
+    except (OSError, ValueError, SyntaxError, struct.error, RuntimeError) as error:
         raise BadImage(f"the header cannot be read ({error})") from error
     width, height = image.size
     if width * height > MOST_PIXELS:
@@ -87,6 +87,7 @@ def square_pixels(image: Image.Image, size: int) -> Pixels:
         EOFError,
         IndexError,
         TypeError,
+        RuntimeError,
     ) as error:
         raise BadImage(f"damaged or cut short ({error})") from error
     shorter = min(image.size)
@@ -102,7 +103,7 @@ def square_pixels(image: Image.Image, size: int) -> Pixels:
 
 def rgb(image: Image.Image) -> Image.Image:
     """A decoded image of any mode as RGB."""
-    if image.mode == "RGB":
+    if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode.startswith("I;16") or image.mode == "I":
         values = np.asarray(image).astype(np.float64)

@@ -71,7 +71,7 @@ def read_tree(tree: Tree) -> Source:
         if (
             len(inner) != 1
             or direct
-            or inner[0] in SPLIT_NAMES
+            or inner[0].lower() in SPLIT_NAMES
             or not children(folders, base + inner[0])
         ):
             break
@@ -101,8 +101,10 @@ class _Reader:
     def read(self) -> Source:
         inner = children(self.folders, "")
         splits = {name: SPLIT_NAMES[name.lower()] for name in inner if name.lower() in SPLIT_NAMES}
-        names = {"data_batch_1.bin", "test_batch.bin"} & set(self.files)
-        if names and not inner:
+        if any(
+            path.startswith(("data_batch_", "test_batch")) and path.endswith(".bin")
+            for path in self.files
+        ):
             return cifar_source(self.where, lambda: self._records())
         if any(path.startswith("data_batch_") for path in self.files):
             raise DataError(
@@ -125,7 +127,14 @@ class _Reader:
 
     def _records(self) -> Iterator[tuple[str, bytes]]:
         for path in self.files:
-            yield path, self.tree.read(self.base + path)
+            try:
+                content = self.tree.read(self.base + path)
+            except OSError as error:
+                raise DataError(
+                    f"{self.where}: {path} cannot be read ({error}).",
+                    "Fetch it again: alexnet data fetch cifar10",
+                ) from error
+            yield path, content
 
     def _splits(self, folders: dict[str, str]) -> dict[str, dict[str, list[str]]]:
         """Split: class: images. Tiny ImageNet's official val is its only labelled split outside

@@ -81,8 +81,8 @@ class Architecture:
             raise ModelError(
                 f"images of {side} px are too small for the {self.name} network, which needs "
                 f"{self.smallest_input} px.",
-                f"Use --image-size {self.smallest_input} or more (and --crop likewise), or --model "
-                "small.",
+                f"Use --image-size {self.smallest_input} or more (and --crop likewise)"
+                + (", or --model small." if self.name != "small" else "."),
             )
 
 

@@ -72,7 +72,7 @@ class Classifier:
             self._logits(np.stack(pixels[start : start + BATCH]))
             for start in range(0, len(pixels), BATCH)
         ]
-        return softmax(np.concatenate(logits))
+        return softmax(np.concatenate(logits)).astype(np.float32)
 
     def predict(self, images: Picture | Sequence[Picture]) -> NDArray[np.str_]:
         """(N,) the most probable class name of each image; `images` as for `predict_proba`."""

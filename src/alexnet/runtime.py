@@ -110,10 +110,10 @@ def make_deterministic(device: torch.device) -> None:
 
 def environment(device: torch.device, dtype: torch.dtype, fingerprint: str) -> dict[str, Any]:
     """What a run depends on besides its recipe, for environment.json."""
-    packages = ("alexnet", "torch", "numpy", "pillow", "scikit-learn", "safetensors")
+    packages = ("alexnet", "numpy", "pillow", "scikit-learn", "safetensors")
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
     return {
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in packages},
+        "versions": versions | {name: importlib.metadata.version(name) for name in packages},
         "machine": platform.platform(),
         "processor": processor_name(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

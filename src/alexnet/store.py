@@ -50,7 +50,7 @@ class Store:
         repack = "Delete this folder; it is packed again from the source when next used."
         try:
             info = json.loads((path / "store.json").read_text(encoding="utf-8"))
-            version = info["version"]
+            version, shape, dtype = info["version"], tuple(info["shape"]), np.dtype(info["dtype"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{path} is not a Store: its store.json cannot be read ({error}).", repack
@@ -60,7 +60,6 @@ class Store:
                 f"{path} is a Store of version {version}; this alexnet reads version {VERSION}.",
                 repack,
             )
-        shape, dtype = tuple(info["shape"]), np.dtype(info["dtype"])
         expected = int(np.prod(shape)) * dtype.itemsize
         found = (path / "x.bin").stat().st_size if (path / "x.bin").exists() else 0
         if found != expected:

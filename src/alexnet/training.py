@@ -302,9 +302,9 @@ class Run:
             crop_padding=recipe.crop_padding,
             crop_area=recipe.crop_area,
             flip=recipe.flip,
-            jitter_strength=recipe.jitter,
-            lighting_sigma=recipe.lighting,
-            erase_share=recipe.erase,
+            jitter=recipe.jitter,
+            lighting=recipe.lighting,
+            erase=recipe.erase,
             mean=recipe.mean,
             std=recipe.std,
         )

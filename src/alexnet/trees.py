@@ -81,7 +81,7 @@ class FolderTree:
             ) from error
 
     def signature(self) -> str:
-        digest = hashlib.sha256(str(self.where).encode())
+        digest = hashlib.sha256(str(self.where).encode("utf-8", "surrogateescape"))
         for path in sorted(self.entries):
             digest.update(f"{path}\0{self.entries[path]}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()

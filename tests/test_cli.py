@@ -1,0 +1,184 @@
+"""The commands: what they print, and what they say when something is wrong."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet.cli import main, parse
+from alexnet.recipes import RECIPES
+
+TINY = [
+    "--image-size",
+    "16",
+    "--crop",
+    "0",
+    "--width",
+    "0.125",
+    "--epochs",
+    "1",
+    "--batch-size",
+    "16",
+]
+TINY += ["--no-tensorboard"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for label, name in enumerate(["dark", "light"]):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = np.random.default_rng(number).integers(0, 80, (20, 16, 3)) + 150 * label
+            path = tmp_path / "photos" / name / f"{number}.png"
+            Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def run(folder, tmp_path, capsys):
+    assert main(["train", str(folder), *TINY, "--out", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out.strip()
+    assert out == str(tmp_path / "run")  # stdout holds the result, and nothing else
+    return tmp_path / "run"
+
+
+def test_eval_prints_a_table_or_json(run, folder, capsys):
+    assert main(["eval", str(run)]) == 0
+    assert "top-1" in capsys.readouterr().err
+    assert main(["eval", str(run), str(folder), "--split", "all", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 24
+
+
+def test_predict_prints_the_best_classes(run, folder, capsys):
+    pictures = [str(folder / "dark" / "0.png"), str(folder / "light" / "1.png")]
+    assert main(["predict", str(run), *pictures]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 2
+    assert re.fullmatch(r".*0\.png: (dark|light) [\d.]+%, (dark|light) [\d.]+%", out[0])
+    assert main(["predict", str(run), *pictures, "--json", "--top", "1"]) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert answer["image"] == pictures[0]
+    assert len(answer["top"]) == 1
+    assert 0.5 <= answer["top"][0]["p"] <= 1
+
+
+def test_recipes_lists_and_shows(capsys):
+    assert main(["recipes"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in RECIPES)
+    for name in RECIPES:
+        assert main(["recipes", name]) == 0
+        shown = capsys.readouterr().out
+        assert RECIPES[name].command in shown
+        assert "batch_size" in shown
+    assert main(["recipes", "digits", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(
+        json.dumps(RECIPES["digits"].recipe.to_dict())
+    )
+
+
+def test_data_prepare_packs_and_verifies(folder, capsys):
+    assert main(["data", "prepare", str(folder), "--image-size", "16"]) == 0
+    path, _, told = capsys.readouterr().out.partition("\n")
+    assert (Path(path) / "store.json").exists()
+    assert json.loads(told)["shape"] == [24, 3, 16, 16]
+    assert main(["data", "prepare", path]) == 0
+
+
+def test_doctor(capsys):
+    assert main(["doctor"]) == 0
+    told = capsys.readouterr().out
+    assert all(word in told for word in ("torch", "device", "threads", "precision", "cache"))
+
+
+def test_the_recipe_suits_the_data_and_flags_override_it():
+    assert parse(["train", "digits"]).fields == RECIPES["digits"].recipe
+    assert parse(["train", "some/folder"]).fields == RECIPES["folder"].recipe
+    assert parse(["train", "some/folder", "--out", "digits"]).fields == RECIPES["folder"].recipe
+    train = parse(["train", "--lr", "0.3", "x", "--recipe", "cifar10-lrn"])
+    assert train.fields.lr == 0.3
+    assert train.fields.schedule == "plateau"
+    assert parse(["train", "x", "--recipe=cifar10"]).fields == RECIPES["cifar10"].recipe
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["trian", "digits"], "there is no command 'trian'", "Did you mean 'train'?"),
+        (["train", "digits", "--recipe", "digts"], "no recipe 'digts'", "Did you mean 'digits'?"),
+        (["train", "digits", "--epochs", "-1"], "epochs is -1, expected at least 0", "--help"),
+        (["train", "digits", "--lr", "0"], "lr is 0.0, expected above 0", "--help"),
+        (["train", "digits", "--lr", "nan"], "lr is nan", "--help"),
+        (["train", "digits", "--dropout", "1"], "at least 0 and at most 0.95", "--help"),
+        (["train", "digits", "--crop", "32"], "crop is 32 px", "--image-size"),
+        (["train", "digits", "--crop-padding", "16"], "crop_padding is 16 px", "--crop-padding"),
+        (["train", "digits", "--optimizer", "adam"], "nesterov needs SGD", "--no-nesterov"),
+        (["train", "digits", "--warmup", "99"], "warmup is 99 epochs", "--warmup"),
+        (["train", "digits", "--std", "0", "1", "1"], "std is (0.0, 1.0, 1.0)", "--std"),
+        (["train", "digits", "--epochs", "0"], "no weights to evaluate", "--weights"),
+        (["train", "digitz"], "no data set and no path 'digitz'", "Did you mean 'digits'?"),
+        (["train", "no/such/folder"], "nothing at no/such/folder", "Check the path"),
+        (["train", "cifar10"], "cifar10 is not on this machine", "alexnet data fetch cifar10"),
+        (["train", "digits", "--device", "tpu"], "tpu", "--device auto"),
+        (["train", "digits", "--weights", "nowhere"], "no weights file nowhere", "run directory"),
+        (["eval", "nowhere"], "no weights file nowhere", "run directory"),
+        (["predict", "."], "no images to classify", "IMAGE"),
+        (["data"], "there is no command 'data'", "'data fetch'"),
+        (["data", "fetch", "cifar100"], "no download named 'cifar100'", "'cifar10'"),
+        (["recipes", "folders"], "no recipe 'folders'", "'folder'"),
+    ],
+)
+def test_wrong_input_exits_with_2_and_says_what_to_do(
+    arguments, message, hint, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(arguments)
+    except SystemExit as stop:  # the parser's own errors
+        code = stop.code
+    told = re.sub(r"[\s│]+", " ", "".join(capsys.readouterr()))
+    assert code == 2
+    assert message in told
+    assert hint in told
+    assert "Traceback" not in told
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "digits", "--epochz", "3"], "--epochs INT"),
+        (["train", "digits", "--epochs", "three"], "Error parsing --epochs"),
+        (["train", "digits", "--model", "2013"], "2012"),
+        (["train"], "DATA"),
+    ],
+)
+def test_flags_that_cannot_be_parsed(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert message in "".join(capsys.readouterr())
+
+
+def test_ctrl_c_while_packing_is_not_a_traceback(folder, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("alexnet.datasets.square_pixels", interrupted)
+    assert main(["train", str(folder), *TINY]) == 130
+    assert capsys.readouterr().err.endswith("alexnet: stopped.\n")
+
+
+def test_a_closed_pipe_is_not_a_traceback():
+    code = "import sys; from alexnet.cli import main; sys.exit(main(['recipes', 'digits']))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert b"Traceback" not in process.stderr.read()
+    process.wait()
+    process.stderr.close()

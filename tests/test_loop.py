@@ -1,0 +1,181 @@
+"""The loop: the same bits every time, interrupted or not; and what stops it."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from alexnet.errors import Interrupted, TrainingError, WeightsError
+from alexnet.loop import State, fit
+from alexnet.optimization import make_loss
+from alexnet.runtime import StopFlag
+from alexnet.store import Batches, Store, StoreWriter
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Three classes of noisy 4x4 images that a small network can tell apart."""
+    generator = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    x = generator.integers(0, 100, (60, 3, 4, 4))
+    x[np.arange(60), y] += 100
+    with StoreWriter(tmp_path, (3, 4, 4), "uint8") as writer:
+        writer.append(x.astype(np.uint8), y.tolist(), [str(i) for i in range(60)])
+        info = {"classes": ["r", "g", "b"], "names": ["r", "g", "b"], "splits": {"all": (0, 60)}}
+        path = writer.finish("noise", info)
+    return Store.open(path)
+
+
+def batches(store, indices, shuffle=False, scale=1.0):
+    return Batches(
+        store,
+        indices,
+        batch_size=8,
+        transform=lambda x, generator: x.float() / 255 * scale,
+        device=torch.device("cpu"),
+        shuffle=shuffle,
+    )
+
+
+def new_state(average=False, optimizer="sgd", lr=0.1):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(48, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3)
+    )  # fmt: skip
+    kinds = {
+        "sgd": lambda p: torch.optim.SGD(p, lr=lr, momentum=0.9),
+        "adamw": lambda p: torch.optim.AdamW(p, lr=lr),
+    }
+    averaged = None
+    if average:
+        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    return State(model, kinds[optimizer](model.parameters()), averaged)
+
+
+def run(state, store, epochs=3, scale=1.0, **more):
+    train = batches(store, np.arange(48), shuffle=True, scale=scale)
+    val = batches(store, np.arange(48, 60))
+    more.setdefault("rate", lambda progress, scores: 0.1)
+    return fit(state, train, val, epochs=epochs, loss=make_loss("cross-entropy", 0.0), **more)
+
+
+def same(first, second):
+    a, b = first.state_dict(), second.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def without_time(history):
+    return [
+        (e.epoch, e.train_loss, e.train_top1, e.val_loss, e.val_top1, e.lr, e.best) for e in history
+    ]
+
+
+def test_it_learns_and_yields_one_epoch_after_each_pass(store):
+    epochs = list(run(new_state(), store, epochs=6))
+    assert [epoch.epoch for epoch in epochs] == [1, 2, 3, 4, 5, 6]
+    assert epochs[-1].val_top1 > 0.9
+    assert epochs[-1].train_loss < epochs[0].train_loss
+    assert all(
+        e.seconds > 0 and e.train_images_per_second > 0 and 0 <= e.waiting <= 1 for e in epochs
+    )
+
+
+def test_break_ends_it_and_the_state_goes_on(store):
+    state = new_state()
+    for _ in itertools.islice(run(state, store, epochs=3), 1):
+        pass
+    assert len(state.history) == 1
+    assert len(list(run(state, store, epochs=3))) == 2
+
+
+def test_the_same_seed_gives_the_same_bits(store):
+    first, second, other = new_state(), new_state(), new_state()
+    for state, seed in ((first, 1), (second, 1), (other, 2)):
+        list(run(state, store, seed=seed))
+    assert same(first.model, second.model)
+    assert without_time(first.history) == without_time(second.history)
+    assert not same(first.model, other.model)  # the seed decides the dropout
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("steps", [1, 6, 9])
+def test_resuming_gives_the_bits_of_an_unbroken_run(store, tmp_path, optimizer, average, steps):
+    whole = new_state(average, optimizer)
+    list(run(whole, store))
+    stop, broken = StopFlag(), new_state(average, optimizer)
+
+    def rate(progress, scores):
+        stop.raised = progress * 6 > steps
+        return 0.1
+
+    with pytest.raises(Interrupted):
+        list(run(broken, store, rate=rate, stop=stop))
+    broken.save(tmp_path / "last.safetensors")
+    taken_up = new_state(average, optimizer)
+    nn.init.zeros_(taken_up.model[1].weight)  # whatever it held before
+    taken_up.load(tmp_path / "last.safetensors")
+    assert len(taken_up.history) < 3
+    list(run(taken_up, store))
+    assert same(whole.model, taken_up.model)
+    assert same(whole.kept, taken_up.kept)
+    assert without_time(whole.history) == without_time(taken_up.history)
+
+
+def test_the_average_follows_the_weights(store):
+    state = new_state(average=True)
+    list(run(state, store, epochs=1))
+    assert state.kept is not state.model
+    assert not same(state.kept, state.model)
+
+
+def test_gradients_are_clipped(store):
+    state = new_state()
+    start = [p.detach().clone() for p in state.model.parameters()]
+    list(run(state, store, epochs=1, clip=1e-9))
+    for before, after in zip(start, state.model.parameters(), strict=True):
+        torch.testing.assert_close(before, after.detach(), atol=1e-8, rtol=0)
+
+
+def test_a_rate_that_is_too_high_is_named_with_its_step(store):
+    state = new_state()
+    with pytest.raises(TrainingError, match=r"since epoch 1, step \d") as info:
+        list(run(state, store, rate=lambda progress, scores: 1e38))
+    assert "learning rate" in info.value.hint
+    assert "1e+37" in info.value.hint
+
+
+def test_inputs_that_are_no_numbers_are_told_from_a_high_rate(store):
+    with pytest.raises(TrainingError, match="epoch 1, step 1") as info:
+        list(run(new_state(), store, scale=float("nan"), check_every=3))
+    assert "--mean" in info.value.hint
+
+
+def test_a_validation_loss_that_is_no_number_stops_too(store):
+    state = new_state()
+    list(run(state, store, epochs=1))
+
+    class Broken(nn.Module):
+        def forward(self, x):
+            return self.net(x) if self.training else self.net(x) * float("nan")
+
+    broken = Broken()
+    broken.net = state.model
+    with pytest.raises(TrainingError, match="validation loss"):
+        list(run(State(broken, state.optimizer), store, epochs=1))
+
+
+def test_a_state_of_another_network_is_refused(store, tmp_path):
+    state = new_state()
+    state.save(tmp_path / "last.safetensors")
+    other = State(nn.Linear(2, 2), state.optimizer)
+    with pytest.raises(WeightsError, match="do not fit"):
+        other.load(tmp_path / "last.safetensors")
+
+
+def test_bfloat16_learns_too(store):
+    epochs = list(run(new_state(), store, epochs=6, dtype=torch.bfloat16))
+    assert epochs[-1].val_top1 > 0.9

@@ -1,0 +1,153 @@
+"""The networks, against torchvision, torch's own layers, and the paper's numbers."""
+
+import pytest
+import torch
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from alexnet.errors import ModelError
+from alexnet.model import (
+    ARCHITECTURES,
+    AdaptiveAverage,
+    AlexNet,
+    Architecture,
+    LocalResponseNorm,
+    architecture,
+    parameter_count,
+)
+
+
+def small_copy(name, **changes):
+    """A network of the family with few channels, quick to build."""
+    return architecture(name, width=0.1, **changes)
+
+
+def test_2014_network_equals_torchvisions():
+    theirs = torchvision.models.alexnet(weights=None).eval()
+    ours = AlexNet(ARCHITECTURES["2014"], 1000).eval()
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    ours.load_state_dict(theirs.state_dict())
+    assert parameter_count(ours) == 61_100_840
+    for side in (224, 100, 64):  # below 224 the adaptive pool has work to do
+        x = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(side))
+        with torch.inference_mode():
+            torch.testing.assert_close(ours(x), theirs(x), rtol=0, atol=1e-5)
+
+
+def test_2012_network_has_the_papers_parameters():
+    with torch.device("meta"):
+        assert parameter_count(AlexNet(ARCHITECTURES["2012"], 1000)) == 60_965_224
+    assert ARCHITECTURES["2012"].feature_side(227) == 6
+
+
+@pytest.mark.parametrize(("name", "smallest"), [("2012", 67), ("2014", 63), ("small", 8)])
+def test_smallest_input(name, smallest):
+    assert ARCHITECTURES[name].smallest_input == smallest
+    model = AlexNet(small_copy(name), 3).eval()
+    assert model(torch.zeros(1, 3, smallest, smallest)).shape == (1, 3)
+    with pytest.raises(ModelError, match=f"{smallest - 1} px are too small.*{smallest} px") as info:
+        model(torch.zeros(1, 3, smallest - 1, smallest - 1))
+    assert "--image-size" in info.value.hint
+
+
+@pytest.mark.parametrize("k", [1.0, 2.0])
+@pytest.mark.parametrize("channels", [3, 5, 16, 96])
+def test_lrn_equals_torchs(channels, k):
+    x = torch.randn(2, channels, 4, 5, generator=torch.Generator().manual_seed(channels)) * 50
+    x.requires_grad_()
+    ours = LocalResponseNorm(channels, k=k)(x)
+    theirs = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=k)(x)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    weights = torch.randn_like(ours)
+    ours_grad = torch.autograd.grad((ours * weights).sum(), x)[0]
+    theirs_grad = torch.autograd.grad((theirs * weights).sum(), x)[0]
+    torch.testing.assert_close(ours_grad, theirs_grad, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(side=st.integers(1, 8), height=st.integers(1, 20), width=st.integers(1, 20))
+def test_adaptive_average_equals_torchs(side, height, width):
+    x = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(AdaptiveAverage(side)(x), nn.AdaptiveAvgPool2d(side)(x))
+
+
+@pytest.mark.parametrize("name", ["2012", "2014", "small"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"conv_layers": n} for n in (3, 4)]
+    + [{"fc_layers": n} for n in (1, 2, 3, 4)]
+    + [{"norm": n} for n in ("none", "lrn", "batch")]
+    + [{"pool": n} for n in ("max", "average", "overlapping")]
+    + [{"activation": n} for n in ("leaky-relu", "tanh")]
+    + [{"dropout": 0.0}, {"width": 0.2}],
+)
+def test_every_variant_trains(name, changes):
+    description = architecture(name, **{"width": 0.1, **changes})
+    model = AlexNet(description, 4)
+    side = description.smallest_input
+    model(torch.randn(4, 3, side, side)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert len(convs) == changes.get("conv_layers", 5)
+    if "fc_layers" in changes:
+        linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
+        assert len(linears) == changes["fc_layers"]
+    if changes.get("norm") == "lrn":
+        assert sum(isinstance(m, LocalResponseNorm) for m in model.modules()) == 2
+
+
+def test_fewer_convolutions_leave_out_conv4_then_conv3():
+    full = [conv.channels for conv in ARCHITECTURES["2014"].convs]
+    assert [c.channels for c in architecture("2014", conv_layers=4).convs] == full[:3] + full[4:]
+    assert [c.channels for c in architecture("2014", conv_layers=3).convs] == full[:2] + full[4:]
+
+
+def test_dropout_stands_where_the_networks_have_it():
+    kinds = {
+        name: [type(layer).__name__ for layer in AlexNet(small_copy(name), 3).classifier]
+        for name in ("2012", "2014")
+    }
+    assert kinds["2012"] == ["Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
+    assert kinds["2014"] == ["Dropout", "Linear", "ReLU", "Dropout", "Linear", "ReLU", "Linear"]
+
+
+def test_paper_initialisation():
+    torch.manual_seed(0)
+    model = AlexNet(architecture("2012", width=0.25), 10, init="paper")
+    layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    assert [float(layer.bias.detach()[0]) for layer in layers] == [0, 1, 0, 1, 1, 1, 1, 0]
+    for layer in layers:
+        assert float(layer.weight.detach().std()) == pytest.approx(0.01, rel=0.1)
+
+
+def test_he_initialisation_keeps_the_variance():
+    torch.manual_seed(0)
+    model = AlexNet(architecture("2014"), 10).eval()
+    x = torch.randn(8, 3, 224, 224)
+    with torch.inference_mode():
+        assert 0.2 < float(model.features(x).std()) < 5
+
+
+def test_a_description_survives_json():
+    import json
+
+    for description in ARCHITECTURES.values():
+        copy = Architecture.from_dict(json.loads(json.dumps(description.to_dict())))
+        assert copy == description
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("2013",), "unknown network '2013'"),
+        (("2012", {"conv_layers": 2}), "expected 3 to 5 and 1 to 4"),
+        (("2012", {"fc_layers": 5}), "expected 3 to 5 and 1 to 4"),
+    ],
+)
+def test_impossible_descriptions(arguments, message):
+    name, *rest = arguments
+    with pytest.raises(ModelError, match=message) as info:
+        architecture(name, **(rest[0] if rest else {}))
+    assert info.value.hint
