@@ -167,8 +167,8 @@ def test_evaluation_transform_is_resize_crop_normalise():
 )  # fmt: skip
 def test_training_transform_does_what_is_asked(change):
     fields = {
-        "image_size": 16, "crop": 16, "crop_padding": 0, "crop_area": 1.0, "flip": False, "jitter": 0.0,
-        "lighting": 0.0, "erase": 0.0, **PLAIN, **change,
+        "image_size": 16, "crop": 16, "crop_padding": 0, "crop_area": 1.0, "flip": False,
+        "jitter": 0.0, "lighting": 0.0, "erase": 0.0, **PLAIN, **change,
     }  # fmt: skip
     x = images(side=16)
     y = augment.training_transform(**fields)(x, generator())

@@ -25,7 +25,7 @@ TINY = [
     "--batch-size",
     "16",
 ]
-TINY += ["--no-tensorboard"]
+TINY += ["--pool", "max", "--no-tensorboard"]
 
 
 @pytest.fixture

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from alexnet.evaluation import calibration_error, metrics, softmax, wilson_interval
+from alexnet.evaluation import average_views, calibration_error, metrics, softmax, wilson_interval
 
 
 def random_case(n=200, k=7, seed=0):
@@ -79,3 +80,13 @@ def test_huge_logits_stay_finite():
     ours = metrics(logits, np.array([0, 0]), ["a", "b"], "test")
     assert np.isfinite(ours["nll"])
     assert ours["top1"] == 0.5
+
+
+def test_two_views_are_averaged_as_probabilities():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
+    x = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    ours = average_views(model, x, torch.float32, views=2).exp()
+    with torch.inference_mode():
+        mean = (model(x).softmax(1) + model(x.flip(-1)).softmax(1)) / 2
+        torch.testing.assert_close(ours, mean)
+        assert torch.equal(average_views(model, x, torch.float32, views=1), model(x))

@@ -1,4 +1,4 @@
-"""The house: imports run one way, the command line answers without torch, nothing is exported by accident."""
+"""The house: imports run one way, and the command line answers without torch."""
 
 import ast
 import subprocess

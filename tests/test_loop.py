@@ -42,9 +42,8 @@ def batches(store, indices, shuffle=False, scale=1.0):
 
 def new_state(average=False, optimizer="sgd", lr=0.1):
     torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Flatten(), nn.Linear(48, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3)
-    )  # fmt: skip
+    hidden = [nn.Linear(48, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3)]
+    model = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(16, 3))
     kinds = {
         "sgd": lambda p: torch.optim.SGD(p, lr=lr, momentum=0.9),
         "adamw": lambda p: torch.optim.AdamW(p, lr=lr),

@@ -42,14 +42,17 @@ def test_2012_network_has_the_papers_parameters():
     assert ARCHITECTURES["2012"].feature_side(227) == 6
 
 
-@pytest.mark.parametrize(("name", "smallest"), [("2012", 67), ("2014", 63), ("small", 8)])
-def test_smallest_input(name, smallest):
-    assert ARCHITECTURES[name].smallest_input == smallest
-    model = AlexNet(small_copy(name), 3).eval()
+@pytest.mark.parametrize(
+    ("name", "changes", "smallest"),
+    [("2012", {}, 67), ("2014", {}, 63), ("small", {}, 31), ("small", {"pool": "max"}, 16)],
+)
+def test_smallest_input(name, changes, smallest):
+    assert architecture(name, **changes).smallest_input == smallest
+    model = AlexNet(small_copy(name, **changes), 3).eval()
     assert model(torch.zeros(1, 3, smallest, smallest)).shape == (1, 3)
-    with pytest.raises(ModelError, match=f"{smallest - 1} px are too small.*{smallest} px") as info:
+    with pytest.raises(ModelError, match=f"{smallest - 1} px are too small") as info:
         model(torch.zeros(1, 3, smallest - 1, smallest - 1))
-    assert "--image-size" in info.value.hint
+    assert f"--image-size {smallest}" in info.value.hint
 
 
 @pytest.mark.parametrize("k", [1.0, 2.0])
@@ -109,6 +112,7 @@ def test_dropout_stands_where_the_networks_have_it():
         name: [type(layer).__name__ for layer in AlexNet(small_copy(name), 3).classifier]
         for name in ("2012", "2014")
     }
+    assert [type(m) for m in AlexNet(small_copy("small"), 3).classifier] == [nn.Dropout, nn.Linear]
     assert kinds["2012"] == ["Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
     assert kinds["2014"] == ["Dropout", "Linear", "ReLU", "Dropout", "Linear", "ReLU", "Linear"]
 

@@ -92,9 +92,13 @@ def test_losses(smoothing):
 def optimizer_of(name="sgd", **changes):
     model = AlexNet(architecture("small", width=0.1), 3)
     fields = {
-        "lr": 0.1, "momentum": 0.8, "nesterov": False, "weight_decay": 0.01, "decay_all": False, **changes,
-    }  # fmt: skip
-    return model, make_optimizer(model, name, **fields)
+        "lr": 0.1,
+        "momentum": 0.8,
+        "nesterov": False,
+        "weight_decay": 0.01,
+        "decay_all": False,
+    }
+    return model, make_optimizer(model, name, **{**fields, **changes})
 
 
 def test_biases_and_norms_do_not_decay():

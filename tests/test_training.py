@@ -26,7 +26,8 @@ from alexnet.evaluation import evaluate_run
 from alexnet.recipes import Recipe
 
 TINY = Recipe(
-    image_size=16, width=0.125, batch_size=16, epochs=2, lr=0.05, dropout=0.0, tensorboard=False
+    image_size=16, pool="max", width=0.125, batch_size=16, epochs=2, lr=0.05, dropout=0.0,
+    tensorboard=False,
 )  # fmt: skip
 COLOURS = {"blue": (40, 60, 200), "green": (50, 200, 60), "red": (210, 50, 40)}
 
@@ -135,7 +136,9 @@ def test_evaluation_of_a_test_folder_alone(run, tmp_path):
         evaluate_run(run, str(tmp_path / "other"), split="val")
 
 
-def test_prediction_equals_evaluation(run, folder):
+@pytest.mark.parametrize("views", [1, 2])
+def test_prediction_equals_evaluation(folder, tmp_path, views):
+    run = alexnet.train(folder, change(views=views), out=tmp_path / "run")
     saved = np.load(run / "predictions.npz")
     model = alexnet.load(run)
     p = model.predict_proba([folder / one for one in saved["ids"]])
@@ -359,8 +362,8 @@ def test_a_device_that_is_not_there(folder, tmp_path, device):
 
 def test_every_training_option_runs(folder, tmp_path):
     recipe = change(
-        epochs=1, crop=15, crop_padding=2, crop_area=0.5, jitter=0.2, lighting=0.1, erase=0.25,
-        optimizer="adamw", lr=1e-3, schedule="cosine", warmup=0.5, loss="bce", label_smoothing=0.1,
+        epochs=1, image_size=36, crop=32, crop_padding=2, crop_area=0.5, jitter=0.2, lighting=0.1,
+        erase=0.25, optimizer="adamw", lr=1e-3, schedule="cosine", warmup=0.5, loss="bce", label_smoothing=0.1,
         clip=1.0, average=0.9, precision="fp32", fraction=0.5, norm="lrn", pool="overlapping",
         activation="tanh", init="paper", decay_all=True,
     )  # fmt: skip

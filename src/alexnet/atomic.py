@@ -14,13 +14,13 @@ from typing import Any
 from alexnet.errors import AlexNetError, DiskError
 
 
-def disk_error(error: OSError, path: Path) -> AlexNetError:
-    """The OSError of writing to `path`, in words the user can act on."""
+def disk_error(error: OSError, path: Path, needed: int = 0) -> AlexNetError:
+    """The OSError of writing to `path`, in words the user can act on; `needed` bytes, if known."""
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
         free = shutil.disk_usage(path.parent if path.parent.exists() else Path.cwd()).free
         return DiskError(
-            f"no space left on the disk of {path} ({free / 2**20:.0f} MiB free). Nothing half "
-            "written was left behind.",
+            f"no space left on the disk of {path.parent}: {free / 2**20:.0f} MiB free"
+            + (f", {needed / 2**20:.0f} MiB needed." if needed else "."),
             "Free some space, or set ALEXNET_CACHE (prepared data) or --out (runs) to another "
             "disk.",
         )
@@ -77,5 +77,5 @@ def write_json(path: Path, value: Any) -> None:
         aside.write_text(
             json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
             encoding="utf-8",
-            errors="backslashreplace",  # an undecodable file name as JSON's own \\u escape
+            errors="backslashreplace",  # an undecodable file name as JSON's own escape
         )

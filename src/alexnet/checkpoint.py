@@ -26,12 +26,11 @@ class Preprocessing:
     crop: int  # the centre square the network sees, px
     mean: tuple[float, ...]  # per channel, RGB, pixels 0 to 1
     std: tuple[float, ...]
+    views: int = 1  # 2: the mirror image too, averaged
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Preprocessing":
-        return cls(
-            fields["image_size"], fields["crop"], tuple(fields["mean"]), tuple(fields["std"])
-        )
+        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:

@@ -1,9 +1,10 @@
 """From a name or a path to a Store, packed once and found again in milliseconds; and from a Store
 to its splits."""
 
+import contextlib
 import hashlib
 import json
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -93,9 +94,10 @@ def find_data(name: str) -> Path:
     Raises:
         DataError: nothing is there; says how to get it.
     """
-    where = Path(name).expanduser()
-    if where.exists():
-        return where.resolve()
+    where = Path(name or "?").expanduser()
+    with contextlib.suppress(OSError):  # a name that no file can have
+        if where.exists():
+            return where.resolve()
     if name in DOWNLOADS:
         archive = downloaded(name)
         if archive is None:
@@ -131,11 +133,13 @@ def read_index(path: Path) -> dict[str, Any]:
 
 
 def accepted(store: Store, bad_images: str) -> Store:
-    """The Store, after its unreadable images were reported.
+    """The Store, after what it leaves out was reported.
 
     Raises:
         DataError: there are some, and `bad_images` is "error".
     """
+    for text in store.info["left_out"]:
+        say(f"left out: {text}")
     bad = store.info["bad"]
     if bad:
         lines = [f"  {one['id']} ({one['class']}): {one['reason']}" for one in bad[:20]]
@@ -188,6 +192,7 @@ def _pack(source: Source, name: str, *, side: int, native: bool, greyscale: str)
     fingerprint = hashlib.sha256()
     bad: list[dict[str, str]] = []
     counts: Counter[str] = Counter()  # images per split, as stored
+    labels: dict[str, set[int]] = defaultdict(set)  # classes per split, as stored
     grey = 0
     total = len(source.examples)
     slug = "".join(letter if letter.isalnum() else "-" for letter in Path(name).stem.lower())[:40]
@@ -217,6 +222,7 @@ def _pack(source: Source, name: str, *, side: int, native: bool, greyscale: str)
                 elif one.pixels is not None and not (one.greyscale and greyscale == "drop"):
                     kept.append((example, one.pixels))
                     counts[example.split] += 1
+                    labels[example.split].add(example.label)
             if kept:
                 writer.append(
                     np.stack([pixels for _, pixels in kept]),
@@ -224,7 +230,7 @@ def _pack(source: Source, name: str, *, side: int, native: bool, greyscale: str)
                     [example.id for example, _ in kept],
                 )
             advance(len(examples))
-        _check_classes(source, writer.y, bad, greyscale)
+        _check_classes(source, labels, bad, greyscale)
         splits, start = {}, 0
         for split in (
             "train",
@@ -249,18 +255,22 @@ def _pack(source: Source, name: str, *, side: int, native: bool, greyscale: str)
         }
         policy = "-no-grey" if greyscale == "drop" else ""
         path = writer.finish(f"{slug}-{side}px{policy}-{fingerprint.hexdigest()[:12]}", info)
-    for text in source.left_out:
-        say(f"left out: {text}")
     return Store.open(path)
 
 
 def _check_classes(
-    source: Source, labels: list[int], bad: list[dict[str, str]], greyscale: str
+    source: Source, labels: dict[str, set[int]], bad: list[dict[str, str]], greyscale: str
 ) -> None:
-    """DataError if all images of a class are unreadable or dropped."""
-    gone = sorted({example.label for example in source.examples} - set(labels))
+    """DataError if all images of a class that are to be trained on are unreadable or dropped."""
+    kinds = {example.split for example in source.examples}
+    first = next(split for split in ("train", "all", "test", "val") if split in kinds)
+    listed = {example.label for example in source.examples if example.split == first}
+    gone = sorted(listed - set(labels[first]))
     if gone:
-        reasons = "; ".join(f"{one['id']}: {one['reason']}" for one in bad[:5])
+        classes = {source.classes[label] for label in gone}
+        reasons = "; ".join(
+            f"{one['id']}: {one['reason']}" for one in bad if one["class"] in classes
+        )[:500]
         raise DataError(
             "no usable image is left of: "
             f"{', '.join(source.classes[label] for label in gone[:10])}."
@@ -392,7 +402,7 @@ def stratified(
                 f"the class {store.classes[label]!r} has 1 image left for the {what} split; each "
                 "split needs at least one.",
                 "Add images of this class, or remove it. A class needs 3 images for train, val and "
-                "test.",
+                "test, more where --val-size or --test-size is large.",
             )
         count = min(max(1, round(share * len(members))), len(members) - 1)
         drawn[generator.permutation(members)[:count]] = True

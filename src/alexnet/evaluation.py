@@ -5,18 +5,19 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from rich.markup import escape
 from rich.table import Table
 from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
 from torch import Tensor, nn
 
+from alexnet import augment
 from alexnet.atomic import replacing
-from alexnet.augment import evaluation_transform
 from alexnet.checkpoint import Preprocessing, load_model
 from alexnet.datasets import make_splits, open_data
 from alexnet.errors import DataError, RunError
@@ -32,7 +33,7 @@ Labels = NDArray[np.int64]
 
 
 def predict_logits(
-    model: nn.Module, batches: Batches, dtype: torch.dtype, what: str
+    model: nn.Module, batches: Batches, dtype: torch.dtype, what: str, views: int = 1
 ) -> tuple[Tensor, Tensor]:
     """Runs a model over batches in evaluation mode: logits (N, K) float32 and labels (N,) int64,
     both on the CPU.
@@ -42,14 +43,24 @@ def predict_logits(
     was_training = model.training
     model.eval()
     logits, labels = [], []
-    with torch.inference_mode(), progress(what, len(batches)) as advance:
+    with progress(what, len(batches)) as advance:
         for x, y in batches.epoch():
-            with arithmetic(x.device, dtype):
-                logits.append(model(x).float())
+            logits.append(average_views(model, x, dtype, views))
             labels.append(y)
             advance(1)
     model.train(was_training)
     return torch.cat(logits).cpu(), torch.cat(labels).cpu()
+
+
+@torch.inference_mode()
+def average_views(model: nn.Module, x: Tensor, dtype: torch.dtype, views: int) -> Tensor:
+    """Logits (B, K) float32 of one view; of two (the image and its mirror), the logarithm of their
+    averaged probabilities, as the 2012 paper averages its views."""
+    with arithmetic(x.device, dtype):
+        if views == 1:
+            return cast(Tensor, model(x)).float()
+        logits = torch.stack([model(x), model(x.flip(-1))]).float()
+    return torch.logsumexp(F.log_softmax(logits, 2), 0) - math.log(2)
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
@@ -182,16 +193,18 @@ def run_settings(run: Path) -> tuple[str, dict[str, Any], str]:
         ) from error
 
 
-def evaluation_batches(
-    store: Store, indices: Labels, preprocessing: Preprocessing, device: torch.device
-) -> Batches:
-    """Batches of a Store as the network of `preprocessing` sees them, in order."""
-    transform = evaluation_transform(
-        image_size=preprocessing.image_size,
-        crop=preprocessing.crop,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
+def evaluation_transform(how: Preprocessing) -> augment.Transform:
+    """What happens to stored images before a network sees them, wherever nothing is random."""
+    return augment.evaluation_transform(
+        image_size=how.image_size, crop=how.crop, mean=how.mean, std=how.std
     )
+
+
+def evaluation_batches(
+    store: Store, indices: Labels, how: Preprocessing, device: torch.device
+) -> Batches:
+    """Batches of a Store as a network sees them, in order."""
+    transform = evaluation_transform(how)
     return Batches(store, indices, batch_size=EVALUATION_BATCH, transform=transform, device=device)
 
 
@@ -246,7 +259,9 @@ def evaluate_run(
     dtype, _ = choose_precision(precision, where)
     model = trained.model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = evaluation_batches(store, indices, trained.preprocessing, where)
-    logits, labels = predict_logits(model, batches, dtype, what=f"evaluating the {split} split")
+    logits, labels = predict_logits(
+        model, batches, dtype, f"evaluating the {split} split", trained.preprocessing.views
+    )
     own_label = np.array([trained.classes.index(name) for name in store.classes])
     matched = own_label[labels.numpy()]
     if save:

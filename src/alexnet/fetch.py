@@ -112,8 +112,14 @@ def fetch_file(wanted: Download, folder: Path, url: str = "") -> Path:
         TimeoutError,
         ConnectionError,
     ) as error:
+        reason = str(getattr(error, "reason", error))
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection open
+            reason = f"{error.code} {reason}"
+            if error.code == 416:  # we ask for what lies behind the end of its file
+                partial.unlink(missing_ok=True)
         raise DownloadError(
-            f"{url} cannot be fetched ({getattr(error, 'reason', error)}).",
+            f"{url} cannot be fetched ({reason}).",
             "Run the same command again to go on where it stopped, or download the file elsewhere "
             "and give its path as DATA.",
         ) from error

@@ -107,12 +107,10 @@ def rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode.startswith("I;16") or image.mode == "I":
         values = np.asarray(image).astype(np.float64)
-        scale = (
-            255 / 65535 if values.max() > 255 else 1.0
-        )  # Pillow opens 16-bit files in either mode
-        return Image.fromarray((values * scale).round().clip(0, 255).astype(np.uint8)).convert(
-            "RGB"
-        )
+        # Pillow opens some 16-bit files as I, which also holds 8-bit values
+        sixteen = image.mode != "I" or values.max() > 255
+        grey = (values * (255 / 65535 if sixteen else 1)).round().clip(0, 255)
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise BadImage("floating-point pixels have no known range; save it with 8 or 16 bits")
     if image.has_transparency_data:
@@ -125,7 +123,8 @@ def rgb(image: Image.Image) -> Image.Image:
 def load_image(content: bytes | Pixels | Image.Image, size: int) -> Pixels:
     """One image, from a file's bytes, an array (H, W, 3) or (H, W) uint8, or a Pillow image, to (3,
     size, size) uint8."""
-    image = content if isinstance(content, Image.Image) else open_image(content)
+    # a copy, because decoding changes an image that was opened lazily
+    image = content.copy() if isinstance(content, Image.Image) else open_image(content)
     return enlarged(square_pixels(image, size), size)
 
 

@@ -7,8 +7,9 @@ CIFAR-10 binary      records of 1 + 3,072 bytes and batches.meta.txt, in a folde
 digits               scikit-learn's 1,797 handwritten digits
 """
 
-import contextlib
+import lzma
 import tarfile
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ SPLIT_NAMES = {
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+CIFAR_NAMES = ("data_batch_", "test_batch")
 
 
 class Example(NamedTuple):
@@ -72,7 +74,10 @@ def read_tree(tree: Tree) -> Source:
             len(inner) != 1
             or direct
             or inner[0].lower() in SPLIT_NAMES
-            or not children(folders, base + inner[0])
+            or not (
+                children(folders, base + inner[0])
+                or any(path.startswith(CIFAR_NAMES, len(base + inner[0]) + 1) for path in files)
+            )
         ):
             break
         top = base + inner[0]
@@ -101,17 +106,11 @@ class _Reader:
     def read(self) -> Source:
         inner = children(self.folders, "")
         splits = {name: SPLIT_NAMES[name.lower()] for name in inner if name.lower() in SPLIT_NAMES}
-        if any(
-            path.startswith(("data_batch_", "test_batch")) and path.endswith(".bin")
-            for path in self.files
-        ):
+        records = [path for path in self.files if "/" not in path and path.startswith(CIFAR_NAMES)]
+        if any(path.endswith(".bin") for path in records):
             return cifar_source(self.where, lambda: self._records())
-        if any(path.startswith("data_batch_") for path in self.files):
-            raise DataError(
-                f"{self.where} holds CIFAR-10's python version, which is a pickle and can run code "
-                "when opened.",
-                "Use the binary version: alexnet data fetch cifar10",
-            )
+        if any(not PurePosixPath(path).suffix for path in records):
+            raise python_version_error(self.where)
         if splits:
             labelled = self._splits(splits)
         elif any(path in self.images for path in self.files if "/" not in path) and not inner:
@@ -325,7 +324,9 @@ def cifar_source(where: Path, files: Callable[[], Iterator[tuple[str, bytes]]]) 
             labels[name] = np.frombuffer(content, np.uint8)[::CIFAR_RECORD].tolist()
     if len(classes) != 10:
         raise DataError(
-            f"{where} has no batches.meta.txt with ten class names.", "alexnet data fetch cifar10"
+            f"{where} has no batches.meta.txt with ten class names, so it is not CIFAR-10's binary "
+            "version, the only tar archive that is read.",
+            "For CIFAR-10: alexnet data fetch cifar10. Other archives: unpack them, or use a .zip.",
         )
     order = sorted(counts, key=lambda name: (name == "test_batch.bin", name))
     examples = []
@@ -356,19 +357,29 @@ def cifar_source(where: Path, files: Callable[[], Iterator[tuple[str, bytes]]]) 
     return Source("cifar-10", classes, classes, examples, contents)
 
 
+def python_version_error(where: Path) -> DataError:
+    """CIFAR-10 comes as a pickle, too."""
+    return DataError(
+        f"{where} holds CIFAR-10's python version, which is a pickle and can run code when opened.",
+        "Use the binary version: alexnet data fetch cifar10",
+    )
+
+
 def tar_files(where: Path) -> Iterator[tuple[str, bytes]]:
     """(name, content) of the regular files of a tar archive that may belong to CIFAR-10."""
     try:
         with tarfile.open(where) as archive:
             for member in archive:
-                if (
-                    member.isfile()
-                    and member.name.endswith((".bin", ".txt"))
-                    and member.size <= LARGEST_FILE
-                ):
-                    with contextlib.closing(archive.extractfile(member)) as file:  # type: ignore[type-var]
-                        yield member.name, file.read()  # type: ignore[union-attr]
-    except (tarfile.TarError, EOFError, OSError) as error:
+                name = PurePosixPath(member.name)
+                if name.name == "data_batch_1":
+                    raise python_version_error(where)
+                if name.suffix in (".bin", ".txt") and member.size <= LARGEST_FILE:
+                    file = archive.extractfile(member)
+                    if file is not None:  # None: a folder or a device
+                        yield member.name, file.read()
+            while archive.fileobj and archive.fileobj.read(2**20):
+                pass  # to the end, where gzip keeps its checksum
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise DataError(
             f"{where} cannot be read as a tar archive ({error}).",
             "It may be cut short: fetch it again.",

@@ -152,7 +152,7 @@ def fit(
     for epoch in range(len(state.history), epochs):
         scores = [done.val_top1 for done in state.history]
         model.train()
-        with progress(f"epoch {epoch + 1}/{epochs}", len(train)) as advance:
+        with progress(f"epoch {epoch + 1}/{epochs}", len(train), lines=False) as advance:
             advance(state.step)
             last = time.perf_counter()
             for step, (x, y) in enumerate(train.epoch(epoch, start=state.step), state.step):

@@ -44,10 +44,8 @@ class Architecture:
     norm: str = "none"  # none, lrn, batch
     pool: str = "overlapping"  # max and average: 2x2 stride 2; overlapping: max 3x3 stride 2
     activation: str = "relu"  # relu, leaky-relu, tanh
-    dropout: float = 0.5
-    dropout_first: bool = (
-        False  # dropout before each hidden layer (2014) instead of after it (2012)
-    )
+    dropout: float = 0.5  # of hidden units; of the features where there is no hidden layer
+    dropout_first: bool = False  # before each hidden layer (2014) instead of after it (2012)
     lrn_k: float = 2.0  # the additive constant of LRN; 1 in Caffe's copy of the network
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,7 +80,7 @@ class Architecture:
                 f"images of {side} px are too small for the {self.name} network, which needs "
                 f"{self.smallest_input} px.",
                 f"Use --image-size {self.smallest_input} or more (and --crop likewise)"
-                + (", or --model small." if self.name != "small" else "."),
+                + (", or --model small." if self.name != "small" else ", or --pool max."),
             )
 
 
@@ -116,16 +114,15 @@ ARCHITECTURES = {
     "small": Architecture(
         name="small",
         convs=(
-            Conv(64, 3, padding=1, lrn=True, pool=True),  # 32 -> 16
-            Conv(128, 3, padding=1, lrn=True, pool=True, paper_bias=1.0),  # 16 -> 8
+            Conv(64, 3, padding=1, lrn=True, pool=True),  # 32 -> 15
+            Conv(128, 3, padding=1, lrn=True, pool=True, paper_bias=1.0),  # 15 -> 7
             Conv(256, 3, padding=1),
-            Conv(256, 3, padding=1, paper_bias=1.0),
-            Conv(256, 3, padding=1, pool=True, paper_bias=1.0),  # 8 -> 4
+            Conv(256, 3, padding=1, pool=True, paper_bias=1.0),  # 7 -> 3
+            Conv(512, 3, padding=1, pool=True, paper_bias=1.0),  # 3 -> 1
         ),
-        hidden=(512,),
-        map_side=4,
+        hidden=(),
+        map_side=1,
         norm="batch",
-        pool="max",
     ),
 }
 
@@ -177,7 +174,8 @@ def architecture(
     def scaled(units: int) -> int:
         return max(8, round(units * width / 8) * 8)
 
-    hidden = own.hidden if not fc_layers else (own.hidden[0],) * (fc_layers - 1)
+    units = own.hidden[0] if own.hidden else own.convs[-1].channels
+    hidden = own.hidden if not fc_layers else (units,) * (fc_layers - 1)
     return dataclasses.replace(
         own,
         convs=tuple(dataclasses.replace(conv, channels=scaled(conv.channels)) for conv in kept),
@@ -271,9 +269,8 @@ def _activation(name: str) -> nn.Module:
 
 
 def _pool(name: str) -> nn.Module:
-    return {"overlapping": nn.MaxPool2d(3, 2), "max": nn.MaxPool2d(2), "average": nn.AvgPool2d(2)}[
-        name
-    ]
+    kinds = {"overlapping": nn.MaxPool2d(3, 2), "max": nn.MaxPool2d(2), "average": nn.AvgPool2d(2)}
+    return kinds[name]
 
 
 def _feature_layers(architecture: Architecture) -> list[nn.Module]:
@@ -312,6 +309,8 @@ def _classifier_layers(architecture: Architecture, classes: int) -> list[nn.Modu
         dropout = nn.Dropout(architecture.dropout)
         layers += [dropout, *layer] if architecture.dropout_first else [*layer, dropout]
         units = hidden
+    if not layers:  # nothing hidden: dropout acts on the features themselves
+        layers.append(nn.Dropout(architecture.dropout))
     return [*layers, nn.Linear(units, classes)]
 
 

@@ -10,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexnet.augment import center_crop, normalise
 from alexnet.checkpoint import Trained, load_model
 from alexnet.errors import DataError, RunError
-from alexnet.evaluation import softmax
+from alexnet.evaluation import average_views, evaluation_transform, softmax
 from alexnet.images import BadImage, Pixels, load_image
-from alexnet.runtime import arithmetic, choose_device, choose_precision
+from alexnet.runtime import choose_device, choose_precision
 
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
 BATCH = 64
@@ -37,6 +36,7 @@ class Classifier:
         self.dtype, _ = choose_precision(precision, self.device)
         self.model = trained.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.run = run
+        self.generator = torch.Generator()  # transforms want one; in evaluation nothing is random
 
     @property
     def classes_(self) -> NDArray[np.str_]:
@@ -105,12 +105,8 @@ class Classifier:
 
     def _logits(self, pixels: Pixels) -> NDArray[np.float32]:  # (B, 3, S, S) -> (B, K)
         how = self.trained.preprocessing
-        with torch.inference_mode(), arithmetic(self.device, self.dtype):
-            x = center_crop(torch.from_numpy(pixels).to(self.device), how.crop)
-            logits: NDArray[np.float32] = (
-                self.model(normalise(x, how.mean, how.std)).float().cpu().numpy()
-            )
-        return logits
+        x = evaluation_transform(how)(torch.from_numpy(pixels).to(self.device), self.generator)
+        return average_views(self.model, x, self.dtype, how.views).cpu().numpy()
 
 
 def _as_list(images: Picture | Sequence[Picture]) -> list[Picture]:

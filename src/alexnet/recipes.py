@@ -42,8 +42,8 @@ class Recipe:
 
     # -- the network -------------------------------------------------------------------------------
 
-    # The network: 2012 (two columns, LRN), 2014 (one tower, torchvision's), small (3x3 kernels for
-    # 8 to 64 px).
+    # The network: 2012 (two columns, LRN), 2014 (one tower, torchvision's), small (3x3 kernels, for
+    # 32 to 64 px).
     model: Literal["2012", "2014", "small"] = "small"
     # Start from these weights: a run directory or a .safetensors file of the same network. Empty:
     # from scratch.
@@ -58,15 +58,15 @@ class Recipe:
     # Normalisation after a convolution; auto: what the network has by itself (2012: lrn, 2014:
     # none, small: batch).
     norm: Literal["auto", "none", "lrn", "batch"] = "auto"
-    # Pooling; auto: what the network has by itself (2012 and 2014: overlapping, that is max 3x3
-    # stride 2; small: max 2x2).
+    # Pooling: max and average are 2x2 with stride 2, overlapping is max 3x3 with stride 2; auto:
+    # what the network has by itself, which is overlapping in all three.
     pool: Literal["auto", "max", "average", "overlapping"] = "auto"
     # Non-linearity after each layer.
     activation: Literal["relu", "leaky-relu", "tanh"] = "relu"
-    # Share of hidden units dropped while training the fully connected layers.
+    # Share of hidden units (without hidden layers: of features) dropped while training.
     dropout: Annotated[float, Between(0, 0.95)] = 0.5
-    # Initial weights: auto is what suits the network's normalisation (He et al. 2015), paper is
-    # N(0, 0.01) and biases of 1.
+    # Initial weights: auto is He et al. (2015), paper is the 2012 paper's N(0, 0.01) with biases of
+    # 1.
     init: Literal["auto", "paper"] = "auto"
 
     # -- the images --------------------------------------------------------------------------------
@@ -100,6 +100,9 @@ class Recipe:
     greyscale: Literal["convert", "drop"] = "convert"
     # Unreadable images: error lists them and stops, skip lists them and goes on without them.
     bad_images: Literal["error", "skip"] = "error"
+    # Views averaged in evaluation and prediction: 1 is the centre, 2 the centre and its mirror
+    # image. Validation during training looks at one.
+    views: Literal[1, 2] = 1
     # Share of the training images to use, drawn once, the same from each class.
     fraction: Annotated[float, Between(0, 1, open_low=True)] = 1.0
     # Share of the training images set aside for validation, where the data has no validation split.
@@ -241,9 +244,9 @@ def checked(name: str, value: object, hint: Any) -> Any:
     if origin is Literal:
         options = get_args(hint)
         if value not in options:
-            suggestion = did_you_mean(str(value), options)
+            suggestion = did_you_mean(str(value), map(str, options))
             raise RecipeError(
-                f"{name} is {value!r}, expected one of {', '.join(options)}.", suggestion
+                f"{name} is {value!r}, expected one of {', '.join(map(str, options))}.", suggestion
             )
         return value
     if origin is tuple:
@@ -299,6 +302,7 @@ RECIPES: dict[str, Preset] = {
             mean=(0.3, 0.3, 0.3),
             std=(0.35, 0.35, 0.35),
             width=0.5,
+            pool="max",
             batch_size=64,
             epochs=12,
             lr=0.05,
@@ -313,7 +317,19 @@ RECIPES: dict[str, Preset] = {
     ),
     "cifar10": Preset(
         recipe=Recipe(
-            image_size=32, crop_padding=4, batch_size=256, epochs=12, lr=0.2, nesterov=True
+            image_size=32,
+            crop_padding=4,
+            erase=0.25,
+            mean=(0.4914, 0.4822, 0.4465),
+            std=(0.2470, 0.2435, 0.2616),
+            views=2,
+            dropout=0.0,
+            batch_size=256,
+            epochs=24,
+            lr=0.2,
+            nesterov=True,
+            warmup=4.0,
+            label_smoothing=0.1,
         ),
         summary="CIFAR-10 from scratch",
         source="ours",

@@ -172,9 +172,9 @@ def stop_on_signal() -> Iterator[StopFlag]:
 
 
 @contextlib.contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields `advance(n)`. A live bar on a terminal; elsewhere a line every 10 seconds, for what
-    takes that long."""
+def progress(what: str, total: int, lines: bool = True) -> Iterator[Callable[[int], None]]:
+    """Yields `advance(n)`. A live bar on a terminal; elsewhere, with `lines`, a line every 10
+    seconds for what takes that long."""
     if console.is_terminal:
         columns = (
             TextColumn("{task.description}"),
@@ -192,7 +192,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     def advance(count: int) -> None:
         nonlocal done, last
         done += count
-        if time.monotonic() - last > 10:
+        if lines and time.monotonic() - last > 10:
             last = time.monotonic()
             say(f"{what}: {done:,} of {total:,}")
 

@@ -8,12 +8,14 @@ STORE/
     ids.txt         one example per line: its path in the source, as a JSON string
 """
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,8 +54,9 @@ class Store:
             info = json.loads((path / "store.json").read_text(encoding="utf-8"))
             version, shape, dtype = info["version"], tuple(info["shape"]), np.dtype(info["dtype"])
         except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else error
             raise DataError(
-                f"{path} is not a Store: its store.json cannot be read ({error}).", repack
+                f"{path} is not a Store: its store.json cannot be used ({reason}).", repack
             ) from error
         if version != VERSION:
             raise DataError(
@@ -129,6 +132,7 @@ class StoreWriter:
         self.parent, self.shape, self.dtype = parent, tuple(shape), np.dtype(dtype)
         try:
             parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(parent)
             self.aside = Path(tempfile.mkdtemp(dir=parent, prefix=".packing-"))
             self.file = open(self.aside / "x.bin", "wb")
         except OSError as error:
@@ -141,7 +145,7 @@ class StoreWriter:
         """DiskError at once if so many examples cannot fit, instead of after an hour."""
         needed = examples * int(np.prod(self.shape)) * self.dtype.itemsize
         if shutil.disk_usage(self.aside).free < needed:
-            raise disk_error(OSError(errno.ENOSPC, f"{needed} bytes needed"), self.aside / "x.bin")
+            raise disk_error(OSError(errno.ENOSPC, "too small"), self.aside, needed)
 
     def append(self, x: NDArray[Any], y: Sequence[int], ids: Sequence[str]) -> None:
         """Adds examples: x (n, *shape), y (n), ids (n)."""
@@ -201,6 +205,14 @@ class StoreWriter:
         shutil.rmtree(self.aside, ignore_errors=True)
 
 
+def remove_leftovers(parent: Path) -> None:
+    """Deletes what writers that were killed more than a day ago left behind."""
+    for aside in parent.glob(".packing-*"):
+        with contextlib.suppress(OSError):  # another process may just have finished it
+            if time.time() - (aside / "x.bin").stat().st_mtime > 86_400:
+                shutil.rmtree(aside, ignore_errors=True)
+
+
 def keyed_generator(*key: int) -> Generator:
     """A CPU generator that depends on `key` alone, such as (seed, epoch, step): it needs no history
     and no state."""
@@ -208,8 +220,8 @@ def keyed_generator(*key: int) -> Generator:
 
 
 def keyed_seed(*key: int) -> int:
-    """63 well-mixed bits of `key`."""
-    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+    """63 well-mixed bits of `key`; its length counts, since SeedSequence pads with zeros."""
+    return int(np.random.SeedSequence([len(key), *key]).generate_state(1, np.uint64)[0] >> 1)
 
 
 class Batches:

@@ -134,7 +134,7 @@ class Run:
         self.device, self.dtype = device, dtype
         self.surroundings = environment(device, dtype, store.fingerprint)
         self.preprocessing = Preprocessing(
-            recipe.image_size, recipe.view_size, recipe.mean, recipe.std
+            recipe.image_size, recipe.view_size, recipe.mean, recipe.std, recipe.views
         )
         average = None
         if recipe.average:
@@ -269,7 +269,7 @@ class Run:
         split = "test" if len(self.splits.test) else "val"
         indices = self.splits.test if split == "test" else self.splits.val
         logits, labels = evaluation.predict_logits(
-            model, self._batches(indices), self.dtype, f"evaluating {split}"
+            model, self._batches(indices), self.dtype, f"evaluating {split}", self.recipe.views
         )
         figures = evaluation.metrics(logits.numpy(), labels.numpy(), self.store.names, split)
         best = self.state.best

@@ -134,10 +134,8 @@ class ZipTree:
             raise OSError(f"{self.entries[path].file_size:,} bytes is no image file")
         try:
             return self.archive.read(self.entries[path])
-        except (
-            Exception
-        ) as error:  # zlib.error, BadZipFile, RuntimeError when encrypted, and others by method
-            raise OSError(f"cannot be extracted: {error}") from error
+        except Exception as error:  # of every kind: zlib.error, BadZipFile, RuntimeError, ...
+            raise OSError(str(error)) from error
 
 
 def file_signature(path: Path) -> str:

@@ -1,0 +1,143 @@
+"""Makers of tiny data: image folders, Tiny ImageNet's tree, CIFAR-10's files, archives, Stores."""
+
+import io
+import os
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from alexnet.store import Store, StoreWriter
+
+
+def noise(seed=0, size=(8, 8), mode="RGB"):
+    """A Pillow image of random pixels; `size` is (width, height)."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def smooth(size=(64, 64)):
+    """A Pillow image without fine detail, as photographs are when seen closely."""
+    x, y = np.meshgrid(np.linspace(0, 1, size[0]), np.linspace(0, 1, size[1]))
+    pixels = np.stack([255 * x, 255 * y, 127 + 120 * np.sin(6 * x + 4 * y)], axis=-1)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def encoded(image, kind="PNG", **options):
+    """The bytes of an image file."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def write_image(path, size=(8, 8), mode="RGB"):
+    """Writes an image that only its path determines, so that all of a folder differ."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = "JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG"
+    image = noise(zlib.crc32(os.fsencode("/".join(path.parts[-3:]))), size, mode)
+    path.write_bytes(encoded(image, kind))
+
+
+def class_folders(root, folders, size=(8, 8), mode="RGB"):
+    """Writes `folders`, such as {"train/cat": 3}, of that many images each."""
+    root.mkdir(parents=True, exist_ok=True)
+    for folder, count in folders.items():
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            write_image(root / folder / f"{number}.png", size, mode)
+    return root
+
+
+WNIDS = {"n03": "crane, lifting machine", "n01": "goldfish, Carassius auratus", "n02": "crane"}
+
+
+def tiny_imagenet(root, size=(8, 8)):
+    """The official tree with three classes: 3 training and 2 val images each, 2 test images."""
+    annotations = []
+    for place, wnid in enumerate(sorted(WNIDS)):
+        for number in range(3):
+            write_image(root / f"train/{wnid}/images/{wnid}_{number}.JPEG", size)
+        (root / f"train/{wnid}/{wnid}_boxes.txt").write_text(f"{wnid}_0.JPEG\t0\t0\t8\t8\n")
+        for number in (place, place + 3):
+            write_image(root / f"val/images/val_{number}.JPEG", size)
+            annotations.append(f"val_{number}.JPEG\t{wnid}\t0\t0\t7\t7\n")
+    (root / "val/val_annotations.txt").write_text("".join(annotations))
+    for number in range(2):
+        write_image(root / f"test/images/test_{number}.JPEG", size)
+    (root / "wnids.txt").write_text("".join(f"{wnid}\n" for wnid in WNIDS))  # not sorted
+    others = {"n00": "entity"}  # words.txt knows all of WordNet
+    (root / "words.txt").write_text(
+        "".join(f"{wnid}\t{words}\n" for wnid, words in (others | WNIDS).items())
+    )
+    return root
+
+
+CIFAR_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+
+
+def cifar_files(counts=None):
+    """({name: content}, labels, pixels (N, 3, 32, 32)) of CIFAR-10's binary version, in order."""
+    counts = counts or {"data_batch_1.bin": 20, "data_batch_2.bin": 10, "test_batch.bin": 10}
+    generator = np.random.default_rng(0)
+    files, labels, pixels = {}, [], []
+    for name, count in counts.items():
+        here = generator.permutation(np.arange(count) % 10).astype(np.uint8)
+        records = generator.integers(0, 256, (count, 3072), dtype=np.uint8)
+        files[name] = np.concatenate([here[:, None], records], axis=1).tobytes()
+        labels.extend(here.tolist())
+        pixels.append(records.reshape(-1, 3, 32, 32))
+    files["batches.meta.txt"] = "\n".join(CIFAR_CLASSES).encode() + b"\n\n"
+    files["readme.html"] = b"<html></html>"
+    return files, labels, np.concatenate(pixels)
+
+
+def write_files(root, files):
+    root.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (root / name).write_bytes(content)
+    return root
+
+
+def tarred(path, files, top="cifar-10-batches-bin/"):
+    """A compressed tar of {name: content}, in the reverse order: an archive promises none."""
+    with tarfile.open(path, f"w:{path.suffix[1:]}") as archive:
+        for name, content in reversed(files.items()):
+            member = tarfile.TarInfo(top + name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def zipped(path, folder, top=""):
+    """A zip of everything below `folder`, stored, not compressed."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            archive.write(file, top + file.relative_to(folder).as_posix())
+    return path
+
+
+def snapshot(folder):
+    """Every file below `folder` with its content and time of change."""
+    return {
+        str(path): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in Path(folder).rglob("*")
+        if path.is_file()
+    }
+
+
+def store_of(parent, splits, side=2):
+    """A Store whose pixels are the number of the example; `splits` is {"train": labels, ...}."""
+    labels = [label for part in splits.values() for label in part]
+    classes = [f"class {label}" for label in range(max(labels) + 1)]
+    places, start = {}, 0
+    for name, part in splits.items():
+        places[name] = (start, start + len(part))
+        start += len(part)
+    x = np.broadcast_to(np.arange(len(labels))[:, None, None, None], (len(labels), 3, side, side))
+    with StoreWriter(parent, (3, side, side), "uint8") as writer:
+        writer.append(x, labels, [f"{place}.png" for place in range(len(labels))])
+        info = {"source": "made", "classes": classes, "names": classes, "splits": places, "bad": []}
+        return Store.open(writer.finish("made", info | {"fingerprint": "0" * 64}))

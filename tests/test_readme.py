@@ -1,0 +1,84 @@
+"""Every command of the README is run here, on tiny data, and its Python lines too."""
+
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import alexnet
+from alexnet import cli, recipes
+from alexnet.recipes import Preset
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    line.split("#")[0].strip()
+    for language, block in BLOCKS
+    if language in ("", "sh", "bash")
+    for line in block.splitlines()
+    if "alexnet " in line.split("#")[0]
+]
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """A folder with the data that the README speaks of, small, and recipes of one epoch."""
+    for folder in ("photos", "tiny-imagenet-200/train", "tiny-imagenet-200/val"):
+        for number, name in enumerate(["n01", "n02"]):
+            (tmp_path / folder / name).mkdir(parents=True)
+            for image in range(8):
+                pixels = np.random.default_rng(image).integers(0, 90, (16, 16, 3)) + 150 * number
+                Image.fromarray(pixels.astype(np.uint8)).save(
+                    tmp_path / folder / name / f"{image}.png"
+                )
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "new.jpg")
+    monkeypatch.chdir(tmp_path)
+    presets = {
+        name: dataclasses.replace(
+            preset, recipe=dataclasses.replace(preset.recipe, epochs=1, width=0.1, warmup=0.0)
+        )
+        for name, preset in recipes.RECIPES.items()
+    }
+    monkeypatch.setattr(recipes, "RECIPES", presets)
+    monkeypatch.setattr("alexnet.fetch.fetch", lambda name, url: Path(name))
+    assert all(isinstance(preset, Preset) for preset in presets.values())
+    return tmp_path
+
+
+def test_the_readme_has_commands():
+    assert "python3 -m pip install uv && uv run alexnet train digits" in COMMANDS
+    assert len(COMMANDS) > 8
+
+
+def test_every_command_runs(desk, capsys):
+    run = ""
+    for command in COMMANDS:
+        words = shlex.split(command.rpartition("&&")[2].removeprefix(" uv run").strip())
+        words = words[words.index("alexnet") + 1 :]
+        if "cifar10" in words and words[0] == "train":
+            words[words.index("cifar10")] = "photos"  # CIFAR-10 itself is not here
+        words = [run if word == "RUN" else word for word in words]
+        assert cli.main(words) == 0, f"{command}: {capsys.readouterr().err}"
+        if words[0] == "train":
+            run = capsys.readouterr().out.strip()
+
+
+def test_the_python_lines_run(desk):
+    python = [block for language, block in BLOCKS if language == "python"]
+    assert python
+    for block in python:
+        exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) < 200
+
+
+def test_the_version_is_one():
+    from importlib.metadata import version
+
+    assert version("alexnet") == alexnet.__version__

@@ -1,0 +1,78 @@
+"""The real data sets, where they are: real-data/{cifar10,tiny-imagenet-100,photos}."""
+
+import dataclasses
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import alexnet
+from alexnet.datasets import make_splits, open_data
+from alexnet.recipes import RECIPES
+
+HERE = Path(__file__).parent.parent / "real-data"
+pytestmark = [
+    pytest.mark.real_data,
+    pytest.mark.skipif(not HERE.is_dir(), reason="real-data/ is not here"),
+]
+
+
+@pytest.fixture(autouse=True)
+def both_cores():
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+def brief(name, **changes):
+    return dataclasses.replace(
+        RECIPES[name].recipe, epochs=1, warmup=0.0, tensorboard=False, **changes
+    )
+
+
+def first_epoch(run):
+    epoch = json.loads((run / "epochs.jsonl").read_text().splitlines()[0])
+    return {name: epoch[name] for name in ("train_loss", "val_loss", "val_top1")}
+
+
+def test_photos_of_every_size(tmp_path):
+    run = alexnet.train(HERE / "photos", brief("folder"), out=tmp_path / "run")
+    model = alexnet.load(run)
+    assert len(model.classes_) == 6
+    paths = sorted((HERE / "photos").glob("*/*.jpg"))
+    assert len(paths) == 193
+    assert model.predict_proba(paths[::20]).shape == (10, 6)
+
+
+def test_cifar10_learns_from_a_tenth(tmp_path):
+    run = alexnet.train(HERE / "cifar10", brief("cifar10", fraction=0.1), out=tmp_path / "run")
+    figures = json.loads((run / "metrics.json").read_text())
+    assert figures["n"] == 5000
+    assert figures["split"] == "test"
+    assert figures["top1"] > 0.2  # chance is 0.1
+
+
+def test_tiny_imagenet_from_a_folder_and_from_a_zip_is_the_same(tmp_path):
+    archive = tmp_path / "tiny-imagenet-100.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted((HERE / "tiny-imagenet-100").rglob("*")):
+            file.write(path, path.relative_to(HERE))
+    recipe = brief("folder", fraction=0.02)
+    runs = [
+        alexnet.train(source, recipe, out=tmp_path / f"{number}")
+        for number, source in enumerate([HERE / "tiny-imagenet-100", archive])
+    ]
+    assert first_epoch(runs[0]) == first_epoch(runs[1])
+    stores = [open_data(source, image_size=72) for source in (HERE / "tiny-imagenet-100", archive)]
+    assert stores[0].path == stores[1].path
+    store = stores[0]
+    assert store.x.shape == (55_000, 3, 64, 64)  # stored as they are, enlarged in the batch
+    splits = make_splits(store, val_size=0.1, test_size=0.2, fraction=1.0, seed=0)
+    assert [len(splits.train), len(splits.val), len(splits.test)] == [45_000, 5_000, 5_000]
+    assert np.bincount(store.y[splits.test]).tolist() == [50] * 100
+    assert store.names[store.classes.index("n01443537")] == "goldfish"
+    assert any("200 images without labels" in text for text in store.info["left_out"])
+    assert 900 < store.info["greyscale"]["found"] < 1100
