@@ -363,9 +363,9 @@ def test_a_device_that_is_not_there(folder, tmp_path, device):
 def test_every_training_option_runs(folder, tmp_path):
     recipe = change(
         epochs=1, image_size=36, crop=32, crop_padding=2, crop_area=0.5, jitter=0.2, lighting=0.1,
-        erase=0.25, optimizer="adamw", lr=1e-3, schedule="cosine", warmup=0.5, loss="bce", label_smoothing=0.1,
-        clip=1.0, average=0.9, precision="fp32", fraction=0.5, norm="lrn", pool="overlapping",
-        activation="tanh", init="paper", decay_all=True,
+        erase=0.25, optimizer="adamw", lr=1e-3, schedule="cosine", warmup=0.5, loss="bce",
+        label_smoothing=0.1, clip=1.0, average=0.9, precision="fp32", fraction=0.5, norm="lrn",
+        pool="overlapping", activation="tanh", init="paper", decay_all=True,
     )  # fmt: skip
     run = alexnet.train(folder, recipe, out=tmp_path / "run")
     assert json.loads((run / "metrics.json").read_text())["n"] == 12

@@ -18,7 +18,15 @@ from alexnet.atomic import write_json
 from alexnet.errors import DataError, did_you_mean
 from alexnet.fetch import DOWNLOADS, downloaded
 from alexnet.images import BadImage, Pixels, enlarged, is_greyscale, open_image, square_pixels
-from alexnet.layouts import Example, Source, cifar_source, digits_source, read_tree, tar_files
+from alexnet.layouts import (
+    SPLITS,
+    Example,
+    Source,
+    cifar_source,
+    digits_source,
+    read_tree,
+    tar_files,
+)
 from alexnet.runtime import cache_folder, progress, say
 from alexnet.store import Store, StoreWriter, keyed_seed
 from alexnet.trees import LAYOUTS_HINT, file_signature, open_tree
@@ -143,14 +151,10 @@ def accepted(store: Store, bad_images: str) -> Store:
     bad = store.info["bad"]
     if bad:
         lines = [f"  {one['id']} ({one['class']}): {one['reason']}" for one in bad[:20]]
-        more = (
-            [f"  ... and {len(bad) - 20} more; all are in {store.path / 'store.json'}"]
-            if len(bad) > 20
-            else []
-        )
-        listing = "\n".join(
-            [f"{len(bad)} of {len(store) + len(bad):,} images cannot be used:", *lines, *more]
-        )
+        if len(bad) > 20:
+            lines.append(f"  ... and {len(bad) - 20} more; all are in {store.path / 'store.json'}")
+        count = f"{len(bad)} of {len(store) + len(bad):,} images cannot be used:"
+        listing = "\n".join([count, *lines])
         if bad_images == "error":
             raise DataError(
                 listing, "Repair or remove them, or go on without them: --bad-images skip"
@@ -178,9 +182,8 @@ def pack(source: Source, name: str, *, image_size: int, greyscale: str) -> Store
         native = min(open_image(first).size)
     except BadImage:
         native = image_size + 1
-    if (
-        native <= image_size
-    ):  # perhaps all images are squares of this size: then there is nothing to enlarge yet
+    if native <= image_size:
+        # perhaps all images are squares of this size: then there is nothing to enlarge yet
         try:
             return _pack(source, name, side=native, native=True, greyscale=greyscale)
         except _OtherSize:
@@ -204,21 +207,13 @@ def _pack(source: Source, name: str, *, side: int, native: bool, greyscale: str)
         for examples, decoded in _decoded_chunks(source, side, native):
             kept: list[tuple[Example, Pixels]] = []
             for example, one in zip(examples, decoded, strict=True):
-                fingerprint.update(
-                    f"{example.split}\0{source.classes[example.label]}\0{example.id}\0".encode(
-                        "utf-8", "surrogateescape"
-                    )
-                )
+                class_name = source.classes[example.label]
+                told = f"{example.split}\0{class_name}\0{example.id}\0"
+                fingerprint.update(told.encode("utf-8", "surrogateescape"))
                 fingerprint.update(one.sha256)
                 grey += one.greyscale
                 if one.reason:
-                    bad.append(
-                        {
-                            "id": example.id,
-                            "class": source.classes[example.label],
-                            "reason": one.reason,
-                        }
-                    )
+                    bad.append({"id": example.id, "class": class_name, "reason": one.reason})
                 elif one.pixels is not None and not (one.greyscale and greyscale == "drop"):
                     kept.append((example, one.pixels))
                     counts[example.split] += 1
@@ -232,12 +227,7 @@ def _pack(source: Source, name: str, *, side: int, native: bool, greyscale: str)
             advance(len(examples))
         _check_classes(source, labels, bad, greyscale)
         splits, start = {}, 0
-        for split in (
-            "train",
-            "val",
-            "test",
-            "all",
-        ):  # the order in which sources list their examples
+        for split in SPLITS:
             if counts[split]:
                 splits[split] = (start, start + counts[split])
                 start += counts[split]

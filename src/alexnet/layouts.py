@@ -1,10 +1,12 @@
-"""Recognises how a source arranges its images, and lists them with their labels: a Source. Nothing
-is moved or extracted.
+"""Recognises how a source arranges its images, and lists them with their labels: a Source.
 
-class folders        train/CLASS/..., val/CLASS/..., test/CLASS/..., or CLASS/... alone, in a folder
-or a zip Tiny ImageNet        the official tree: wnids.txt, words.txt, val/val_annotations.txt
-CIFAR-10 binary      records of 1 + 3,072 bytes and batches.meta.txt, in a folder or a tar archive
-digits               scikit-learn's 1,797 handwritten digits
+Nothing is moved or extracted.
+
+    class folders     train/CLASS/..., val/CLASS/..., test/CLASS/..., or CLASS/... alone, in a
+                      folder or a zip
+    Tiny ImageNet     the official tree: wnids.txt, words.txt, val/val_annotations.txt
+    CIFAR-10 binary   records of 1 + 3,072 bytes and batches.meta.txt, in a folder or a tar archive
+    digits            scikit-learn's 1,797 handwritten digits
 """
 
 import lzma
@@ -27,6 +29,7 @@ SPLIT_NAMES = {
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+SPLITS = ("train", "val", "test", "all")  # the order in which sources list their examples
 CIFAR_NAMES = ("data_batch_", "test_batch")
 
 
@@ -95,9 +98,9 @@ class _Reader:
             path for path in self.files if PurePosixPath(path).suffix.lower() in EXTENSIONS
         ]
         self.left_out: list[str] = []
-        self.by_folder: dict[str, list[str]] = defaultdict(
-            list
-        )  # "train/cat": its images, at any depth
+        self.unlabelled = 0
+        # "train/cat": its images, at any depth
+        self.by_folder: dict[str, list[str]] = defaultdict(list)
         for path in self.images:
             parts = path.split("/")
             for depth in range(1, len(parts)):
@@ -153,11 +156,12 @@ class _Reader:
                 if split != "test" or not count:
                     raise DataError(
                         f"{self.where / self.base / folder} holds {count} images but no class "
-                        "folders and no "
-                        "val_annotations.txt: without labels a network stays at chance.",
+                        "folders and no val_annotations.txt, so their classes are unknown; "
+                        "trainers that take such a folder for one class stay at chance.",
                         "Sort the images into class folders, or put the official "
                         "val_annotations.txt beside them.",
                     )
+                self.unlabelled += count
                 self.left_out.append(f"{count} images without labels in {folder}/")
             else:
                 labelled[split] = self._class_folders(folder)
@@ -249,15 +253,11 @@ class _Reader:
         order = {name: label for label, name in enumerate(classes)}
         examples = [
             Example(split, order[name], path)
-            for split in ("train", "val", "test", "all")
+            for split in SPLITS
             for name in sorted(labelled.get(split, {}))
             for path in sorted(labelled[split][name])
         ]
-        strays = (
-            len(self.images)
-            - len(examples)
-            - sum(int(text.split()[0]) for text in self.left_out if text[0].isdigit())
-        )
+        strays = len(self.images) - len(examples) - self.unlabelled
         if strays > 0:
             self.left_out.append(f"{strays} images outside the class folders")
         used = EXTENSIONS | {".txt"}  # words.txt, wnids.txt, Tiny ImageNet's box lists

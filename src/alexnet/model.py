@@ -46,6 +46,9 @@ class Architecture:
     activation: str = "relu"  # relu, leaky-relu, tanh
     dropout: float = 0.5  # of hidden units; of the features where there is no hidden layer
     dropout_first: bool = False  # before each hidden layer (2014) instead of after it (2012)
+    # pooling before normalisation and non-linearity, not after: batch norm then goes through a
+    # quarter of the values, and max pooling commutes with the rest wherever gamma is positive
+    pool_first: bool = False
     lrn_k: float = 2.0  # the additive constant of LRN; 1 in Caffe's copy of the network
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,6 +126,7 @@ ARCHITECTURES = {
         hidden=(),
         map_side=1,
         norm="batch",
+        pool_first=True,
     ),
 }
 
@@ -289,6 +293,8 @@ def _feature_layers(architecture: Architecture) -> list[nn.Module]:
             )
         )
         channels = conv.channels
+        if conv.pool and architecture.pool_first:
+            layers.append(_pool(architecture.pool))
         if architecture.norm == "batch":
             layers.append(nn.BatchNorm2d(channels))
         layers.append(_activation(architecture.activation))
@@ -296,7 +302,7 @@ def _feature_layers(architecture: Architecture) -> list[nn.Module]:
             architecture.norm == "lrn" and conv.lrn
         ):  # after the non-linearity, as in the paper's text
             layers.append(LocalResponseNorm(channels, k=architecture.lrn_k))
-        if conv.pool:
+        if conv.pool and not architecture.pool_first:
             layers.append(_pool(architecture.pool))
     return layers
 

@@ -98,6 +98,7 @@ def train(
         f"px; {run.surroundings['device']}, "
         f"{run.surroundings['threads']} threads, {run.surroundings['precision']} ({reason})"
     )
+    say(f"writing to {run.path}")
     run.train()
     run.evaluate()
     return run.path
