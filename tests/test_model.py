@@ -126,6 +126,15 @@ def test_paper_initialisation():
         assert float(layer.weight.detach().std()) == pytest.approx(0.01, rel=0.1)
 
 
+def test_torchs_own_initialisation_can_be_kept():
+    torch.manual_seed(0)
+    ours = AlexNet(architecture("2014"), 10, init="torch")
+    torch.manual_seed(0)
+    theirs = torchvision.models.alexnet(weights=None, num_classes=10)
+    for mine, yours in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine, yours)
+
+
 def test_he_initialisation_keeps_the_variance():
     torch.manual_seed(0)
     model = AlexNet(architecture("2014"), 10).eval()

@@ -321,12 +321,17 @@ def _classifier_layers(architecture: Architecture, classes: int) -> list[nn.Modu
 
 
 def initialise(model: AlexNet, init: str) -> None:
-    """Sets initial weights in place: "paper" is N(0, 0.01) with biases of 1 in conv2, conv4, conv5
-    and the hidden layers, made for inputs of 0 to 255; "auto" is He et al. (2015), made for inputs
-    of unit variance."""
+    """Sets initial weights in place.
+
+    "paper" is N(0, 0.01) with biases of 1 in conv2, conv4, conv5 and the hidden layers, made for
+    inputs of 0 to 255; "auto" is He et al. (2015), made for inputs of unit variance; "torch"
+    leaves what torch's layers begin with.
+    """
+    if init == "torch":
+        return
     biases = [conv.paper_bias for conv in model.architecture.convs]
     biases += [1.0] * len(model.architecture.hidden) + [0.0]
-    layers = [layer for layer in model.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     for layer, bias in zip(layers, biases, strict=True):
         if init == "paper":
             nn.init.normal_(layer.weight, std=0.01)

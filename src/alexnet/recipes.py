@@ -66,8 +66,8 @@ class Recipe:
     # Share of hidden units (without hidden layers: of features) dropped while training.
     dropout: Annotated[float, Between(0, 0.95)] = 0.5
     # Initial weights: auto is He et al. (2015), paper is the 2012 paper's N(0, 0.01) with biases of
-    # 1.
-    init: Literal["auto", "paper"] = "auto"
+    # 1, torch is what torch's layers have by themselves.
+    init: Literal["auto", "paper", "torch"] = "auto"
 
     # -- the images --------------------------------------------------------------------------------
 
@@ -323,6 +323,7 @@ RECIPES: dict[str, Preset] = {
             mean=(0.4914, 0.4822, 0.4465),
             std=(0.2470, 0.2435, 0.2616),
             views=2,
+            val_size=0.05,
             dropout=0.0,
             batch_size=256,
             epochs=24,
@@ -352,6 +353,7 @@ RECIPES: dict[str, Preset] = {
             model="2014",
             norm="lrn",
             pool="overlapping",
+            init="torch",
             image_size=70,
             crop=64,
             flip=False,
@@ -374,10 +376,8 @@ RECIPES: dict[str, Preset] = {
     ),
 }
 
-BY_DATA = {
-    "digits": "digits",
-    "cifar10": "cifar10",
-}  # the preset that suits a named data set; folder suits all others
+# the preset that suits a named data set; folder suits all others
+BY_DATA = {"digits": "digits", "cifar10": "cifar10"}
 
 
 def preset(name: str) -> Preset:
