@@ -20,7 +20,7 @@ from makers import (
 from alexnet.datasets import find_data, is_tar
 from alexnet.errors import DataError
 from alexnet.layouts import cifar_source, digits_source, read_tree, tar_files
-from alexnet.trees import open_tree
+from alexnet.trees import open_tree, source_signature
 
 
 def read(path):
@@ -116,11 +116,11 @@ def test_what_is_left_out_is_reported(form, tmp_path):
 
 def test_a_signature_changes_with_any_file(tmp_path):
     root = class_folders(tmp_path / "d", {"cat": 2, "dog": 1})
-    found = [open_tree(root).signature(), open_tree(root).signature()]
+    found = [source_signature(root), source_signature(root)]
     os.utime(root / "cat/1.png", ns=(5, 5))
-    found.append(open_tree(root).signature())
+    found.append(source_signature(root))
     (root / "cat/0.png").rename(root / "dog/1.png")
-    found.append(open_tree(root).signature())
+    found.append(source_signature(root))
     assert found[0] == found[1]
     assert len(set(found)) == 3
 
@@ -314,7 +314,7 @@ def test_val_without_annotations_is_refused(form, tmp_path):
     root = tiny_imagenet(tmp_path / "d")
     (root / "val/val_annotations.txt").unlink()
     error = refused(form(root), "val holds 6 images but no class folders and no val_annotations")
-    assert "without labels a network stays at chance" in error.message
+    assert "stay at chance" in error.message
     assert "val_annotations.txt" in error.hint
 
 

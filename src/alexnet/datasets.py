@@ -5,9 +5,10 @@ import contextlib
 import hashlib
 import json
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from alexnet.layouts import (
 )
 from alexnet.runtime import cache_folder, progress, say
 from alexnet.store import Store, StoreWriter, keyed_seed
-from alexnet.trees import LAYOUTS_HINT, file_signature, open_tree
+from alexnet.trees import LAYOUTS_HINT, open_tree, source_signature
 
 CHUNK_IMAGES, CHUNK_BYTES = 128, 2**23  # what one decoding task holds at most
 WORKERS = 2  # decoding threads; more do not help, since half of the work holds Python's lock
@@ -56,23 +57,14 @@ def open_data(
         DiskError: no space for the Store.
     """
     name = str(data)
+    make_source: Callable[[], Source]
     if name == "digits":
-        source, signature = digits_source, "digits"
+        make_source, signature = digits_source, "digits"
     else:
         where = find_data(name)
         if (where / "store.json").exists():
             return accepted(Store.open(where), bad_images)
-        if where.is_dir() or not is_tar(where):
-            tree = open_tree(where)
-            signature = tree.signature()
-
-            def source() -> Source:
-                return read_tree(tree)
-        else:
-            signature = file_signature(where)
-
-            def source() -> Source:
-                return cifar_source(where, lambda: tar_files(where))
+        make_source, signature = partial(read_source, where), source_signature(where)
 
     key = hashlib.sha256(f"{signature} {greyscale}".encode()).hexdigest()[:32]
     index = cache_folder() / "index" / f"{key}.json"
@@ -82,7 +74,7 @@ def open_data(
             path = cache_folder() / "stores" / known["stores"][size]
             if path.exists():
                 return accepted(Store.open(path), bad_images)
-    store = pack(source(), name, image_size=image_size, greyscale=greyscale)
+    store = pack(make_source(), name, image_size=image_size, greyscale=greyscale)
     size = str(store.x.shape[-1])
     native = int(size) if store.info["native"] else None
     write_json(
@@ -124,6 +116,13 @@ def find_data(name: str) -> Path:
         f"there is nothing at {name}.",
         "Check the path; relative paths start at the current folder.",
     )
+
+
+def read_source(where: Path) -> Source:
+    """The labelled images of a folder, a zip archive, or CIFAR-10's tar."""
+    if where.is_file() and is_tar(where):
+        return cifar_source(where, partial(tar_files, where))
+    return read_tree(open_tree(where))
 
 
 def is_tar(where: Path) -> bool:

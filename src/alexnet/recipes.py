@@ -313,7 +313,10 @@ RECIPES: dict[str, Preset] = {
         source="ours; UCI Optical Recognition of Handwritten Digits, as scikit-learn ships it",
         command="alexnet train digits",
         expected="at least 98 % test top-1",
-        measured="",
+        measured=(
+            "99.16 % test top-1 (359 images, 97.57 to 99.72 %), 13 seconds; one run, seed 0, 2 "
+            "cores of an AMD EPYC with bf16"
+        ),
     ),
     "cifar10": Preset(
         recipe=Recipe(
@@ -323,7 +326,6 @@ RECIPES: dict[str, Preset] = {
             mean=(0.4914, 0.4822, 0.4465),
             std=(0.2470, 0.2435, 0.2616),
             views=2,
-            val_size=0.05,
             dropout=0.0,
             batch_size=256,
             epochs=24,
@@ -336,7 +338,10 @@ RECIPES: dict[str, Preset] = {
         source="ours",
         command="alexnet train cifar10",
         expected="at least 88 % test top-1",
-        measured="",
+        measured=(
+            "88.60 % test top-1 (5,000 images, 87.69 to 89.45 %), 15.3 minutes; one run, seed 0, "
+            "2 cores of an AMD EPYC with bf16; a copy of CIFAR-10 re-encoded as JPEG"
+        ),
     ),
     "folder": Preset(
         recipe=Recipe(
@@ -346,7 +351,11 @@ RECIPES: dict[str, Preset] = {
         source="ours",
         command="alexnet train PATH",
         expected="depends on the images",
-        measured="",
+        measured=(
+            "193 photographs in 6 classes: 54 % of 37 test images (38 to 69 %), 25 seconds; 100 "
+            "classes of Tiny ImageNet, --epochs 3: 35.10 % of 5,000 (33.79 to 36.43 %), about 9 "
+            "minutes; one run each, seed 0, 2 cores of an AMD EPYC with bf16"
+        ),
     ),
     "cifar10-lrn": Preset(
         recipe=Recipe(
@@ -369,7 +378,7 @@ RECIPES: dict[str, Preset] = {
             step_size=10,
         ),
         summary="CIFAR-10 with LRN and overlapping pooling, scaled to 70 px, cropped to 64",
-        source="a public command-line program (docs/recipes.md, program 5)",
+        source="a public command-line program; docs/recipes.md maps its flags onto ours",
         command="alexnet train cifar10 --recipe cifar10-lrn",
         expected="70.5 to 71 % validation top-1 (the program's claim)",
         measured="",

@@ -22,9 +22,6 @@ class Tree(Protocol):
 
     where: Path
 
-    def signature(self) -> str:
-        """Changes when any file changes, found without reading one."""
-
     def files(self) -> list[str]:
         """All files except hidden ones, sorted."""
 
@@ -35,12 +32,9 @@ class Tree(Protocol):
         """The content of a file."""
 
 
-def hidden(path: str) -> bool:
-    """Whether a part of the path begins with a dot, or is a leftover of an operating system."""
-    return any(
-        part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini")
-        for part in path.split("/")
-    )
+def hidden(name: str) -> bool:
+    """Whether a name begins with a dot, or is a leftover of an operating system."""
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
 class FolderTree:
@@ -48,9 +42,8 @@ class FolderTree:
 
     def __init__(self, where: Path) -> None:
         self.where = where
-        self.entries: dict[
-            str, tuple[int, int]
-        ] = {}  # path: (bytes, nanoseconds of the last change)
+        # path: (bytes, nanoseconds of the last change)
+        self.entries: dict[str, tuple[int, int]] = {}
         self.directories: set[str] = set()
         self._scan(str(where), "", frozenset())
 
@@ -71,20 +64,17 @@ class FolderTree:
                         state = entry.stat()
                         self.entries[path] = (state.st_size, state.st_mtime_ns)
                     elif entry.is_symlink() and not os.path.exists(entry.path):
-                        self.entries[path] = (
-                            0,
-                            0,
-                        )  # a broken link is a bad image, not an absent one
+                        # a broken link is a bad image, not an absent one
+                        self.entries[path] = (0, 0)
         except OSError as error:
             raise DataError(
                 f"cannot read the folder {folder}: {error.strerror}.", "Check its permissions."
             ) from error
 
     def signature(self) -> str:
-        digest = hashlib.sha256(str(self.where).encode("utf-8", "surrogateescape"))
-        for path in sorted(self.entries):
-            digest.update(f"{path}\0{self.entries[path]}\n".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
+        """Changes when any file changes, found without reading one."""
+        lines = [f"{path}\0{state}" for path, state in sorted(self.entries.items())]
+        return _digest("\n".join([str(self.where), *lines]))
 
     def files(self) -> list[str]:
         return sorted(self.entries)
@@ -112,16 +102,17 @@ class ZipTree:
                 f"{where} cannot be read as a zip archive ({error}).",
                 "It may be cut short: fetch or copy it again.",
             ) from error
-        infos = [info for info in self.archive.infolist() if not hidden(info.filename.strip("/"))]
+        infos = [
+            info
+            for info in self.archive.infolist()
+            if not any(map(hidden, info.filename.strip("/").split("/")))
+        ]
         self.entries = {info.filename: info for info in infos if not info.is_dir()}
         self.directories = {info.filename.rstrip("/") for info in infos if info.is_dir()}
         for path in self.entries:
             self.directories.update(
                 str(parent) for parent in PurePosixPath(path).parents if str(parent) != "."
             )
-
-    def signature(self) -> str:
-        return file_signature(self.where)
 
     def files(self) -> list[str]:
         return sorted(self.entries)
@@ -138,12 +129,16 @@ class ZipTree:
             raise OSError(str(error)) from error
 
 
-def file_signature(path: Path) -> str:
-    """Changes when the file changes, found without reading it."""
-    state = path.stat()
-    return hashlib.sha256(
-        f"{path}\0{state.st_size}\0{state.st_mtime_ns}".encode("utf-8", "surrogateescape")
-    ).hexdigest()
+def source_signature(where: Path) -> str:
+    """Changes when a file, or any file below a folder, changes; found without reading one."""
+    if where.is_dir():
+        return FolderTree(where).signature()
+    state = where.stat()
+    return _digest(f"{where}\0{(state.st_size, state.st_mtime_ns)}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def open_tree(where: Path) -> Tree:
