@@ -381,7 +381,10 @@ RECIPES: dict[str, Preset] = {
         source="a public command-line program; docs/recipes.md maps its flags onto ours",
         command="alexnet train cifar10 --recipe cifar10-lrn",
         expected="70.5 to 71 % validation top-1 (the program's claim)",
-        measured="",
+        measured=(
+            "not yet run to its end; after 2 of 20 epochs 34.5 % validation top-1, 90 to 96 seconds "
+            "an epoch on 2 cores of an AMD EPYC with bf16"
+        ),
     ),
 }
 
