@@ -353,8 +353,8 @@ RECIPES: dict[str, Preset] = {
         expected="depends on the images",
         measured=(
             "193 photographs in 6 classes: 54 % of 37 test images (38 to 69 %), 25 seconds; 100 "
-            "classes of Tiny ImageNet, --epochs 3: 35.10 % of 5,000 (33.79 to 36.43 %), about 9 "
-            "minutes; one run each, seed 0, 2 cores of an AMD EPYC with bf16"
+            "classes of Tiny ImageNet, --epochs 3: 35.10 % of 5,000 (33.79 to 36.43 %), 161 "
+            "seconds an epoch; one run each, seed 0, 2 cores of an AMD EPYC with bf16"
         ),
     ),
     "cifar10-lrn": Preset(
@@ -382,8 +382,8 @@ RECIPES: dict[str, Preset] = {
         command="alexnet train cifar10 --recipe cifar10-lrn",
         expected="70.5 to 71 % validation top-1 (the program's claim)",
         measured=(
-            "not yet run to its end; after 2 of 20 epochs 34.5 % validation top-1, 90 to 96 seconds "
-            "an epoch on 2 cores of an AMD EPYC with bf16"
+            "not yet run to its end; after 2 of 20 epochs 34.5 % validation top-1, 90 to 96 "
+            "seconds an epoch on 2 cores of an AMD EPYC with bf16"
         ),
     ),
 }
