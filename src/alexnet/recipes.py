@@ -31,7 +31,6 @@ class Between:
 
 
 Positive = Between(0, open_low=True)
-Share = Between(0, 1)
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -90,8 +90,8 @@ def train(
     run.open(Path(out) if out else None, resume)
     say(
         f"{store.info['source']}: {len(splits.train):,} training, {len(splits.val):,} validation, "
-        f"{len(splits.test):,} test "
-        f"images, {len(store.classes)} classes" + (f" ({splits.note})" if splits.note else "")
+        f"{len(splits.test):,} test images, {len(store.classes)} classes"
+        + (f" ({splits.note})" if splits.note else "")
     )
     say(
         f"{description.name} network, {parameter_count(model):,} parameters, {recipe.view_size} "

@@ -11,8 +11,8 @@ from alexnet.errors import DataError
 
 LAYOUTS_HINT = (
     "Looked for: class folders (CLASS/*.jpg, or train/CLASS/*.jpg with val/ and test/ beside it), "
-    "Tiny ImageNet's tree, "
-    "CIFAR-10's binary files, a Store; in a folder, a .zip, or (CIFAR-10) a .tar.gz."
+    "Tiny ImageNet's tree, CIFAR-10's binary files, a Store; in a folder, a .zip, or (CIFAR-10) a "
+    ".tar.gz."
 )
 LARGEST_FILE = 2**29  # bytes of one image file
 
@@ -97,7 +97,8 @@ class ZipTree:
         self.where = where
         try:
             self.archive = zipfile.ZipFile(where)
-        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, OSError, RuntimeError) as error:
+            # RuntimeError covers what zipfile raises for kinds of archive it does not know
             raise DataError(
                 f"{where} cannot be read as a zip archive ({error}).",
                 "It may be cut short: fetch or copy it again.",
