@@ -1,4 +1,5 @@
-"""Makers of tiny data: image folders, Tiny ImageNet's tree, CIFAR-10's files, archives, Stores."""
+"""Makers of tiny data: image folders, Tiny ImageNet's tree, CIFAR-10's files, archives, Stores,
+weights."""
 
 import io
 import os
@@ -8,8 +9,11 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
+from alexnet.checkpoint import Network, Preprocessing, save_network
+from alexnet.model import AlexNet
 from alexnet.store import Store, StoreWriter
 
 
@@ -138,6 +142,18 @@ def store_of(parent, splits, side=2):
         start += len(part)
     x = np.broadcast_to(np.arange(len(labels))[:, None, None, None], (len(labels), 3, side, side))
     with StoreWriter(parent, (3, side, side), "uint8") as writer:
-        writer.append(x, labels, [f"{place}.png" for place in range(len(labels))])
+        writer.append(x)
         info = {"source": "made", "classes": classes, "names": classes, "splits": places, "bad": []}
-        return Store.open(writer.finish("made", info | {"fingerprint": "0" * 64}))
+        ids = [f"{place}.png" for place in range(len(labels))]
+        return Store.open(writer.finish("made", info | {"fingerprint": "0" * 64}, labels, ids))
+
+
+def network_of(path, architecture, classes, preprocessing=None):
+    """Writes a weights file of random weights; returns the Network."""
+    names = [f"class {number}" for number in range(classes)]
+    torch.manual_seed(0)
+    model = AlexNet(architecture, classes)
+    how = preprocessing or Preprocessing(32, 32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    network = Network(path, architecture, model.state_dict(), names, names, how)
+    save_network(path, network)
+    return network

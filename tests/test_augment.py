@@ -153,7 +153,9 @@ PLAIN = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
 def test_evaluation_transform_is_resize_crop_normalise():
     x = images(side=8)
-    ours = augment.evaluation_transform(image_size=20, crop=16, **PLAIN)(x, generator())
+    transform, mirrored = augment.evaluation_views(image_size=20, crop=16, views=2, **PLAIN)
+    ours = transform(x, generator())
+    assert torch.equal(mirrored(x.flip(-1), generator()), ours)
     theirs = tv.center_crop(tv.resize(x, [20, 20], antialias=True), [16, 16]).float() / 255
     torch.testing.assert_close(ours, tv.normalize(theirs, *PLAIN.values()), rtol=1e-5, atol=1e-5)
 
@@ -173,7 +175,5 @@ def test_training_transform_does_what_is_asked(change):
     x = images(side=16)
     y = augment.training_transform(**fields)(x, generator())
     assert y.shape == (6, 3, fields["crop"], fields["crop"])
-    plain = augment.evaluation_transform(image_size=16, crop=fields["crop"], **PLAIN)(
-        x, generator()
-    )
-    assert torch.equal(y, plain) == (not change)
+    [plain] = augment.evaluation_views(image_size=16, crop=fields["crop"], views=1, **PLAIN)
+    assert torch.equal(y, plain(x, generator())) == (not change)

@@ -363,7 +363,11 @@ def test_too_little_space_is_found_before_packing(tmp_path, monkeypatch):
 def test_a_disk_that_fills_up_while_packing_leaves_nothing(side, tmp_path, monkeypatch):
     data = class_folders(tmp_path / "d", PETS, size=(side, side))
     with monkeypatch.context() as patch:
-        patch.setattr("alexnet.store.open", lambda _, mode: open("/dev/full", mode), raising=False)
+        patch.setattr(
+            "alexnet.store.open",
+            lambda _, mode, **how: open("/dev/full", mode, **how),
+            raising=False,
+        )
         with pytest.raises(DiskError, match="no space left on the disk") as caught:
             open_data(data, image_size=side)
     assert caught.value.hint

@@ -23,9 +23,9 @@ def store(tmp_path):
     x = generator.integers(0, 100, (60, 3, 4, 4))
     x[np.arange(60), y] += 100
     with StoreWriter(tmp_path, (3, 4, 4), "uint8") as writer:
-        writer.append(x.astype(np.uint8), y.tolist(), [str(i) for i in range(60)])
+        writer.append(x.astype(np.uint8))
         info = {"classes": ["r", "g", "b"], "names": ["r", "g", "b"], "splits": {"all": (0, 60)}}
-        path = writer.finish("noise", info)
+        path = writer.finish("noise", info, y, [str(i) for i in range(60)])
     return Store.open(path)
 
 

@@ -23,9 +23,10 @@ def test_a_store_gives_back_what_was_written(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 4), dtype=np.uint8)
     names = ["a.png", 'quote".png', "new\nline.png", "\udcff.png", "é.png"]
     with StoreWriter(tmp_path, (3, 4, 4), "uint8") as writer:
-        writer.append(pixels[:2], [0, 1], names[:2])
-        writer.append(pixels[2:], [1, 0, 1], names[2:])
-        path = writer.finish("one", {"classes": ["x", "y"], "splits": {"train": (0, 3)}})
+        writer.append(pixels[:2])
+        writer.append(pixels[2:])
+        info = {"classes": ["x", "y"], "splits": {"train": (0, 3)}}
+        path = writer.finish("one", info, [0, 1, 1, 0, 1], names)
     store = Store.open(path)
     assert np.array_equal(store.x, pixels)
     assert store.y.tolist() == [0, 1, 1, 0, 1]
@@ -88,8 +89,9 @@ def test_of_two_writers_of_a_name_the_first_stays(tmp_path):
         StoreWriter(tmp_path, (1,), "float16") as second,
     ):
         for writer, value in ((first, 1.0), (second, 2.0)):
-            writer.append(np.array([[value]]), [0], ["a"])
-        assert first.finish("one", {}) == second.finish("one", {}) == tmp_path / "one"
+            writer.append(np.array([[value]]))
+        paths = {writer.finish("one", {}, [0], ["a"]) for writer in (first, second)}
+        assert paths == {tmp_path / "one"}
     assert Store.open(tmp_path / "one").x.tolist() == [[1.0]]
     assert [file.name for file in tmp_path.iterdir()] == ["one"]
 
@@ -97,7 +99,7 @@ def test_of_two_writers_of_a_name_the_first_stays(tmp_path):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_an_unfinished_store_leaves_nothing(error, tmp_path):
     with pytest.raises(error), StoreWriter(tmp_path, (1,), "float16") as writer:
-        writer.append(np.zeros((1, 1)), [0], ["a"])
+        writer.append(np.zeros((1, 1)))
         raise error
     assert list(tmp_path.iterdir()) == []
 
@@ -106,8 +108,8 @@ def test_a_store_does_not_replace_what_is_no_store(tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "one/mine.txt").write_text("x")
     with pytest.raises(DiskError), StoreWriter(tmp_path, (1,), "float16") as writer:
-        writer.append(np.zeros((1, 1)), [0], ["a"])
-        writer.finish("one", {})
+        writer.append(np.zeros((1, 1)))
+        writer.finish("one", {}, [0], ["a"])
     assert (tmp_path / "one/mine.txt").read_text() == "x"
     assert [file.name for file in tmp_path.iterdir()] == ["one"]
 

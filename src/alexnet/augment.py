@@ -160,7 +160,9 @@ def normalise(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=x.device).view(
         1, -1, 1, 1
     )
-    return torch.addcmul(shift, x.float(), scale).contiguous(memory_format=torch.channels_last)
+    # reordered while they are bytes, then in place: large new arrays cost more than the arithmetic
+    y = x.contiguous(memory_format=torch.channels_last).float()
+    return torch.addcmul(shift, y, scale, out=y)
 
 
 def training_transform(
@@ -201,15 +203,19 @@ def training_transform(
     return transform
 
 
-def evaluation_transform(
-    *, image_size: int, crop: int, mean: Sequence[float], std: Sequence[float]
-) -> Transform:
-    """What happens to stored images (uint8) before validation, test and prediction: nothing
-    random."""
+def evaluation_views(
+    *, image_size: int, crop: int, mean: Sequence[float], std: Sequence[float], views: int
+) -> list[Transform]:
+    """What happens to stored images (uint8) before validation, test and prediction, where nothing
+    is random: the centre, and as second view its mirror image."""
 
-    def transform(
+    def centre(
         x: Tensor, generator: Generator
     ) -> Tensor:  # (B, 3, S, S) uint8 -> (B, 3, crop, crop) float32
         return normalise(center_crop(resize(x, image_size), crop), mean, std)
 
-    return transform
+    def mirror(x: Tensor, generator: Generator) -> Tensor:
+        return centre(x.flip(-1), generator)
+
+    transforms: list[Transform] = [centre, mirror]
+    return transforms[:views]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,32 +50,60 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         WeightsError: no such file, cut short, or not written by this package.
     """
+    about = load_description(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+
+
+def load_description(path: Path) -> dict[str, Any]:
+    """The description alone; errors as in `load_tensors`."""
     if not path.is_file():
         raise WeightsError(
             f"there is no weights file {path}.",
             "Give a run directory, or a .safetensors file of a run.",
         )
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(
-            f"{path} cannot be read as safetensors ({error}).",
-            "It is damaged or of another format; copy or train it again.",
-        ) from error
+    metadata = safetensors_metadata(path)
     try:
         about: dict[str, Any] = json.loads(metadata["alexnet"])
     except (KeyError, ValueError) as error:
         raise WeightsError(
-            f"{path} was not written by alexnet: its metadata has no description.", "Give a run."
+            f"{path} was not written by alexnet: its metadata has no description.",
+            "Give a run. Weights of another program: alexnet weights import FILE --as NAME",
         ) from error
     if about.get("version") != VERSION:
         raise WeightsError(
             f"{path} is of version {about.get('version')}; this alexnet reads version {VERSION}.",
             "Use the alexnet that wrote it.",
         )
-    return tensors, about
+    return about
+
+
+def safetensors_metadata(path: Path) -> dict[str, str]:
+    """The metadata of any safetensors file.
+
+    Raises:
+        WeightsError: it is none, or cut short.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"{path} cannot be read as safetensors ({error}).",
+            "It is damaged, cut short or of another format; copy, fetch or train it again.",
+        ) from error
+
+
+def misfit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
+    """What is missing, unknown, or of another shape, in words; nothing if `tensors` fit `own`."""
+    wrong = [f"{name} is missing" for name in own if name not in tensors]
+    wrong += [f"{name} is not a layer of this network" for name in tensors if name not in own]
+    wrong += [
+        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    return wrong
 
 
 def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
@@ -83,14 +112,7 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> No
     Raises:
         WeightsError: names the layers that are missing, unknown, or of another shape.
     """
-    own = model.state_dict()
-    wrong = [f"{name} is missing" for name in own if name not in tensors]
-    wrong += [f"{name} is not a layer of this network" for name in tensors if name not in own]
-    wrong += [
-        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
-    ]
+    wrong = misfit(model.state_dict(), tensors)
     if wrong:
         listing = "; ".join(wrong[:6]) + (f"; and {len(wrong) - 6} more" if len(wrong) > 6 else "")
         raise WeightsError(
@@ -141,19 +163,31 @@ class Trained:
     preprocessing: Preprocessing
 
 
-def save_model(path: Path, trained: Trained) -> None:
-    """Writes a network, its classes and its preprocessing as one file."""
+@dataclass(frozen=True)
+class Network:
+    """What a weights file holds. Named weights may lack layers, and class names."""
+
+    path: Path
+    architecture: Architecture
+    tensors: dict[str, Tensor]
+    classes: list[str]
+    names: list[str]
+    preprocessing: Preprocessing
+
+
+def save_network(path: Path, network: Network, source: str = "") -> None:
+    """Writes a weights file; `source` says where the weights come from."""
     about = {
-        "architecture": trained.model.architecture.to_dict(),
-        "classes": trained.classes,
-        "names": trained.names,
-        "preprocessing": dataclasses.asdict(trained.preprocessing),
+        "architecture": network.architecture.to_dict(),
+        "classes": network.classes,
+        "names": network.names,
+        "preprocessing": dataclasses.asdict(network.preprocessing),
     }
-    save_tensors(path, trained.model.state_dict(), about)
+    save_tensors(path, network.tensors, about | ({"source": source} if source else {}))
 
 
-def load_model(where: str | Path) -> Trained:
-    """The network of a run directory or of a weights file.
+def load_network(where: str | Path) -> Network:
+    """What the weights file of a run directory, or a weights file, holds.
 
     Raises:
         RunError: the run directory has no weights (yet).
@@ -180,6 +214,22 @@ def load_model(where: str | Path) -> Trained:
             f"{path} holds no network ({error} in its description).",
             "Give a run's best.safetensors.",
         ) from error
-    model = AlexNet(architecture, len(classes))
-    load_weights(model, tensors, str(path))
-    return Trained(model.eval(), classes, names, preprocessing)
+    return Network(path, architecture, tensors, classes, names, preprocessing)
+
+
+def load_model(where: str | Path) -> Trained:
+    """The network of a run directory or of a weights file, whole.
+
+    Raises:
+        RunError: the run directory has no weights (yet).
+        WeightsError: the file is damaged, or has not every layer or no classes.
+    """
+    network = load_network(where)
+    if not network.classes:
+        raise WeightsError(
+            f"{network.path} is for starting from; it names no classes.",
+            "Train on your images with --weights, and use that run.",
+        )
+    model = AlexNet(network.architecture, len(network.classes))
+    load_weights(model, network.tensors, str(network.path))
+    return Trained(model.eval(), network.classes, network.names, network.preprocessing)

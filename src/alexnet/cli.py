@@ -53,6 +53,9 @@ class Train:
     out: str = ""
     # Go on with the run in --out from its last saved state.
     resume: bool = False
+    # Only look for a learning rate: draw the loss against the rate into the run directory, suggest
+    # one, and stop.
+    find_lr: bool = False
     fields: Annotated[Recipe, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = (
         dataclasses.field(default_factory=Recipe)
     )
@@ -60,7 +63,10 @@ class Train:
     def run(self) -> None:
         from alexnet.training import train
 
-        print(train(self.data, self.fields, out=self.out, resume=self.resume))
+        run = train(
+            self.data, self.fields, out=self.out, resume=self.resume, only_find_lr=self.find_lr
+        )
+        print(run)
 
 
 @dataclass(kw_only=True)
@@ -99,42 +105,73 @@ class Eval:
 
 @dataclass(kw_only=True)
 class Predict:
-    """Print the most probable classes of images."""
+    """Print the most probable classes of images, or write them to a file; a folder stands for all
+    images in it."""
 
     run_directory: Run
     images: Annotated[
-        list[str], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE", help="image files")
+        list[str],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="IMAGE", help="image files and folders"),
     ]
-    # How many classes to print for each image.
+    # How many classes to print or write for each image.
     top: int = 5
     # Print one JSON object per image.
     json: bool = False
+    # Write a table to this .csv file instead.
+    save: str = ""
+    # Write contact sheets, pages of labelled pictures, into this folder.
+    sheets: str = ""
     device: Device = "auto"
     precision: Precision = "auto"
 
     def run(self) -> None:
+        if self.top < 1:
+            raise InputError(f"top is {self.top}, expected at least 1.")
         if not self.images:
             raise InputError("there are no images to classify.", "alexnet predict RUN IMAGE ...")
-        from alexnet.predict import load
+        from contextlib import ExitStack
+        from pathlib import Path
+
+        from PIL import Image
+
+        from alexnet.predict import Table, image_files, load
+        from alexnet.runtime import say
+        from alexnet.sheets import Labelled, Sheets
 
         classifier = load(self.run_directory, device=self.device, precision=self.precision)
-        names = classifier.classes_
-        for image, row in zip(self.images, classifier.predict_proba(self.images), strict=True):
-            order = (-row).argsort()[: max(1, self.top)]
-            if self.json:
-                print(
-                    json.dumps(
-                        {
-                            "image": image,
-                            "top": [
-                                {"class": str(names[k]), "p": round(float(row[k]), 6)}
-                                for k in order
-                            ],
-                        }
-                    )
-                )
-            else:
-                print(f"{image}: " + ", ".join(f"{names[k]} {row[k]:.1%}" for k in order))
+        names, files, bad = classifier.trained.names, image_files(self.images), 0
+        with ExitStack() as stack:
+            table = sheets = None
+            if self.save:
+                table = stack.enter_context(Table(Path(self.save), classifier.trained, self.top))
+            if self.sheets:
+                sheets = stack.enter_context(Sheets(Path(self.sheets)))
+            for one in classifier.predict_files(files):
+                if table:
+                    table.add(one)
+                if one.p is None or one.pixels is None:
+                    bad += 1
+                    say(f"not used: {one.reason}")
+                    continue
+                order = (-one.p).argsort()[: self.top]
+                best = [(names[k], float(one.p[k])) for k in order]
+                if sheets:
+                    picture = Image.fromarray(one.pixels.transpose(1, 2, 0))
+                    sheets.add(Labelled(picture, f"{best[0][0]} {best[0][1]:.0%}"))
+                if self.json:
+                    top = [{"class": name, "p": round(p, 6)} for name, p in best]
+                    print(json.dumps({"image": str(one.file), "top": top}))
+                elif not table and not sheets:
+                    print(f"{one.file}: " + ", ".join(f"{name} {p:.1%}" for name, p in best))
+        if table:
+            print(self.save)
+        if sheets:
+            say(f"{len(sheets.pages)} contact sheets in {self.sheets}")
+        if bad:
+            say(f"{bad} of {len(files):,} files could not be used")
+        if bad == len(files):
+            raise InputError("none of the files could be used.", "The reasons are above.")
 
 
 @dataclass(kw_only=True)
@@ -197,6 +234,8 @@ class DataPrepare:
     def run(self) -> None:
         from alexnet.datasets import open_data
 
+        if self.image_size < 1:
+            raise InputError(f"image_size is {self.image_size}, expected at least 1.")
         checked = Recipe(image_size=self.image_size)  # the same range as in training
         store = open_data(
             self.data,
@@ -212,6 +251,57 @@ class DataPrepare:
                 {key: store.info[key] for key in keys} | {"classes": len(store.classes)}, indent=2
             )
         )
+
+
+WeightsName = Annotated[
+    str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help="imagenet-2014")
+]
+
+
+@dataclass(kw_only=True)
+class WeightsFetch:
+    """Download official weights: size and checksum are verified, an interrupted download goes on
+    where it stopped; they are kept as safetensors."""
+
+    name: WeightsName = "imagenet-2014"
+    # Another address of the same file.
+    url: str = ""
+
+    def run(self) -> None:
+        from alexnet.weights import fetch_weights
+
+        print(fetch_weights(self.name, self.url))
+
+
+@dataclass(kw_only=True)
+class WeightsImport:
+    """Keep the weights of a file under a name, for `--weights NAME`.
+
+    Known are .pth (a state dict, read without running code), .safetensors, and the .npz of BVLC's
+        2012 network. The network is recognised by the shapes of its layers.
+    """
+
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE", help="weights")]
+    # The name to keep them under.
+    as_: Annotated[str, tyro.conf.arg(name="as")]
+
+    def run(self) -> None:
+        from alexnet.weights import import_weights
+
+        print(import_weights(self.file, self.as_))
+
+
+@dataclass(kw_only=True)
+class WeightsList:
+    """List the weights on this machine, and the official ones that could be fetched."""
+
+    def run(self) -> None:
+        from alexnet.weights import listing
+
+        rows = listing()
+        width = max(len(name) for name, _ in rows)
+        for name, text in rows:
+            print(f"{name:<{width}}  {text}")
 
 
 @dataclass(kw_only=True)
@@ -231,7 +321,18 @@ class Doctor:
         print(f"{'precision':<13} {found['precision']} ({reason})\n{'cache':<13} {cache_folder()}")
 
 
-Command = Train | Eval | Predict | Recipes | DataFetch | DataPrepare | Doctor
+Command = (
+    Train
+    | Eval
+    | Predict
+    | Recipes
+    | DataFetch
+    | DataPrepare
+    | WeightsFetch
+    | WeightsImport
+    | WeightsList
+    | Doctor
+)
 COMMANDS: dict[str, Callable[..., Command]] = {
     "train": Train,
     "eval": Eval,
@@ -239,6 +340,9 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "recipes": Recipes,
     "data fetch": DataFetch,
     "data prepare": DataPrepare,
+    "weights fetch": WeightsFetch,
+    "weights import": WeightsImport,
+    "weights list": WeightsList,
     "doctor": Doctor,
 }
 ABOUT = "A folder of images in, a trained and honestly evaluated AlexNet classifier out."
@@ -246,7 +350,8 @@ ABOUT = "A folder of images in, a trained and honestly evaluated AlexNet classif
 
 def parse(arguments: list[str]) -> Command:
     """The command that the arguments describe."""
-    words = " ".join(arguments[:2]) if arguments[:1] == ["data"] else "".join(arguments[:1])
+    two = arguments[:1] in (["data"], ["weights"])
+    words = " ".join(arguments[:2]) if two else "".join(arguments[:1])
     if words in COMMANDS:
         rest = arguments[len(words.split()) :]
         if words == "train":

@@ -193,6 +193,7 @@ def pack(source: Source, name: str, *, image_size: int, greyscale: str) -> Store
 def _pack(source: Source, name: str, *, side: int, native: bool, greyscale: str) -> Store:
     fingerprint = hashlib.sha256()
     bad: list[dict[str, str]] = []
+    stored: list[Example] = []
     counts: Counter[str] = Counter()  # images per split, as stored
     labels: dict[str, set[int]] = defaultdict(set)  # classes per split, as stored
     grey = 0
@@ -218,11 +219,8 @@ def _pack(source: Source, name: str, *, side: int, native: bool, greyscale: str)
                     counts[example.split] += 1
                     labels[example.split].add(example.label)
             if kept:
-                writer.append(
-                    np.stack([pixels for _, pixels in kept]),
-                    [example.label for example, _ in kept],
-                    [example.id for example, _ in kept],
-                )
+                writer.append(np.stack([pixels for _, pixels in kept]))
+                stored += [example for example, _ in kept]
             advance(len(examples))
         _check_classes(source, labels, bad, greyscale)
         splits, start = {}, 0
@@ -243,7 +241,12 @@ def _pack(source: Source, name: str, *, side: int, native: bool, greyscale: str)
             "bad": bad,
         }
         policy = "-no-grey" if greyscale == "drop" else ""
-        path = writer.finish(f"{slug}-{side}px{policy}-{fingerprint.hexdigest()[:12]}", info)
+        path = writer.finish(
+            f"{slug}-{side}px{policy}-{fingerprint.hexdigest()[:12]}",
+            info,
+            np.array([example.label for example in stored]),
+            [example.id for example in stored],
+        )
     return Store.open(path)
 
 

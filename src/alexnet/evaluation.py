@@ -3,7 +3,8 @@ interval."""
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,34 +34,43 @@ Labels = NDArray[np.int64]
 
 
 def predict_logits(
-    model: nn.Module, batches: Batches, dtype: torch.dtype, what: str, views: int = 1
+    model: nn.Module, views: Sequence[Batches], dtype: torch.dtype, what: str
 ) -> tuple[Tensor, Tensor]:
-    """Runs a model over batches in evaluation mode: logits (N, K) float32 and labels (N,) int64,
-    both on the CPU.
+    """Runs a model in evaluation mode over batches of each view of the same examples: logits (N, K)
+    float32, averaged over the views, and labels (N,) int64, both on the CPU.
 
     Progress is shown under the name `what`. The model's mode is as before afterwards.
     """
     was_training = model.training
     model.eval()
-    logits, labels = [], []
-    with progress(what, len(batches)) as advance:
-        for x, y in batches.epoch():
-            logits.append(average_views(model, x, dtype, views))
-            labels.append(y)
-            advance(1)
+    logits: list[Tensor] = []
+    labels: list[Tensor] = []
+    with progress(what, sum(map(len, views))) as advance:
+        for batches in views:
+            per_batch = []
+            labels = []
+            for x, y in batches.epoch():
+                per_batch.append(forward(model, x, dtype))
+                labels.append(y)
+                advance(1)
+            logits.append(torch.cat(per_batch).cpu())
     model.train(was_training)
-    return torch.cat(logits).cpu(), torch.cat(labels).cpu()
+    return average_views(logits), torch.cat(labels).cpu()
 
 
 @torch.inference_mode()
-def average_views(model: nn.Module, x: Tensor, dtype: torch.dtype, views: int) -> Tensor:
-    """Logits (B, K) float32 of one view; of two (the image and its mirror), the logarithm of their
-    averaged probabilities, as the 2012 paper averages its views."""
+def forward(model: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Logits (B, K) float32."""
     with arithmetic(x.device, dtype):
-        if views == 1:
-            return cast(Tensor, model(x)).float()
-        logits = torch.stack([model(x), model(x.flip(-1))]).float()
-    return torch.logsumexp(F.log_softmax(logits, 2), 0) - math.log(2)
+        return cast(Tensor, model(x)).float()
+
+
+def average_views(logits: Sequence[Tensor]) -> Tensor:
+    """Of one view its logits; of several the logarithm of their averaged probabilities, as the 2012
+    paper averages its views."""
+    if len(logits) == 1:
+        return logits[0]
+    return torch.logsumexp(F.log_softmax(torch.stack(list(logits)), 2), 0) - math.log(len(logits))
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
@@ -176,8 +186,18 @@ def show(figures: Mapping[str, Any], note: str = "") -> None:
         say(f"most often confused: {told}")
 
 
-def run_settings(run: Path) -> tuple[str, dict[str, Any], str]:
-    """(data, recipe fields, data fingerprint) of a run directory.
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run directory says of how it came about."""
+
+    data: str
+    recipe: dict[str, Any]
+    fingerprint: str  # of the data
+    weights: str  # checksum of the weights it started from, or empty
+
+
+def run_settings(run: Path) -> RunSettings:
+    """The settings of a run directory.
 
     Raises:
         RunError: it is not a run directory.
@@ -185,7 +205,12 @@ def run_settings(run: Path) -> tuple[str, dict[str, Any], str]:
     try:
         saved = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
         surroundings = json.loads((run / "environment.json").read_text(encoding="utf-8"))
-        return saved["data"], saved["recipe"], surroundings["data_fingerprint"]
+        return RunSettings(
+            saved["data"],
+            saved["recipe"],
+            surroundings["data_fingerprint"],
+            surroundings.get("weights_sha256", ""),
+        )
     except (OSError, ValueError, KeyError) as error:
         raise RunError(
             f"{run} is not a run directory ({error}).",
@@ -193,19 +218,22 @@ def run_settings(run: Path) -> tuple[str, dict[str, Any], str]:
         ) from error
 
 
-def evaluation_transform(how: Preprocessing) -> augment.Transform:
-    """What happens to stored images before a network sees them, wherever nothing is random."""
-    return augment.evaluation_transform(
-        image_size=how.image_size, crop=how.crop, mean=how.mean, std=how.std
+def evaluation_transforms(how: Preprocessing) -> list[augment.Transform]:
+    """What happens to stored images before a network sees them, wherever nothing is random; one
+    transform per view."""
+    return augment.evaluation_views(
+        image_size=how.image_size, crop=how.crop, mean=how.mean, std=how.std, views=how.views
     )
 
 
-def evaluation_batches(
+def evaluation_views(
     store: Store, indices: Labels, how: Preprocessing, device: torch.device
-) -> Batches:
-    """Batches of a Store as a network sees them, in order."""
-    transform = evaluation_transform(how)
-    return Batches(store, indices, batch_size=EVALUATION_BATCH, transform=transform, device=device)
+) -> list[Batches]:
+    """Batches of a Store as a network sees them, in order; one sequence per view."""
+    return [
+        Batches(store, indices, batch_size=EVALUATION_BATCH, transform=transform, device=device)
+        for transform in evaluation_transforms(how)
+    ]
 
 
 def evaluate_run(
@@ -238,14 +266,16 @@ def evaluate_run(
     """
     path = Path(run)
     trained = load_model(path)
-    own_data, fields, fingerprint = run_settings(path)
+    settings = run_settings(path)
     store = open_data(
-        data or own_data,
+        data or settings.data,
         image_size=trained.preprocessing.image_size,
-        greyscale=fields["greyscale"],
+        greyscale=settings.recipe["greyscale"],
         bad_images=bad_images,
     )
-    indices, split = choose_split(store, split, fields, own=store.fingerprint == fingerprint)
+    indices, split = choose_split(
+        store, split, settings.recipe, own=store.fingerprint == settings.fingerprint
+    )
     unknown = [name for name in store.classes if name not in trained.classes]
     if unknown:
         raise DataError(
@@ -258,10 +288,8 @@ def evaluate_run(
     where = choose_device(device)
     dtype, _ = choose_precision(precision, where)
     model = trained.model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    batches = evaluation_batches(store, indices, trained.preprocessing, where)
-    logits, labels = predict_logits(
-        model, batches, dtype, f"evaluating the {split} split", trained.preprocessing.views
-    )
+    views = evaluation_views(store, indices, trained.preprocessing, where)
+    logits, labels = predict_logits(model, views, dtype, f"evaluating the {split} split")
     own_label = np.array([trained.classes.index(name) for name in store.classes])
     matched = own_label[labels.numpy()]
     if save:

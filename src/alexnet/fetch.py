@@ -1,5 +1,5 @@
-"""Downloads a data set's official archive: capped, checked, resumed. The only module that touches
-the network."""
+"""Downloads official files (data sets, weights): capped, checked, resumed. The only module that
+touches the network."""
 
 import hashlib
 import http.client
@@ -27,6 +27,8 @@ class Download:
     size: int  # bytes
     algorithm: str
     checksum: str
+    # what to do where there is no network
+    instead: str = "download the file elsewhere and give its path as DATA"
 
 
 DOWNLOADS = {
@@ -120,8 +122,7 @@ def fetch_file(wanted: Download, folder: Path, url: str = "") -> Path:
                 partial.unlink(missing_ok=True)
         raise DownloadError(
             f"{url} cannot be fetched ({reason}).",
-            "Run the same command again to go on where it stopped, or download the file elsewhere "
-            "and give its path as DATA.",
+            f"Run the same command again to go on where it stopped, or {wanted.instead}.",
         ) from error
     except OSError as error:
         raise disk_error(error, path) from error

@@ -51,6 +51,8 @@ class State:
     optimizer: torch.optim.Optimizer
     average: AveragedModel | None = None
     history: list[Epoch] = field(default_factory=list)
+    phase: int = 0  # of a training that changes what it trains
+    before: int = 0  # epochs of the phases before this one
     # the epoch under way; right after an epoch, `losses` and `rates` still are those of its steps
     step: int = 0
     losses: list[Tensor] = field(default_factory=list)  # one scalar per step
@@ -84,6 +86,8 @@ class State:
         about = {
             "optimizer": numbers,
             "history": [dataclasses.asdict(epoch) for epoch in self.history],
+            "phase": self.phase,
+            "before": self.before,
             "step": self.step,
             "rates": self.rates if self.step else [],
             "seconds": self.seconds,
@@ -107,6 +111,7 @@ class State:
             load_weights(self.average, part("average"), str(path))
         restore_optimizer(self.optimizer, part("optimizer"), about["optimizer"])
         self.history = [Epoch(**epoch) for epoch in about["history"]]
+        self.phase, self.before = about["phase"], about["before"]
         self.step, self.rates = about["step"], about["rates"]
         self.seconds, self.waited = about["seconds"], about["waited"]
         device = next(self.model.parameters()).device
@@ -161,7 +166,7 @@ def fit(
                 state.waited += time.perf_counter() - last
                 lr = rate(epoch + (step + 0.5) / len(train), scores)
                 for group in optimizer.param_groups:
-                    group["lr"] = lr
+                    group["lr"] = lr * group.get("lr_share", 1.0)
                 torch.manual_seed(keyed_seed(seed, epoch, step, 1))
                 with arithmetic(x.device, dtype):
                     logits = model(x)
@@ -196,7 +201,7 @@ def finish_epoch(
 ) -> Epoch:
     """Validates, and sums up the epoch under way."""
     start = time.perf_counter()
-    logits, labels = predict_logits(state.kept, val, dtype, "validation")
+    logits, labels = predict_logits(state.kept, [val], dtype, "validation")
     val_top1 = float((logits.argmax(1) == labels).float().mean())
     val_loss = float(loss(logits, labels))
     if not math.isfinite(val_loss):

@@ -8,6 +8,7 @@ parallelizing convolutional neural networks" (2014), whose network torchvision c
 
 import dataclasses
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +45,7 @@ class Architecture:
     norm: str = "none"  # none, lrn, batch
     pool: str = "overlapping"  # max and average: 2x2 stride 2; overlapping: max 3x3 stride 2
     activation: str = "relu"  # relu, leaky-relu, tanh
+    fc_norm: str = "none"  # batch: batch normalisation of the features and of each hidden layer
     dropout: float = 0.5  # of hidden units; of the features where there is no hidden layer
     dropout_first: bool = False  # before each hidden layer (2014) instead of after it (2012)
     # pooling before normalisation and non-linearity, not after: batch norm then goes through a
@@ -132,85 +134,133 @@ ARCHITECTURES = {
 
 
 def architecture(
-    model: str,
+    base: str | Architecture,
     *,
-    conv_layers: int = 5,
+    conv_layers: int = 0,
     fc_layers: int = 0,
-    width: float = 1.0,
+    hidden: int = 0,
+    map_side: int = 0,
+    width: float = 0.0,
     norm: str = "auto",
+    fc_norm: str = "auto",
     pool: str = "auto",
-    activation: str = "relu",
+    activation: str = "auto",
     dropout: float = 0.5,
 ) -> Architecture:
-    """The description of a network of the family.
+    """The description of a network of the family. 0 and "auto" leave what `base` has.
 
     Args:
-        model: "2012", "2014" or "small".
+        base: "2012", "2014" or "small", or the description to start from.
         conv_layers: 3 to 5; without conv4, then without conv3 (the 2012 paper removes middle layers
             too).
-        fc_layers: 1 to 4, the last one (the classes) included; 0 for as many as the network has by
-            itself.
-        width: factor on channels and hidden units, which stay multiples of 8.
-        norm: "none", "lrn" (after conv1 and conv2), "batch" (after every convolution), or "auto",
-            the network's own.
-        pool: "max" or "average" (2x2, stride 2), "overlapping" (max 3x3, stride 2), or "auto".
+        fc_layers: 1 to 4, the last one (the classes) included.
+        hidden: units of each hidden layer; `width` does not change this number.
+        map_side: side of the averaged map that the fully connected layers see.
+        width: factor on the channels and hidden units that the family's network has; they stay
+            multiples of 8.
+        norm: "none", "lrn" (after conv1 and conv2), "batch" (after every convolution).
+        fc_norm: "none", "batch" (of the features and of each hidden layer).
+        pool: "max" or "average" (2x2, stride 2), "overlapping" (max 3x3, stride 2).
         activation: "relu", "leaky-relu" or "tanh".
         dropout: share of hidden units dropped while training.
 
     Raises:
         ModelError: an unknown name, or a number out of range.
     """
-    if model not in ARCHITECTURES:
-        raise ModelError(f"unknown network {model!r}.", did_you_mean(model, ARCHITECTURES))
-    if conv_layers not in (3, 4, 5) or fc_layers not in (0, 1, 2, 3, 4):
+    name = base if isinstance(base, str) else base.name
+    if name not in ARCHITECTURES:
+        raise ModelError(f"unknown network {name!r}.", did_you_mean(name, ARCHITECTURES))
+    if conv_layers not in (0, 3, 4, 5) or fc_layers not in (0, 1, 2, 3, 4):
         raise ModelError(
             f"{conv_layers} convolution and {fc_layers} fully connected layers, expected 3 to 5 "
             "and 1 to 4.",
             "Change --conv-layers or --fc-layers.",
         )
-    own = ARCHITECTURES[model]
-    kept = [
-        conv
-        for place, conv in enumerate(own.convs)
-        if place not in {5: (), 4: (3,), 3: (2, 3)}[conv_layers]
-    ]
+    family = ARCHITECTURES[name]
+    own = family if isinstance(base, str) else base
 
     def scaled(units: int) -> int:
-        return max(8, round(units * width / 8) * 8)
+        return max(8, round(units * width / 8) * 8) if width else units
 
-    units = own.hidden[0] if own.hidden else own.convs[-1].channels
-    hidden = own.hidden if not fc_layers else (units,) * (fc_layers - 1)
+    convs = own.convs
+    if conv_layers or width:
+        left_out = {5: (), 4: (3,), 3: (2, 3)}[conv_layers or len(own.convs)]
+        convs = tuple(
+            dataclasses.replace(conv, channels=scaled(conv.channels))
+            for place, conv in enumerate(family.convs)
+            if place not in left_out
+        )
+    units = own.hidden
+    if fc_layers or hidden or width:
+        count = fc_layers - 1 if fc_layers else len(own.hidden)
+        usual = family.hidden[0] if family.hidden else family.convs[-1].channels
+        units = (hidden or scaled(usual),) * count
     return dataclasses.replace(
         own,
-        convs=tuple(dataclasses.replace(conv, channels=scaled(conv.channels)) for conv in kept),
-        hidden=tuple(scaled(units) for units in hidden),
+        convs=convs,
+        hidden=units,
+        map_side=map_side or own.map_side,
         norm=own.norm if norm == "auto" else norm,
+        fc_norm=own.fc_norm if fc_norm == "auto" else fc_norm,
         pool=own.pool if pool == "auto" else pool,
-        activation=activation,
+        activation=own.activation if activation == "auto" else activation,
         dropout=dropout,
     )
 
 
 class LocalResponseNorm(nn.Module):
     """b = a / (k + alpha / size * sum of a^2 over `size` neighbouring channels) ^ 0.75, as
-    `nn.LocalResponseNorm`.
-
-    The sum over neighbours is a 1x1 convolution with a band of ones, which the hardware does
-    several times faster than the built-in's pooling; beta = 0.75 is two reciprocal square roots.
-    """
+    `nn.LocalResponseNorm`, several times as fast in both directions."""
 
     band: Tensor
+    k: Tensor
 
     def __init__(self, channels: int, size: int = 5, alpha: float = 1e-4, k: float = 2.0) -> None:
         super().__init__()
-        self.k = k
         distance = torch.arange(channels)[:, None] - torch.arange(channels)[None, :]
         band = (distance.abs() <= size // 2).float() * (alpha / size)
         self.register_buffer("band", band[:, :, None, None], persistent=False)  # (C, C, 1, 1)
+        self.register_buffer("k", torch.full((channels,), k), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
-        root = torch.rsqrt(F.conv2d(x * x, self.band) + self.k)
-        return x * (root * root.sqrt()).to(x.dtype)
+        y: Tensor = _Lrn.apply(x, self.band.to(x.dtype), self.k.to(x.dtype))
+        return y
+
+    def extra_repr(self) -> str:
+        return f"k={float(self.k[0]):g}"
+
+
+class _Lrn(torch.autograd.Function):
+    """The sum over neighbours is a 1x1 convolution with a band of ones whose bias is k, and 0.75 is
+    two reciprocal square roots. On a CPU a few images at a time go through all steps, so that what
+    lies between them stays in the cache, and nothing but the input is kept for the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, band: Tensor, k: Tensor) -> Tensor:
+        ctx.save_for_backward(x, band, k)
+        y = torch.empty_like(x)
+        for a, out in _few_at_a_time(x, y):
+            root = F.conv2d(a * a, band, k).rsqrt_()
+            torch.mul(root.mul_(root.sqrt()), a, out=out)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        # with s the sum and p = s^-0.75: dx = g p - 1.5 a band(g a p / s); 1.5 is 2 * 0.75
+        x, band, k = ctx.saved_tensors
+        dx = torch.empty_like(x)
+        for a, g, out in _few_at_a_time(x, gradient, dx):
+            root = F.conv2d(a * a, band, k).rsqrt_()
+            direct = root.mul(root.sqrt()).mul_(g)
+            across = F.conv2d(root.mul_(root).mul_(direct).mul_(a), band).mul_(a)
+            torch.add(direct, across, alpha=-1.5, out=out)
+        return dx, None, None
+
+
+def _few_at_a_time(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    count = 4 if tensors[0].device.type == "cpu" else len(tensors[0])
+    return zip(*(tensor.split(count) for tensor in tensors), strict=True)
 
 
 class AdaptiveAverage(nn.Module):
@@ -227,6 +277,9 @@ class AdaptiveAverage(nn.Module):
             return x
         rows, columns = self._windows(height, x), self._windows(width, x)
         return torch.matmul(torch.matmul(rows, x), columns.T)
+
+    def extra_repr(self) -> str:
+        return f"side={self.side}"
 
     def _windows(
         self, length: int, like: Tensor
@@ -264,6 +317,18 @@ class AlexNet(nn.Module):
         x = self.avgpool(self.features(x))
         logits: Tensor = self.classifier(torch.flatten(x, 1))
         return logits
+
+    def split(self, freeze: str) -> tuple[nn.Sequential, nn.Sequential]:
+        """The frozen part, images (B, 3, H, W) to features (B, D), and the trained part, features
+        to logits (B, K); their layers are this network's own.
+
+        "conv" freezes the convolutions, "all-but-last" everything below the last layer. The trained
+        part is a slice of `classifier` and keeps its parameter names.
+        """
+        body: list[nn.Module] = [self.features, self.avgpool, nn.Flatten()]
+        if freeze == "conv":
+            return nn.Sequential(*body), self.classifier
+        return nn.Sequential(*body, *self.classifier[:-1]), self.classifier[-1:]
 
 
 def _activation(name: str) -> nn.Module:
@@ -310,12 +375,16 @@ def _feature_layers(architecture: Architecture) -> list[nn.Module]:
 def _classifier_layers(architecture: Architecture, classes: int) -> list[nn.Module]:
     layers: list[nn.Module] = []
     units = architecture.convs[-1].channels * architecture.map_side**2
+    normed = architecture.fc_norm == "batch"
+    if normed:
+        layers.append(nn.BatchNorm1d(units))
     for hidden in architecture.hidden:
-        layer = [nn.Linear(units, hidden), _activation(architecture.activation)]
+        layer: list[nn.Module] = [nn.Linear(units, hidden)] + [nn.BatchNorm1d(hidden)] * normed
+        layer.append(_activation(architecture.activation))
         dropout = nn.Dropout(architecture.dropout)
         layers += [dropout, *layer] if architecture.dropout_first else [*layer, dropout]
         units = hidden
-    if not layers:  # nothing hidden: dropout acts on the features themselves
+    if not architecture.hidden:  # dropout acts on the features themselves
         layers.append(nn.Dropout(architecture.dropout))
     return [*layers, nn.Linear(units, classes)]
 

@@ -38,17 +38,24 @@ def make_optimizer(
     nesterov: bool,
     weight_decay: float,
     decay_all: bool,
+    lr_decay_below: float = 1.0,
 ) -> torch.optim.Optimizer:
     """The optimiser. Biases and normalisation (parameters of one dimension) do not decay unless
-    `decay_all`."""
-    parameters = list(model.parameters())
-    decayed = [p for p in parameters if p.ndim > 1 or decay_all]
-    others = [p for p in parameters if not (p.ndim > 1 or decay_all)]
+    `decay_all`. Each layer's rate is `lr_decay_below` times that of the layer above it; the share
+    stands in its group as "lr_share"."""
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    share, below = {}, len(layers)
+    for layer in model.modules():  # normalisation belongs to the layer before it
+        below -= isinstance(layer, nn.Conv2d | nn.Linear)
+        for parameter in layer.parameters(recurse=False):
+            share[parameter] = lr_decay_below ** min(below, len(layers) - 1)
+    kinds: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        kinds.setdefault((parameter.ndim > 1 or decay_all, share[parameter]), []).append(parameter)
     groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": parameters, "weight_decay": weight_decay * decays, "lr_share": part}
+        for (decays, part), parameters in sorted(kinds.items(), key=lambda item: -item[0][0])
     ]
-    groups = [group for group in groups if group["params"]]
     if name == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov)
     kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam

@@ -1,23 +1,37 @@
 """Classifier: a trained run, put to use. The names are scikit-learn's."""
 
+import csv
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from alexnet.atomic import replacing
 from alexnet.checkpoint import Trained, load_model
 from alexnet.errors import DataError, RunError
-from alexnet.evaluation import average_views, evaluation_transform, softmax
-from alexnet.images import BadImage, Pixels, load_image
-from alexnet.runtime import choose_device, choose_precision
+from alexnet.evaluation import average_views, evaluation_transforms, forward, softmax
+from alexnet.images import EXTENSIONS, BadImage, Pixels, load_image
+from alexnet.runtime import choose_device, choose_precision, progress
 
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
 BATCH = 64
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says of one file."""
+
+    file: Path
+    p: NDArray[np.float32] | None  # (K,) probabilities; None if the file cannot be used
+    pixels: Pixels | None = None  # (3, S, S) uint8, what the network saw before its crop
+    reason: str = ""  # why it cannot be used
 
 
 class Classifier:
@@ -74,6 +88,27 @@ class Classifier:
         ]
         return softmax(np.concatenate(logits)).astype(np.float32)
 
+    def predict_files(self, files: Sequence[Path]) -> Iterator[Prediction]:
+        """One Prediction per file, in order. A file that cannot be used is one with a reason, and
+        does not stop the others. Memory stays flat, progress is shown."""
+        with progress("classifying", len(files)) as advance:
+            for start in range(0, len(files), BATCH):
+                batch = files[start : start + BATCH]
+                loaded: list[Pixels | DataError] = []
+                for file in batch:
+                    try:
+                        loaded.append(self._pixels(file, 0))
+                    except DataError as error:
+                        loaded.append(error)
+                pixels = [one for one in loaded if not isinstance(one, DataError)]
+                rows = iter(softmax(self._logits(np.stack(pixels))) if pixels else ())
+                for file, one in zip(batch, loaded, strict=True):
+                    if isinstance(one, DataError):
+                        yield Prediction(file, None, reason=one.message)
+                    else:
+                        yield Prediction(file, next(rows).astype(np.float32), one)
+                advance(len(batch))
+
     def predict(self, images: Picture | Sequence[Picture]) -> NDArray[np.str_]:
         """(N,) the most probable class name of each image; `images` as for `predict_proba`."""
         best: NDArray[np.str_] = self.classes_[self.predict_proba(images).argmax(1)]
@@ -104,9 +139,71 @@ class Classifier:
             ) from error
 
     def _logits(self, pixels: Pixels) -> NDArray[np.float32]:  # (B, 3, S, S) -> (B, K)
-        how = self.trained.preprocessing
-        x = evaluation_transform(how)(torch.from_numpy(pixels).to(self.device), self.generator)
-        return average_views(self.model, x, self.dtype, how.views).cpu().numpy()
+        x = torch.from_numpy(pixels).to(self.device)
+        views = [
+            forward(self.model, transform(x, self.generator), self.dtype)
+            for transform in evaluation_transforms(self.trained.preprocessing)
+        ]
+        return average_views(views).cpu().numpy()
+
+
+def image_files(given: Sequence[str]) -> list[Path]:
+    """The files that paths stand for: a folder stands for all images in it and below, in natural
+    order (9 before 10); hidden ones are passed over.
+
+    Raises:
+        DataError: there is nothing at a path, or no image in a folder.
+    """
+    files: list[Path] = []
+    for name in given:
+        path = Path(name).expanduser()
+        if not path.is_dir():
+            files.append(path)  # whether it can be read is said of each file
+            continue
+        inside = [
+            file
+            for file in path.rglob("*")
+            if file.suffix.lower() in EXTENSIONS
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        ]
+        if not inside:
+            raise DataError(
+                f"there is no image in the folder {path}.",
+                f"Known endings: {', '.join(sorted(EXTENSIONS))}.",
+            )
+        files += sorted(inside, key=_natural)
+    return files
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    pieces = re.split(r"(\d+)", str(path))
+    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]
+
+
+class Table:
+    """A .csv file with one line per file: its path, why it cannot be used, and class, readable name
+    and probability of its `top` most probable classes. Use as a context."""
+
+    def __init__(self, path: Path, trained: Trained, top: int) -> None:
+        self.path, self.trained, self.top = path, trained, min(top, len(trained.classes))
+        ranks = range(1, self.top + 1)
+        columns = [f"{what}_{rank}" for rank in ranks for what in ("class", "name", "p")]
+        self.lines = [["image", "error", *columns]]
+
+    def add(self, one: Prediction) -> None:
+        """One more line."""
+        line = [str(one.file), one.reason]
+        p = one.p if one.p is not None else np.zeros(0, np.float32)
+        for k in (-p).argsort()[: self.top]:
+            line += [self.trained.classes[k], self.trained.names[k], f"{p[k]:.6f}"]
+        self.lines.append(line)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with replacing(self.path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(self.lines)
 
 
 def _as_list(images: Picture | Sequence[Picture]) -> list[Picture]:

@@ -9,7 +9,8 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from alexnet.errors import RecipeError, did_you_mean
 
@@ -42,49 +43,85 @@ class Recipe:
     # -- the network -------------------------------------------------------------------------------
 
     # The network: 2012 (two columns, LRN), 2014 (one tower, torchvision's), small (3x3 kernels, for
-    # 32 to 64 px).
-    model: Literal["2012", "2014", "small"] = "small"
-    # Start from these weights: a run directory or a .safetensors file of the same network. Empty:
-    # from scratch.
+    # 32 to 64 px). auto: that of the weights, or small without weights.
+    model: Literal["auto", "2012", "2014", "small"] = "auto"
+    # Start from these weights: a name of `alexnet weights list`, a run directory, or a .safetensors
+    # file. They choose the network and how images are prepared. Empty: from scratch.
     weights: str = ""
-    # How many convolution layers; fewer than 5 leaves out conv4, then conv3.
-    conv_layers: Annotated[int, Between(3, 5)] = 5
+    # How many convolution layers, 3 to 5; fewer than 5 leaves out conv4, then conv3. 0: all that
+    # the network has.
+    conv_layers: Literal[0, 3, 4, 5] = 0
     # How many fully connected layers, the last one (the classes) included. 0: as many as the
     # network has by itself.
     fc_layers: Annotated[int, Between(0, 4)] = 0
-    # Multiplies the number of channels and of hidden units.
-    width: Annotated[float, Between(0.05, 8)] = 1.0
+    # Units of each hidden fully connected layer. 0: as many as the network has by itself.
+    hidden: Annotated[int, Between(0, 65536)] = 0
+    # The last feature map is averaged to this side before the fully connected layers. 0: as the
+    # network does by itself.
+    map_side: Annotated[int, Between(0, 32)] = 0
+    # Multiplies the number of channels and of hidden units. 0: as the network is.
+    width: Annotated[float, Between(0, 8)] = 0.0
     # Normalisation after a convolution; auto: what the network has by itself (2012: lrn, 2014:
     # none, small: batch).
     norm: Literal["auto", "none", "lrn", "batch"] = "auto"
+    # Normalisation of the features and after each hidden fully connected layer; auto: what the
+    # network has by itself, which is none in all three.
+    fc_norm: Literal["auto", "none", "batch"] = "auto"
     # Pooling: max and average are 2x2 with stride 2, overlapping is max 3x3 with stride 2; auto:
     # what the network has by itself, which is overlapping in all three.
     pool: Literal["auto", "max", "average", "overlapping"] = "auto"
-    # Non-linearity after each layer.
-    activation: Literal["relu", "leaky-relu", "tanh"] = "relu"
+    # Non-linearity after each layer; auto: what the network has by itself, which is relu in all
+    # three.
+    activation: Literal["auto", "relu", "leaky-relu", "tanh"] = "auto"
     # Share of hidden units (without hidden layers: of features) dropped while training.
     dropout: Annotated[float, Between(0, 0.95)] = 0.5
-    # Initial weights: auto is He et al. (2015), paper is the 2012 paper's N(0, 0.01) with biases of
-    # 1, torch is what torch's layers have by themselves.
+    # Initial weights of what starts fresh: auto is He et al. (2015), paper is the 2012 paper's N(0,
+    # 0.01) with biases of 1, torch is what torch's layers have by themselves.
     init: Literal["auto", "paper", "torch"] = "auto"
+
+    # -- what is frozen ----------------------------------------------------------------------------
+
+    # Train only the fully connected layers (conv), only the last layer (all-but-last), or
+    # everything (none). What is frozen runs in evaluation mode.
+    freeze: Literal["none", "conv", "all-but-last"] = "none"
+    # Run the frozen layers once over the images and keep their output; --no-cache runs them again
+    # in every epoch, on freshly augmented images.
+    cache: bool = True
+    # How many views of each image the cache holds; each epoch uses one of them. 1: the centre. 2:
+    # its mirror too, if `flip`. More: the others are augmented once, as the recipe says.
+    cached_views: Annotated[int, Between(1, 64)] = 2
+    # Let dropout in the frozen layers go on dropping while training, as some programs do without
+    # knowing; needs --no-cache.
+    frozen_dropout: bool = False
+    # How the unfrozen layers get their weights: by training, or solved at once: ridge (least
+    # squares) or logistic regression, each with the penalty that is best on validation.
+    head: Literal["trained", "ridge", "logistic"] = "trained"
+    # Epochs of a second phase, in which everything is trained, starting from the best of the first.
+    finetune_epochs: Annotated[int, Between(0)] = 0
+    # Learning rate of the second phase.
+    finetune_lr: Annotated[float, Positive] = 0.001
+    # Where everything is trained: the learning rate of each layer as a share of that of the layer
+    # above it. 1: the same rate for all.
+    lr_decay_below: Annotated[float, Between(0.01, 1)] = 1.0
 
     # -- the images --------------------------------------------------------------------------------
 
     # Images are scaled so that their shorter side has this many pixels, and their centre square is
-    # kept.
-    image_size: Annotated[int, Between(1, 1024)] = 64
-    # Side of the square the network sees: random while training, the centre otherwise. 0: all of
-    # the image.
+    # kept. 0: what the weights were made for, or 64 without weights.
+    image_size: Annotated[int, Between(0, 1024)] = 0
+    # Side of the square the network sees: random while training, the centre otherwise. 0: what the
+    # weights were made for where image_size is left to them too, else all of the image.
     crop: Annotated[int, Between(0, 1024)] = 0
     # Pixels of mirrored border added on each side before the random crop.
     crop_padding: Annotated[int, Between(0, 128)] = 0
     # Below 1: a random crop of at least this share of the area, resized ("random resized crop"),
     # instead of a plain one.
     crop_area: Annotated[float, Between(0.01, 1)] = 1.0
-    # Mean of each channel (red, green, blue; pixels from 0 to 1), subtracted.
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    # Standard deviation of each channel, divided by.
-    std: tuple[float, float, float] = IMAGENET_STD
+    # Mean of each channel (red, green, blue; pixels from 0 to 1), subtracted. None: what the
+    # weights were made with, or ImageNet's without weights.
+    mean: tuple[float, float, float] | None = None
+    # Standard deviation of each channel, divided by. None: likewise.
+    std: tuple[float, float, float] | None = None
     # Mirror half of the training images.
     flip: bool = True
     # Strength of random brightness, contrast and saturation changes; 0.2 means factors from 0.8 to
@@ -117,8 +154,8 @@ class Recipe:
     epochs: Annotated[int, Between(0)] = 30
     # Optimiser.
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    # Learning rate; the highest one of its schedule.
-    lr: Annotated[float, Positive] = 0.1
+    # Learning rate; the highest one of its schedule. auto: a short sweep over rates suggests one.
+    lr: Annotated[float, Positive] | Literal["auto"] = 0.1
     # Momentum of SGD, beta1 of Adam.
     momentum: Annotated[float, Between(0, 0.9999)] = 0.9
     # Nesterov's momentum (SGD).
@@ -175,16 +212,15 @@ class Recipe:
         self._check_combinations()
 
     def _check_combinations(self) -> None:
-        if self.crop > self.image_size:
+        if self.image_size and self.crop > self.image_size:
             raise RecipeError(
                 f"crop is {self.crop} px, but images are scaled to {self.image_size} px.",
                 "Lower --crop or raise --image-size.",
             )
-        if self.crop_padding >= self.image_size:
+        if self.image_size and self.crop_padding >= self.image_size:
             raise RecipeError(
                 f"crop_padding is {self.crop_padding} px, but a mirrored border must be smaller "
-                "than the image, "
-                f"{self.image_size} px.",
+                f"than the image, {self.image_size} px.",
                 "Lower --crop-padding.",
             )
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
@@ -198,7 +234,7 @@ class Recipe:
                 f"warmup is {self.warmup:g} epochs, the whole training {self.epochs}.",
                 "Lower --warmup or raise --epochs.",
             )
-        if min(self.std) <= 0:
+        if self.std is not None and min(self.std) <= 0:
             raise RecipeError(
                 f"std is {self.std}, expected three numbers above 0.", "Example: --std 0.5 0.5 0.5"
             )
@@ -207,11 +243,36 @@ class Recipe:
                 "epochs is 0 and there are no weights to evaluate.",
                 "Give --weights RUN, or --epochs.",
             )
+        self._check_freezing()
 
-    @property
-    def view_size(self) -> int:
-        """Side in pixels of the square the network sees."""
-        return self.crop or self.image_size
+    def _check_freezing(self) -> None:
+        if self.freeze == "none":
+            if self.head != "trained":
+                raise RecipeError(
+                    f"head is {self.head}, which is solved on the output of frozen layers; "
+                    "nothing is frozen.",
+                    f"Use --freeze all-but-last --head {self.head}.",
+                )
+            if self.finetune_epochs:
+                raise RecipeError(
+                    "finetune_epochs is the second phase after training on frozen layers; nothing "
+                    "is frozen.",
+                    "Use --freeze conv, or only --epochs.",
+                )
+        elif not self.weights:
+            raise RecipeError(
+                f"freeze is {self.freeze}, but there are no weights: random layers would be "
+                "frozen.",
+                "Give --weights NAME (`alexnet weights list`), or --freeze none.",
+            )
+        if self.frozen_dropout and self.cache:
+            raise RecipeError(
+                "frozen_dropout needs the frozen layers to run in every epoch.", "Use --no-cache."
+            )
+        if self.head != "trained" and not self.cache:
+            raise RecipeError(
+                f"head {self.head} is solved on cached features.", "Leave out --no-cache."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON-ready values."""
@@ -240,6 +301,8 @@ def checked(name: str, value: object, hint: Any) -> Any:
         hint, *limits_found = get_args(hint)
         limits = tuple(limits_found)
     origin = get_origin(hint)
+    if origin in (Union, UnionType):
+        return _checked_union(name, value, get_args(hint))
     if origin is Literal:
         options = get_args(hint)
         if value not in options:
@@ -275,6 +338,19 @@ def checked(name: str, value: object, hint: Any) -> Any:
                 "`alexnet train --help` explains the fields.",
             )
     return value
+
+
+def _checked_union(name: str, value: object, options: tuple[Any, ...]) -> Any:
+    """`value` as one of several types: None or a word first, else the type that takes numbers."""
+    if value is None and type(None) in options:
+        return None
+    words = [word for one in options if get_origin(one) is Literal for word in get_args(one)]
+    if value in words:
+        return value
+    numbers = next(
+        one for one in options if one is not type(None) and get_origin(one) is not Literal
+    )
+    return checked(name, value, numbers)
 
 
 FIELD_TYPES: dict[str, Any] = get_type_hints(Recipe, include_extras=True)
@@ -385,10 +461,150 @@ RECIPES: dict[str, Preset] = {
             "seconds an epoch on 2 cores of an AMD EPYC with bf16"
         ),
     ),
+    "finetune": Preset(
+        recipe=Recipe(
+            weights="imagenet-2014",
+            freeze="conv",
+            fc_layers=2,
+            hidden=1024,
+            fc_norm="batch",
+            views=2,
+            batch_size=64,
+            epochs=10,
+            lr=0.02,
+            nesterov=True,
+            label_smoothing=0.1,
+            finetune_epochs=5,
+            finetune_lr=0.005,
+            lr_decay_below=0.8,
+        ),
+        summary="a folder of your own images, from pretrained weights: the head first, then all",
+        source="ours",
+        command="alexnet train PATH --recipe finetune",
+        expected="depends on the images",
+        measured="MEASURE",
+    ),
+    "tiny-imagenet": Preset(
+        recipe=Recipe(
+            weights="imagenet-2014",
+            freeze="conv",
+            image_size=227,
+            crop_area=0.6,
+            fc_layers=2,
+            hidden=1024,
+            fc_norm="batch",
+            views=2,
+            batch_size=64,
+            epochs=5,
+            lr=0.01,
+            nesterov=True,
+            label_smoothing=0.1,
+            finetune_epochs=3,
+            finetune_lr=0.004,
+            lr_decay_below=0.8,
+        ),
+        summary="Tiny ImageNet at 227 px from pretrained weights: the head first, then everything",
+        source="ours",
+        command="alexnet train tiny-imagenet",
+        expected="at least 64 % test top-1 on 100 classes with the weights of BVLC's 2012 network",
+        measured="MEASURE",
+    ),
+    "tiny-imagenet-last-layer": Preset(
+        recipe=Recipe(
+            weights="imagenet-2014",
+            freeze="all-but-last",
+            dropout=0.0,
+            batch_size=100,
+            epochs=20,
+            lr=0.001,
+            weight_decay=0.0,
+            schedule="constant",
+        ),
+        summary="Tiny ImageNet, only the last layer of the 2014 network is trained",
+        source="a public program, as its description says: SGD with a rate of 0.001",
+        command="alexnet train tiny-imagenet --recipe tiny-imagenet-last-layer",
+        expected="the program claims about 49.1 % on the official val split, on which it chose",
+        measured="MEASURE",
+    ),
+    "tiny-imagenet-last-layer-as-run": Preset(
+        recipe=Recipe(
+            weights="imagenet-2014",
+            freeze="all-but-last",
+            cache=False,
+            frozen_dropout=True,
+            crop_area=0.08,
+            init="torch",
+            batch_size=100,
+            epochs=20,
+            optimizer="adam",
+            lr=0.001,
+            weight_decay=0.0,
+            schedule="constant",
+        ),
+        summary="the same as it really ran: Adam, and dropout at work in the frozen layers",
+        source="a public program, as its code runs; it chose its epoch on the official val split",
+        command="alexnet train tiny-imagenet --recipe tiny-imagenet-last-layer-as-run",
+        expected="the program claims about 49.1 % on the official val split at epoch 13",
+        measured="MEASURE",
+    ),
+    "tiny-imagenet-frozen": Preset(
+        recipe=Recipe(
+            weights="imagenet-2014",
+            freeze="conv",
+            image_size=64,
+            map_side=1,
+            fc_layers=3,
+            hidden=256,
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+            flip=False,
+            greyscale="drop",
+            init="torch",
+            batch_size=4,
+            epochs=10,
+            lr=0.01,
+            weight_decay=0.0,
+            schedule="exponential",
+            gamma=0.95,
+        ),
+        summary="Tiny ImageNet at 64 px, frozen convolutions, a classifier of 256-256-256",
+        source="a public program, as its description says: the whole classifier, -5 % per epoch",
+        command="alexnet train tiny-imagenet --recipe tiny-imagenet-frozen",
+        expected="the program claims 14.0 % on the official val split, on which it chose",
+        measured="MEASURE",
+    ),
+    "tiny-imagenet-frozen-as-run": Preset(
+        recipe=Recipe(
+            weights="imagenet-2014",
+            freeze="all-but-last",
+            cache=False,
+            frozen_dropout=True,
+            image_size=64,
+            map_side=1,
+            fc_layers=3,
+            hidden=256,
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+            flip=False,
+            greyscale="drop",
+            init="torch",
+            batch_size=4,
+            epochs=10,
+            lr=0.01,
+            weight_decay=0.0,
+            schedule="exponential",
+            gamma=0.05,
+        ),
+        summary="the same as it really ran: only the last layer, the rate times 0.05 each epoch",
+        source="a public program, as its code runs; it chose its epoch on the official val split",
+        command="alexnet train tiny-imagenet --recipe tiny-imagenet-frozen-as-run",
+        expected="the program claims 14.0 % on the official val split, 5.3 % in training",
+        measured="MEASURE",
+    ),
 }
 
 # the preset that suits a named data set; folder suits all others
-BY_DATA = {"digits": "digits", "cifar10": "cifar10"}
+BY_DATA = {"digits": "digits", "cifar10": "cifar10", "tiny-imagenet": "tiny-imagenet"}
 
 
 def preset(name: str) -> Preset:

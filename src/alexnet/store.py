@@ -6,6 +6,7 @@ STORE/
     x.bin           (N, C, H, W) uint8 images, or (N, D) float16 features, in C order
     y.npy           (N,) int64 labels
     ids.txt         one example per line: its path in the source, as a JSON string
+    chunks.txt      of features: examples and SHA-256 of each piece of x.bin, to go on from
 """
 
 import contextlib
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from alexnet.atomic import disk_error, sync
-from alexnet.errors import DataError
+from alexnet.errors import DataError, DiskError
 
 VERSION = 1
 
@@ -125,57 +126,88 @@ class Store:
 
 
 class StoreWriter:
-    """Writes a Store aside, a chunk at a time, and gives it its name when it is complete."""
+    """Writes a Store aside, a chunk at a time, and gives it its name when it is complete.
 
-    def __init__(self, parent: Path, shape: Sequence[int], dtype: str) -> None:
+    A writer with a name keeps what it has when it is interrupted, and a later one of that name goes
+    on from there: every chunk is noted with its checksum, and what does not match is written again.
+    """
+
+    def __init__(self, parent: Path, shape: Sequence[int], dtype: str, name: str = "") -> None:
         """`shape` is that of one example. The new Store becomes a folder in `parent`."""
-        self.parent, self.shape, self.dtype = parent, tuple(shape), np.dtype(dtype)
+        self.parent, self.shape, self.dtype, self.name = parent, tuple(shape), np.dtype(dtype), name
+        self.sum = hashlib.sha256()
+        self.count = 0  # examples written
         try:
             parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(parent)
-            self.aside = Path(tempfile.mkdtemp(dir=parent, prefix=".packing-"))
-            self.file = open(self.aside / "x.bin", "wb")
+            if name:
+                self.aside = parent / f".unfinished-{name}"
+                self.aside.mkdir(exist_ok=True)
+                self.file = open(self.aside / "x.bin", "ab", buffering=0)
+                self._keep_what_is_sound()
+            else:
+                self.aside = Path(tempfile.mkdtemp(dir=parent, prefix=".packing-"))
+                self.file = open(self.aside / "x.bin", "wb", buffering=0)
         except OSError as error:
             raise disk_error(error, parent) from error
-        self.sum = hashlib.sha256()
-        self.y: list[int] = []
-        self.ids: list[str] = []
+
+    def _keep_what_is_sound(self) -> None:
+        """Cuts x.bin and chunks.txt behind the last chunk in a row whose checksum is right."""
+        chunks = self.aside / "chunks.txt"
+        noted = chunks.read_text(encoding="ascii", errors="replace") if chunks.exists() else ""
+        kept: list[str] = []
+        size = int(np.prod(self.shape)) * self.dtype.itemsize
+        with open(self.aside / "x.bin", "rb") as file:
+            for line in noted.splitlines(keepends=True):
+                examples, _, checksum = line.strip().partition(" ")
+                data = file.read(int(examples) * size) if examples.isdecimal() else b""
+                if not data or hashlib.sha256(data).hexdigest() != checksum or line[-1] != "\n":
+                    break
+                kept.append(line)
+                self.sum.update(data)
+                self.count += int(examples)
+        self.file.truncate(self.count * size)
+        chunks.write_text("".join(kept), encoding="ascii")
 
     def require_space(self, examples: int) -> None:
         """DiskError at once if so many examples cannot fit, instead of after an hour."""
-        needed = examples * int(np.prod(self.shape)) * self.dtype.itemsize
+        needed = (examples - self.count) * int(np.prod(self.shape)) * self.dtype.itemsize
         if shutil.disk_usage(self.aside).free < needed:
             raise disk_error(OSError(errno.ENOSPC, "too small"), self.aside, needed)
 
-    def append(self, x: NDArray[Any], y: Sequence[int], ids: Sequence[str]) -> None:
-        """Adds examples: x (n, *shape), y (n), ids (n)."""
-        data = np.ascontiguousarray(x, dtype=self.dtype).tobytes()
+    def append(self, x: NDArray[Any]) -> None:
+        """Adds the examples x (n, *shape)."""
+        data = np.ascontiguousarray(x, dtype=self.dtype).reshape(-1).view(np.uint8).data
         try:
-            self.file.write(data)
+            written = 0
+            while written < len(data):  # an unbuffered file may take less than it is given
+                written += self.file.write(data[written:])
+            self.sum.update(data)
+            self.count += len(x)
+            if self.name:
+                with open(self.aside / "chunks.txt", "a", encoding="ascii") as file:
+                    file.write(f"{len(x)} {hashlib.sha256(data).hexdigest()}\n")
         except OSError as error:
             raise disk_error(error, self.aside / "x.bin") from error
-        self.sum.update(data)
-        self.y.extend(y)
-        self.ids.extend(ids)
 
-    def finish(self, name: str, info: dict[str, Any]) -> Path:
-        """Completes the Store as `parent/name`; where one of that name is already, that one
-        stays."""
+    def finish(
+        self, name: str, info: dict[str, Any], y: NDArray[np.int64], ids: Sequence[str]
+    ) -> Path:
+        """Completes the Store as `parent/name` with labels y (N,) and N ids; where one of that name
+        is already, that one stays."""
         path = self.parent / name
         try:
-            self.file.flush()
             os.fsync(self.file.fileno())
             self.file.close()
-            np.save(self.aside / "y.npy", np.asarray(self.y, dtype=np.int64))
-            lines = "".join(json.dumps(one) + "\n" for one in self.ids)
+            np.save(self.aside / "y.npy", np.asarray(y, dtype=np.int64))
+            lines = "".join(json.dumps(one) + "\n" for one in ids)
             (self.aside / "ids.txt").write_text(lines, encoding="utf-8")
             sums = {"x.bin": self.sum.hexdigest()}
             for file in ("y.npy", "ids.txt"):
                 sums[file] = hashlib.sha256((self.aside / file).read_bytes()).hexdigest()
-            shape = (len(self.y), *self.shape)
             full = {
                 "version": VERSION,
-                "shape": shape,
+                "shape": (self.count, *self.shape),
                 "dtype": self.dtype.name,
                 **info,
                 "sha256": sums,
@@ -196,21 +228,29 @@ class StoreWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if not self.file.closed:
-            try:
-                self.file.close()  # flushes, and so fails on a full disk
-            except OSError:
-                pass
-        shutil.rmtree(self.aside, ignore_errors=True)
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self.file.close()
+        # what is unfinished stays, to go on from; on a full disk its space is wanted back
+        if not self.name or error is None or isinstance(error, DiskError):
+            shutil.rmtree(self.aside, ignore_errors=True)
+
+
+def reopen_for_writing(path: Path) -> None:
+    """Turns a damaged Store back into an unfinished one, whose writer keeps what is sound."""
+    aside = path.parent / f".unfinished-{path.name}"
+    shutil.rmtree(aside, ignore_errors=True)
+    (path / "store.json").unlink(missing_ok=True)
+    os.rename(path, aside)
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Deletes what writers that were killed more than a day ago left behind."""
-    for aside in parent.glob(".packing-*"):
-        with contextlib.suppress(OSError):  # another process may just have finished it
-            if time.time() - (aside / "x.bin").stat().st_mtime > 86_400:
-                shutil.rmtree(aside, ignore_errors=True)
+    """Deletes what writers left behind: those that cannot go on after a day, the others after a
+    month."""
+    for pattern, days in ((".packing-*", 1), (".unfinished-*", 30)):
+        for aside in parent.glob(pattern):
+            with contextlib.suppress(OSError):  # another process may just have finished it
+                if time.time() - (aside / "x.bin").stat().st_mtime > days * 86_400:
+                    shutil.rmtree(aside, ignore_errors=True)
 
 
 def keyed_generator(*key: int) -> Generator:
@@ -229,12 +269,13 @@ class Batches:
 
     The order of an epoch depends on (seed, epoch), the augmentation of a batch on (seed, epoch,
     step), and on nothing else. Each epoch uses every example once, in batches whose sizes differ by
-    one at most.
+    one at most. Of several Stores of the same examples (features of an image and of its mirror)
+    each epoch takes one for every example, in turn.
     """
 
     def __init__(
         self,
-        store: Store,
+        store: Store | Sequence[Store],
         indices: NDArray[np.int64],
         *,
         batch_size: int,
@@ -243,12 +284,15 @@ class Batches:
         shuffle: bool = False,
         seed: int = 0,
     ) -> None:
-        """`transform` is an `augment.Transform`; `indices` (n,) are the examples of `store` to
-        use."""
-        self.store, self.indices = store, indices
+        """`transform` is an `augment.Transform`; `indices` (n,) are the examples to use."""
+        self.stores = [store] if isinstance(store, Store) else list(store)
+        self.indices = indices
         self.transform, self.device, self.shuffle, self.seed = transform, device, shuffle, seed
         self.steps = -(-len(indices) // batch_size)
-        self.resident = _resident(store, device)
+        self.resident = _resident(self.stores, device)
+        # where in the turn an example begins, so that no epoch has all images or all mirrors
+        length = len(self.stores[0])
+        self.turn = torch.randint(len(self.stores), (length,), generator=keyed_generator(seed))
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -260,22 +304,33 @@ class Batches:
         order = torch.from_numpy(self.indices)
         if self.shuffle:
             order = order[torch.randperm(len(order), generator=keyed_generator(self.seed, epoch))]
+        labels = self.stores[0].y
         for step, chosen in enumerate(order.tensor_split(max(1, self.steps))[start:], start):
             if not len(chosen):
                 return
-            x = self._gather(chosen)
-            y = torch.from_numpy(self.store.y[chosen.numpy()]).to(self.device)
+            x = self._gather(chosen, epoch)
+            y = torch.from_numpy(labels[chosen.numpy()]).to(self.device)
             yield self.transform(x, keyed_generator(self.seed, epoch, step)), y
 
-    def _gather(self, chosen: Tensor) -> Tensor:
+    def _gather(self, chosen: Tensor, epoch: int) -> Tensor:
+        if len(self.stores) == 1:
+            return self._rows(0, chosen)
+        which = (self.turn[chosen] + epoch) % len(self.stores)
+        parts = [(which == number).nonzero()[:, 0] for number in range(len(self.stores))]
+        x = torch.cat([self._rows(number, chosen[part]) for number, part in enumerate(parts)])
+        return x[torch.cat(parts).argsort().to(x.device)]
+
+    def _rows(self, number: int, chosen: Tensor) -> Tensor:
         if self.resident is not None:
-            return self.resident[chosen.to(self.device)]
-        return torch.from_numpy(np.asarray(self.store.x[chosen.numpy()])).to(self.device)
+            return self.resident[number][chosen.to(self.device)]
+        found = np.asarray(self.stores[number].x[chosen.numpy()])
+        return torch.from_numpy(found).to(self.device)
 
 
-def _resident(store: Store, device: torch.device) -> Tensor | None:
-    """The whole array on a CUDA device, if it takes at most half of the free memory there: then no
-    batch is copied."""
-    if device.type != "cuda" or store.x.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+def _resident(stores: Sequence[Store], device: torch.device) -> list[Tensor] | None:
+    """The whole arrays on a CUDA device, if they take at most half of the free memory there: then
+    no batch is copied."""
+    size = sum(store.x.nbytes for store in stores)
+    if device.type != "cuda" or size > torch.cuda.mem_get_info(device)[0] // 2:
         return None
-    return torch.from_numpy(np.array(store.x)).to(device)
+    return [torch.from_numpy(np.array(store.x)).to(device) for store in stores]

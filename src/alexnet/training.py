@@ -1,23 +1,38 @@
 """`train`: from a data set and a recipe to a run directory."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from alexnet import augment, evaluation
 from alexnet.atomic import replacing, write_json
-from alexnet.checkpoint import Preprocessing, Trained, load_model, load_weights, save_model
+from alexnet.checkpoint import (
+    Network,
+    Preprocessing,
+    load_description,
+    load_model,
+    load_network,
+    load_weights,
+    save_network,
+)
 from alexnet.datasets import Splits, make_splits, open_data
-from alexnet.errors import Interrupted, RunError, WeightsError
+from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError
+from alexnet.features import FeatureStores, FrozenPart, View, feature_batches, feature_stores
+from alexnet.linear import solve
 from alexnet.loop import Epoch, State, fit
+from alexnet.lr_finder import find_lr, save_suggestion
 from alexnet.model import AlexNet, architecture, parameter_count
 from alexnet.optimization import learning_rate, make_loss, make_optimizer
-from alexnet.recipes import Recipe, default_recipe
+from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD, Recipe, default_recipe
 from alexnet.runtime import (
     choose_device,
     choose_precision,
@@ -28,6 +43,9 @@ from alexnet.runtime import (
     stop_on_signal,
 )
 from alexnet.store import Batches, Store, keyed_seed
+from alexnet.weights import carry_over, find_weights
+
+VERIFIED_IMAGES = 64  # test images on which the saved network must agree with its cached features
 
 
 def train(
@@ -36,6 +54,7 @@ def train(
     *,
     out: str | Path = "",
     resume: bool = False,
+    only_find_lr: bool = False,
 ) -> Path:
     """Trains a classifier on `data` as `recipe` says, evaluates it once on the test split, and
     returns the run directory.
@@ -45,6 +64,7 @@ def train(
         recipe: a Recipe, the name of a preset, or None for the preset that suits the data.
         out: the run directory; by default the next free one below runs/.
         resume: go on with the run in `out` from its last saved state; bit for bit on a CPU.
+        only_find_lr: stop after the learning-rate finder, whose curve is then all the run holds.
 
     Raises:
         AlexNetError: see `alexnet.errors`; whatever was saved before stays.
@@ -58,18 +78,22 @@ def train(
         make_deterministic(device)
     elif device.type == "cuda":
         torch.backends.cudnn.benchmark = True
+    weights = find_weights(recipe.weights) if recipe.weights else None
+    recipe, how = resolved(recipe, weights)
     description = architecture(
-        recipe.model,
+        weights.architecture if weights else recipe.model,
         conv_layers=recipe.conv_layers,
         fc_layers=recipe.fc_layers,
+        hidden=recipe.hidden,
+        map_side=recipe.map_side,
         width=recipe.width,
         norm=recipe.norm,
+        fc_norm=recipe.fc_norm,
         pool=recipe.pool,
         activation=recipe.activation,
         dropout=recipe.dropout,
     )
-    description.check_input(recipe.view_size)
-    start_from = load_model(recipe.weights) if recipe.weights else None
+    description.check_input(recipe.crop)
     store = open_data(
         data, image_size=recipe.image_size, greyscale=recipe.greyscale, bad_images=recipe.bad_images
     )
@@ -82,11 +106,14 @@ def train(
     )
     torch.manual_seed(keyed_seed(recipe.seed))
     model = AlexNet(description, len(store.classes), recipe.init)
-    if start_from is not None:
-        check_same_classes(start_from, store, recipe.weights)
-        load_weights(model, start_from.model.state_dict(), recipe.weights)
+    fresh = carry_over(model, weights, store.classes) if weights else []
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = Run(data, recipe, store, splits, model, device, dtype)
+    run = Run(data, recipe, store, splits, model, weights, how, device, dtype)
+    if fresh and not recipe.epochs and recipe.head == "trained":
+        raise RecipeError(
+            f"epochs is 0, but {', '.join(fresh)} would start fresh.",
+            "Give --epochs, or weights that know the classes of the data.",
+        )
     run.open(Path(out) if out else None, resume)
     say(
         f"{store.info['source']}: {len(splits.train):,} training, {len(splits.val):,} validation, "
@@ -94,31 +121,67 @@ def train(
         + (f" ({splits.note})" if splits.note else "")
     )
     say(
-        f"{description.name} network, {parameter_count(model):,} parameters, {recipe.view_size} "
+        f"{description.name} network, {parameter_count(model):,} parameters, {recipe.crop} "
         f"px; {run.surroundings['device']}, "
         f"{run.surroundings['threads']} threads, {run.surroundings['precision']} ({reason})"
     )
+    if weights:
+        say(
+            f"weights {recipe.weights}: "
+            + (f"{', '.join(fresh)} start fresh, all others are taken" if fresh else "all taken")
+        )
     say(f"writing to {run.path}")
+    if only_find_lr:
+        run.find_lr()
+        return run.path
     run.train()
     run.evaluate()
     return run.path
 
 
-def check_same_classes(trained: Trained, store: Store, where: str) -> None:
-    """WeightsError unless the weights' classes are those of the data."""
-    if trained.classes != store.classes:
-        raise WeightsError(
-            f"the weights of {where} know {len(trained.classes)} classes "
-            f"({', '.join(trained.classes[:5])}, ...), the data has "
-            f"{len(store.classes)} ({', '.join(store.classes[:5])}, ...).",
-            "Start from weights of the same classes, or from scratch without --weights.",
+def resolved(recipe: Recipe, weights: Network | None) -> tuple[Recipe, Preprocessing]:
+    """The recipe with everything filled in that it leaves to the weights, and the preprocessing
+    that it comes to.
+
+    Raises:
+        RecipeError: it asks for another network than that of the weights.
+    """
+    usual = Preprocessing(64, 64, IMAGENET_MEAN, IMAGENET_STD)
+    how = weights.preprocessing if weights else usual
+    model = weights.architecture.name if weights else "small"
+    if weights and recipe.model not in ("auto", model):
+        raise RecipeError(
+            f"model is {recipe.model}, but the weights {recipe.weights} are of the {model} "
+            "network.",
+            "Leave out --model: weights know their network.",
         )
+    size = recipe.image_size or how.image_size
+    crop = recipe.crop or (size if recipe.image_size else how.crop)
+    how = Preprocessing(size, crop, recipe.mean or how.mean, recipe.std or how.std, recipe.views)
+    filled = {
+        "model": model if recipe.model == "auto" else recipe.model,
+        "image_size": size,
+        "crop": crop,
+        "mean": how.mean,
+        "std": how.std,
+    }
+    return Recipe.from_dict(recipe.to_dict() | filled), how
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a training: what is frozen in it, for how long, at which rate."""
+
+    freeze: str
+    epochs: int
+    lr: float
 
 
 class Run:
     """A run directory while it is being written."""
 
     path: Path
+    state: State
 
     def __init__(
         self,
@@ -127,31 +190,21 @@ class Run:
         store: Store,
         splits: Splits,
         model: AlexNet,
+        weights: Network | None,
+        how: Preprocessing,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
         self.data = str(Path(data).resolve()) if Path(data).exists() else str(data)
-        self.recipe, self.store, self.splits = recipe, store, splits
+        self.recipe, self.store, self.splits, self.model = recipe, store, splits, model
         self.device, self.dtype = device, dtype
         self.surroundings = environment(device, dtype, store.fingerprint)
-        self.preprocessing = Preprocessing(
-            recipe.image_size, recipe.view_size, recipe.mean, recipe.std, recipe.views
-        )
-        average = None
-        if recipe.average:
-            average = AveragedModel(
-                model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True
-            )
-        optimizer = make_optimizer(
-            model,
-            recipe.optimizer,
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay,
-            decay_all=recipe.decay_all,
-        )
-        self.state = State(model, optimizer, average)
+        self.surroundings["weights_sha256"] = file_sha256(weights.path) if weights else ""
+        self.preprocessing = how
+        self.resumed_phase = -1
+        self.history: list[Epoch] = []  # of the phases that are over, or as found on disk
+        self._features: FeatureStores | None = None
+        self.solved: dict[str, float] = {}  # of a head that was solved, not trained
 
     def open(self, out: Path | None, resume: bool) -> None:
         """Makes the run directory, or takes up the one that is there."""
@@ -169,12 +222,12 @@ class Run:
         write_json(self.path / "environment.json", self.surroundings)
 
     def _take_up(self, out: Path) -> None:
-        _, fields, fingerprint = evaluation.run_settings(out)
+        settings = evaluation.run_settings(out)
         mine = json.loads(json.dumps(self.recipe.to_dict()))
         changed = [
-            f"{name}: {fields.get(name)!r} there, {value!r} now"
+            f"{name}: {settings.recipe.get(name)!r} there, {value!r} now"
             for name, value in mine.items()
-            if fields.get(name) != value
+            if settings.recipe.get(name) != value
         ]
         if changed:
             raise RunError(
@@ -182,40 +235,241 @@ class Run:
                 "Give the same recipe and flags, or start a new run (--weights RUN begins with its "
                 "weights).",
             )
-        if fingerprint != self.store.fingerprint:
-            raise RunError(
-                f"{out} was trained on other data: fingerprint {fingerprint[:12]} there, "
-                f"{self.store.fingerprint[:12]} now.",
-                "Restore the data, or start a new run (--weights RUN begins with its weights).",
-            )
+        for what, there, now in (
+            ("on other data: fingerprint", settings.fingerprint, self.store.fingerprint),
+            ("from other weights: checksum", settings.weights, self.surroundings["weights_sha256"]),
+        ):
+            if there != now:
+                raise RunError(
+                    f"{out} was trained {what} {there[:12]} there, {now[:12]} now.",
+                    "Restore them, or start a new run (--weights RUN begins with its weights).",
+                )
         self.path = out
         if (out / "last.safetensors").exists():
-            self.state.load(out / "last.safetensors")
-            say(
-                f"going on with {out} after epoch {len(self.state.history)}, step {self.state.step}"
+            about = load_description(out / "last.safetensors")
+            self.resumed_phase = about["phase"]
+            self.history = [Epoch(**epoch) for epoch in about["history"]]
+            say(f"going on with {out} after epoch {len(about['history'])}, step {about['step']}")
+
+    # -- what is trained on ------------------------------------------------------------------------
+
+    @property
+    def features(self) -> FeatureStores:
+        """Features of all images of the run, from the cache."""
+        if self._features is None:
+            splits = self.splits
+            rows = np.sort(np.concatenate([splits.train, splits.val, splits.test]))
+            frozen = FrozenPart(self.model.split(self.recipe.freeze)[0], self.device, self.dtype)
+            views = self._cached_views()
+            self._features = feature_stores(frozen, self.store, rows, views, self.recipe.crop)
+        return self._features
+
+    def _cached_views(self) -> list[View]:
+        """The centre; its mirror, where training or evaluation looks at it; augmented ones."""
+        recipe, how = self.recipe, self.preprocessing
+        plain = dataclasses.asdict(how) | {"views": None}
+        transforms = evaluation.evaluation_transforms(dataclasses.replace(how, views=2))
+        views = [View("centre", transforms[0], plain)]
+        if recipe.views == 2 or (recipe.flip and recipe.cached_views > 1):
+            views.append(View("mirror", transforms[1], plain | {"mirror": True}))
+        random = ("crop_padding", "crop_area", "flip", "jitter", "lighting", "erase")
+        for number in range(2, recipe.cached_views if self._augmented() else 2):
+            settings = plain | {name: getattr(recipe, name) for name in random}
+            settings["seed"] = keyed_seed(recipe.seed, number)
+            views.append(View(f"augmented{number}", self._training_transform(), settings))
+        return views
+
+    def _trains_on(self, view: View) -> bool:
+        """Whether training looks at a cached view; it may be there for evaluation alone."""
+        return view.name != "mirror" or (self.recipe.flip and self.recipe.cached_views > 1)
+
+    def _augmented(self) -> bool:
+        """Whether the recipe changes training images in other ways than by mirroring them."""
+        recipe = self.recipe
+        return bool(
+            recipe.crop < recipe.image_size
+            or recipe.crop_padding
+            or recipe.crop_area < 1
+            or recipe.jitter
+            or recipe.lighting
+            or recipe.erase
+        )
+
+    def _training_batches(self, freeze: str) -> Batches:
+        recipe = self.recipe
+        how: dict[str, Any] = {
+            "batch_size": recipe.batch_size,
+            "device": self.device,
+            "shuffle": True,
+            "seed": recipe.seed,
+        }
+        if freeze != "none" and recipe.cache:
+            cached = enumerate(self._cached_views())
+            views = [place for place, view in cached if self._trains_on(view)]
+            return feature_batches(self.features, self.splits.train, views=views, **how)
+        transform = self._training_transform()
+        if freeze != "none":
+            body, _ = self.model.split(freeze)
+            frozen = FrozenPart(body, self.device, self.dtype, dropout=recipe.frozen_dropout)
+            transform = frozen.after(transform)
+        return Batches(self.store, self.splits.train, transform=transform, **how)
+
+    def _training_transform(self) -> augment.Transform:
+        recipe, how = self.recipe, self.preprocessing
+        return augment.training_transform(
+            image_size=how.image_size,
+            crop=how.crop,
+            crop_padding=recipe.crop_padding,
+            crop_area=recipe.crop_area,
+            flip=recipe.flip,
+            jitter=recipe.jitter,
+            lighting=recipe.lighting,
+            erase=recipe.erase,
+            mean=how.mean,
+            std=how.std,
+        )
+
+    def _views(self, indices: evaluation.Labels, freeze: str) -> list[Batches]:
+        """Batches for evaluation, one sequence per view."""
+        if freeze == "none":
+            return evaluation.evaluation_views(self.store, indices, self.preprocessing, self.device)
+        if self.recipe.cache:
+            return [
+                feature_batches(
+                    self.features,
+                    indices,
+                    batch_size=evaluation.EVALUATION_BATCH,
+                    device=self.device,
+                    views=[view],
+                )
+                for view in range(self.recipe.views)
+            ]
+        frozen = FrozenPart(self.model.split(freeze)[0], self.device, self.dtype)
+        return [
+            Batches(
+                self.store,
+                indices,
+                batch_size=evaluation.EVALUATION_BATCH,
+                transform=frozen.after(transform),
+                device=self.device,
             )
+            for transform in evaluation.evaluation_transforms(self.preprocessing)
+        ]
+
+    # -- training ----------------------------------------------------------------------------------
 
     def train(self) -> None:
-        """Runs `fit`, and writes down what each epoch came to."""
-        recipe, state = self.recipe, self.state
-        if not recipe.epochs:
-            self._save_best()
+        """Goes through the phases, and writes down what each epoch came to."""
+        recipe = self.recipe
+        if recipe.head != "trained":
+            self._solve()
             return
-        train_batches, val_batches = self._training_batches(), self._batches(self.splits.val)
+        if not recipe.epochs:
+            self._save_best(self.model, "none")
+            return
+        phases = [Phase(recipe.freeze, recipe.epochs, self._rate())]
+        if recipe.finetune_epochs:
+            phases.append(Phase("none", recipe.finetune_epochs, recipe.finetune_lr))
+        self._write_epochs(self.history)
+        for number, phase in enumerate(phases):
+            if number < self.resumed_phase:
+                continue
+            if number:  # from the best of the phase before
+                best = load_network(self.path)
+                load_weights(self.model, best.tensors, str(best.path))
+            self.state = self._begin(phase, number)
+            self._say_what_is_trained(phase)
+            if number == self.resumed_phase:
+                self.state.load(self.path / "last.safetensors")
+            self._run(phase)
+            self.history = self.state.history
+
+    def _begin(self, phase: Phase, number: int) -> State:
+        """The state at the start of a phase."""
+        recipe = self.recipe
+        model: nn.Module = self.model
+        if phase.freeze != "none":
+            model = self.model.split(phase.freeze)[1]
+        average = None
+        if recipe.average:
+            average = AveragedModel(
+                model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True
+            )
+        optimizer = make_optimizer(
+            model,
+            recipe.optimizer,
+            lr=phase.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+            decay_all=recipe.decay_all,
+            lr_decay_below=recipe.lr_decay_below,
+        )
+        history = list(self.history)
+        return State(model, optimizer, average, history, phase=number, before=len(history))
+
+    def _say_what_is_trained(self, phase: Phase) -> None:
+        trained, total = parameter_count(self.state.model), parameter_count(self.model)
+        if trained == total and self.recipe.freeze == "none":
+            return
+        names = {
+            "none": "everything is trained",
+            "conv": "the convolutions are frozen, the fully connected layers are trained",
+            "all-but-last": "everything but the last layer is frozen",
+        }
+        say(f"{names[phase.freeze]}: {trained:,} of {total:,} parameters")
+        if phase.freeze != "none" and self.recipe.cache and self._augmented():
+            held = [view.name for view in self._cached_views() if self._trains_on(view)]
+            if not any(name.startswith("augmented") for name in held):
+                say(
+                    f"crops and colours do not vary: the cache holds {' and '.join(held)}; "
+                    "--cached-views 6 keeps augmented views too, --no-cache augments afresh in "
+                    "each epoch"
+                )
+
+    def _rate(self) -> float:
+        """The learning rate of the first phase; where the recipe says auto, as found before."""
+        if self.recipe.lr != "auto":
+            return self.recipe.lr
+        if not (self.path / "lr.json").exists():
+            return self.find_lr()
+        return float(json.loads((self.path / "lr.json").read_text(encoding="utf-8"))["lr"])
+
+    def find_lr(self) -> float:
+        """Runs the learning-rate finder; its curve and suggestion go into the run directory."""
+        recipe = self.recipe
+        phase = Phase(recipe.freeze, recipe.epochs, 0.1)
+        state = self._begin(phase, 0)
+        found = find_lr(
+            state.model,
+            state.optimizer,
+            self._training_batches(phase.freeze),
+            loss=make_loss(recipe.loss, recipe.label_smoothing),
+            dtype=self.dtype,
+            seed=recipe.seed,
+        )
+        save_suggestion(self.path, found)
+        say(f"learning rate {found.lr:g}: {found.reason} (curve: {self.path / 'lr.svg'})")
+        return found.lr
+
+    def _run(self, phase: Phase) -> None:
+        recipe, state = self.recipe, self.state
+        train_batches = self._training_batches(phase.freeze)
+        [val_batches, *_] = self._views(self.splits.val, phase.freeze)
+        last = state.before + phase.epochs
 
         def rate(progress: float, scores: Sequence[float]) -> float:
             return learning_rate(
-                progress,
-                scores,
-                lr=recipe.lr,
+                progress - state.before,
+                scores[state.before :],
+                lr=phase.lr,
                 schedule=recipe.schedule,
-                epochs=recipe.epochs,
+                epochs=phase.epochs,
                 gamma=recipe.gamma,
                 step_size=recipe.step_size,
-                warmup=recipe.warmup,
+                warmup=min(recipe.warmup, phase.epochs / 2) if state.phase else recipe.warmup,
             )
 
-        self._write_epochs()
         with (
             stop_on_signal() as stop,
             EventFiles(self.path, recipe, state, len(train_batches)) as events,
@@ -225,7 +479,7 @@ class Run:
                     state,
                     train_batches,
                     val_batches,
-                    epochs=recipe.epochs if not self._patience_over() else 0,
+                    epochs=last if not self._patience_over() else 0,
                     rate=rate,
                     loss=make_loss(recipe.loss, recipe.label_smoothing),
                     dtype=self.dtype,
@@ -234,12 +488,12 @@ class Run:
                     stop=stop,
                 ):
                     if epoch.best:
-                        self._save_best()
-                    self._write_epochs()
-                    if epoch.epoch % recipe.save_every == 0 or epoch.epoch == recipe.epochs:
+                        self._save_best(state.kept, phase.freeze)
+                    self._write_epochs(state.history)
+                    if epoch.epoch % recipe.save_every == 0 or epoch.epoch == last:
                         state.save(self.path / "last.safetensors")
                     events.write(epoch, state)
-                    say(epoch_line(epoch, recipe.epochs))
+                    say(epoch_line(epoch, recipe.epochs + recipe.finetune_epochs))
                     if self._patience_over():
                         say(
                             f"no better validation accuracy for {recipe.patience} epochs: stopped "
@@ -255,12 +509,35 @@ class Run:
                 ) from error
 
     def _patience_over(self) -> bool:
-        best = self.state.best
-        return bool(
-            self.recipe.patience
-            and best
-            and len(self.state.history) - best.epoch >= self.recipe.patience
+        state = self.state
+        best = max(state.best.epoch if state.best else 0, state.before)
+        return bool(self.recipe.patience and len(state.history) - best >= self.recipe.patience)
+
+    def _solve(self) -> None:
+        """Solves the last layer, instead of training it."""
+        freeze = self.recipe.freeze
+        _, head = self.model.split(freeze)
+        last = cast(nn.Linear, head[-1])
+        if any(parameter_count(layer) for layer in head[:-1]):
+            raise RecipeError(
+                f"head is {self.recipe.head}, which solves one layer, but "
+                f"{parameter_count(head[:-1]):,} parameters below it are not frozen.",
+                "Use --freeze all-but-last, or --freeze conv --fc-layers 1.",
+            )
+        [centre, *_] = self._views(self.splits.train, freeze)
+        [val, *_] = self._views(self.splits.val, freeze)
+        found = solve(self.recipe.head, centre, val, len(self.store.classes))
+        with torch.no_grad():
+            last.weight.copy_(found.weight)
+            last.bias.copy_(found.bias)
+        say(
+            f"{self.recipe.head}: validation top-1 {found.val_top1:.2%} with a penalty of "
+            f"{found.penalty:g} ("
+            + ", ".join(f"{penalty:g}: {top1:.2%}" for penalty, top1 in found.tried.items())
+            + ")"
         )
+        self.solved = {"val_top1": found.val_top1, "penalty": found.penalty}
+        self._save_best(head, freeze)
 
     def evaluate(self) -> None:
         """Evaluates the best weights once on the test split, or on validation where there is
@@ -269,16 +546,20 @@ class Run:
         model = trained.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         split = "test" if len(self.splits.test) else "val"
         indices = self.splits.test if split == "test" else self.splits.val
-        logits, labels = evaluation.predict_logits(
-            model, self._batches(indices), self.dtype, f"evaluating {split}", self.recipe.views
-        )
+        freeze = "none" if self.recipe.finetune_epochs else self.recipe.freeze
+        part = model if freeze == "none" else model.split(freeze)[1]
+        views = self._views(indices, freeze)
+        logits, labels = evaluation.predict_logits(part, views, self.dtype, f"evaluating {split}")
+        if freeze != "none":
+            self._verify(model, indices[:VERIFIED_IMAGES], logits[:VERIFIED_IMAGES])
         figures = evaluation.metrics(logits.numpy(), labels.numpy(), self.store.names, split)
-        best = self.state.best
+        best = next((epoch for epoch in reversed(self.history) if epoch.best), None)
         figures |= {
             "best_epoch": best.epoch if best else 0,
             "val_top1": best.val_top1 if best else None,
-            "seconds": sum(epoch.seconds for epoch in self.state.history),
+            "seconds": sum(epoch.seconds for epoch in self.history),
             "chose_epoch_on_it": split == "val" and bool(self.recipe.epochs),
+            **self.solved,
         }
         ids = [self.store.ids[place] for place in indices]
         evaluation.save_predictions(
@@ -292,50 +573,45 @@ class Run:
         )
         evaluation.show(figures, note)
 
-    def _batches(self, indices: evaluation.Labels) -> Batches:
-        return evaluation.evaluation_batches(self.store, indices, self.preprocessing, self.device)
+    def _verify(self, model: AlexNet, indices: evaluation.Labels, logits: torch.Tensor) -> None:
+        """TrainingError unless the saved network, run whole over some images, gives what its head
+        gave on their cached features."""
+        views = evaluation.evaluation_views(self.store, indices, self.preprocessing, self.device)
+        whole, _ = evaluation.predict_logits(model, views, self.dtype, "verifying")
+        apart = float((whole.softmax(1) - logits.softmax(1)).abs().max())
+        if not apart < 0.1:  # bf16 and float16 account for about 0.01
+            raise TrainingError(
+                f"the saved network and its cached features disagree: probabilities of the same "
+                f"images are {apart:.2f} apart.",
+                "This is a mistake of this program, or the cache is damaged: `alexnet doctor` says "
+                "where it is; delete its folder `features` and train again.",
+            )
 
-    def _training_batches(self) -> Batches:
-        recipe = self.recipe
-        transform = augment.training_transform(
-            image_size=recipe.image_size,
-            crop=recipe.view_size,
-            crop_padding=recipe.crop_padding,
-            crop_area=recipe.crop_area,
-            flip=recipe.flip,
-            jitter=recipe.jitter,
-            lighting=recipe.lighting,
-            erase=recipe.erase,
-            mean=recipe.mean,
-            std=recipe.std,
-        )
-        return Batches(
-            self.store,
-            self.splits.train,
-            batch_size=recipe.batch_size,
-            transform=transform,
-            device=self.device,
-            shuffle=True,
-            seed=recipe.seed,
-        )
-
-    def _save_best(self) -> None:
-        save_model(
+    def _save_best(self, kept: nn.Module, freeze: str) -> None:
+        """Writes the whole network with `kept`, which is all of it or the part above what is
+        frozen."""
+        prefix = "" if freeze == "none" else "classifier."
+        trained = {prefix + name: value for name, value in kept.state_dict().items()}
+        network = Network(
             self.path / "best.safetensors",
-            Trained(
-                cast(AlexNet, self.state.kept),
-                self.store.classes,
-                self.store.names,
-                self.preprocessing,
-            ),
+            self.model.architecture,
+            self.model.state_dict() | trained,
+            self.store.classes,
+            self.store.names,
+            self.preprocessing,
         )
+        save_network(network.path, network)
 
-    def _write_epochs(self) -> None:
-        lines = "".join(
-            json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in self.state.history
-        )
+    def _write_epochs(self, history: Sequence[Epoch]) -> None:
+        lines = "".join(json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in history)
         with replacing(self.path / "epochs.jsonl") as aside:
             aside.write_text(lines, encoding="utf-8")
+
+
+def file_sha256(path: Path) -> str:
+    """The checksum of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def epoch_line(epoch: Epoch, epochs: int) -> str:
