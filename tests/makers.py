@@ -153,7 +153,7 @@ def network_of(path, architecture, classes, preprocessing=None):
     names = [f"class {number}" for number in range(classes)]
     torch.manual_seed(0)
     model = AlexNet(architecture, classes)
-    how = preprocessing or Preprocessing(32, 32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    how = preprocessing or Preprocessing(64, 64, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     network = Network(path, architecture, model.state_dict(), names, names, how)
     save_network(path, network)
     return network

@@ -1,5 +1,6 @@
 """The commands: what they print, and what they say when something is wrong."""
 
+import csv
 import json
 import re
 import subprocess
@@ -8,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from makers import network_of, snapshot
 from PIL import Image
 
 from alexnet.cli import main, parse
+from alexnet.model import architecture
 from alexnet.recipes import RECIPES
 
 TINY = [
@@ -65,6 +68,69 @@ def test_predict_prints_the_best_classes(run, folder, capsys):
     assert answer["image"] == pictures[0]
     assert len(answer["top"]) == 1
     assert 0.5 <= answer["top"][0]["p"] <= 1
+
+
+def test_predict_labels_a_folder(run, folder, tmp_path, capsys):
+    new = tmp_path / "new"
+    (new / "below").mkdir(parents=True)
+    for number in (10, 9):
+        (folder / "dark" / f"{number}.png").rename(new / f"test_{number}.png")
+    (folder / "light" / "3.png").rename(new / "below" / "x.JPEG")
+    (new / "broken.jpg").write_bytes(b"not an image")
+    (new / "notes.txt").write_text("no image")
+    (new / ".hidden.png").write_bytes(b"x")
+    before = snapshot(new)
+    table, sheets = tmp_path / "predictions.csv", tmp_path / "sheets"
+    command = ["predict", str(run), str(new), "--save", str(table), "--sheets", str(sheets)]
+    assert main([*command, "--top", "1"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.strip() == str(table)
+    assert "1 of 4 files could not be used" in captured.err
+    assert "not an image" in captured.err
+    with open(table, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names = [Path(row["image"]).name for row in rows]
+    assert names == ["x.JPEG", "broken.jpg", "test_9.png", "test_10.png"]
+    assert [row["class_1"] for row in rows] == ["light", "", "dark", "dark"]
+    assert rows[1]["error"]
+    assert 0.5 < float(rows[0]["p_1"]) <= 1
+    [page] = sheets.iterdir()
+    with Image.open(page) as image:
+        assert image.size == (10 + 3 * 138, 10 + 170)
+    assert snapshot(new) == before
+
+
+def test_predict_with_nothing_to_classify(run, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.jpg").write_bytes(b"x")
+    for arguments, message in (
+        ([str(tmp_path / "empty")], "there is no image in the folder"),
+        ([str(tmp_path / "bad.jpg")], "none of the files could be used"),
+        ([str(tmp_path / "bad.jpg"), "--top", "0"], "top is 0"),
+    ):
+        assert main(["predict", str(run), *arguments]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_weights_commands(tmp_path, capsys):
+    assert main(["weights", "list"]) == 0
+    assert "alexnet weights fetch imagenet-2014" in capsys.readouterr().out
+    network_of(tmp_path / "w.safetensors", architecture("small", width=0.1), 3)
+    assert main(["weights", "import", str(tmp_path / "w.safetensors"), "--as", "mine"]) == 0
+    assert capsys.readouterr().out.strip().endswith("mine.safetensors")
+    assert main(["weights", "list"]) == 0
+    assert (
+        "mine           small network, 6 layers, 3 classes, 64 of 64 px" in capsys.readouterr().out
+    )
+    assert main(["weights", "fetch", "imagenet"]) == 2
+    assert "Did you mean 'imagenet-2014'?" in capsys.readouterr().err
+
+
+def test_find_lr_stops_after_the_curve(folder, tmp_path, capsys):
+    command = ["train", str(folder), *TINY, "--out", str(tmp_path / "run"), "--find-lr"]
+    assert main(command) == 0
+    assert (tmp_path / "run" / "lr.svg").exists()
+    assert not (tmp_path / "run" / "best.safetensors").exists()
 
 
 def test_recipes_lists_and_shows(capsys):
@@ -126,7 +192,7 @@ def test_the_recipe_suits_the_data_and_flags_override_it():
         (["train", "cifar10"], "cifar10 is not on this machine", "alexnet data fetch cifar10"),
         (["train", "digits", "--device", "tpu"], "tpu", "--device auto"),
         (["train", "digits", "--weights", "nowhere"], "no weights 'nowhere'", "imagenet-2014"),
-        (["eval", "nowhere"], "no weights 'nowhere'", "imagenet-2014"),
+        (["eval", "nowhere"], "no weights file nowhere", "run directory"),
         (["predict", "."], "no images to classify", "IMAGE"),
         (["data"], "there is no command 'data'", "'data fetch'"),
         (["data", "fetch", "cifar100"], "no download named 'cifar100'", "'cifar10'"),

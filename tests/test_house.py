@@ -13,13 +13,15 @@ SOURCE = Path(alexnet.__file__).parent
 # each floor imports only from those above it
 FLOORS = [
     {"errors"},
-    {"atomic", "augment", "model", "optimization", "recipes", "runtime"},
-    {"images", "store", "trees"},
+    {"atomic", "augment", "model", "optimization", "recipes", "runtime", "significance"},
+    {"images", "store", "trees", "trials"},
     {"checkpoint", "features", "fetch", "layouts", "linear", "lr_finder", "sheets"},
     {"datasets", "weights"},
     {"evaluation"},
-    {"loop", "predict"},
+    {"loop", "predict", "results"},
+    {"stack"},
     {"training"},
+    {"sweep"},
     {"cli"},
 ]
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -70,6 +70,61 @@ class Train:
 
 
 @dataclass(kw_only=True)
+class Sweep:
+    """Train many recipes on DATA, choose on validation, and say what is signal and what is noise.
+
+    Trials that differ only in learning rate, momentum, weight decay or schedule train side by side
+        on cached features. The same command goes on where an earlier one was stopped.
+    """
+
+    data: Data
+    # A field and its values, such as lr=0.1,0.01; give it once for each field. Any field of the
+    # recipe can be swept.
+    grid: tyro.conf.UseAppendAction[list[str]] = dataclasses.field(default_factory=list)
+    # How many seeds for each point of the grid.
+    seeds: int = 1
+    # So many points of the grid, drawn at random, instead of all. 0: all.
+    random: int = 0
+    # Refuse more trials than these.
+    max_trials: int = 200
+    # Only list the trials.
+    dry_run: bool = False
+    # The named recipe whose values are the defaults of all flags below; see `alexnet recipes`.
+    # [default: suits the data]
+    recipe: str = ""
+    # The sweep directory. [default: one below runs/, named after the sweep]
+    out: str = ""
+    fields: Annotated[Recipe, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = (
+        dataclasses.field(default_factory=Recipe)
+    )
+
+    def run(self) -> None:
+        for name, value in (("seeds", self.seeds), ("max_trials", self.max_trials)):
+            if value < 1:
+                raise InputError(f"{name} is {value}, expected at least 1.")
+        if self.random < 0:
+            raise InputError(f"random is {self.random}, expected at least 0.")
+        from alexnet.trials import parse_grid, plan, stacks, told
+
+        grid = parse_grid(self.grid)
+        how = {"seeds": self.seeds, "random": self.random, "max_trials": self.max_trials}
+        if self.dry_run:
+            groups = stacks(plan(self.fields, grid, **how))
+            for group in groups:
+                for trial in group:
+                    print(f"{trial.name}  {told(trial.settings)}")
+            together = sum(len(group) for group in groups if len(group) > 1)
+            print(
+                f"{sum(map(len, groups))} trials in {len(groups)} trainings; {together} of them "
+                "train side by side"
+            )
+            return
+        from alexnet.sweep import sweep
+
+        print(sweep(self.data, self.fields, grid, out=self.out, **how))
+
+
+@dataclass(kw_only=True)
 class Eval:
     """Evaluate RUN on its own test split, or on other DATA whose classes have the same names."""
 
@@ -306,7 +361,8 @@ class WeightsList:
 
 @dataclass(kw_only=True)
 class Doctor:
-    """Say what this machine has: versions, device, precision, threads, cache."""
+    """Say what this machine has: versions, device, precision, threads, and what the cache holds;
+    any folder of it may be deleted, and is made again when it is needed."""
 
     def run(self) -> None:
         from alexnet.runtime import cache_folder, choose_device, choose_precision, environment
@@ -319,10 +375,15 @@ class Doctor:
         for key in ("machine", "processor", "device", "threads"):
             print(f"{key:<13} {found[key]}")
         print(f"{'precision':<13} {found['precision']} ({reason})\n{'cache':<13} {cache_folder()}")
+        for folder in ("downloads", "stores", "features", "weights"):
+            files = [file for file in (cache_folder() / folder).rglob("*") if file.is_file()]
+            size = sum(file.stat().st_size for file in files)
+            print(f"  {folder:<11} {size / 2**30:.2f} GiB{'' if size else ' (nothing)'}")
 
 
 Command = (
     Train
+    | Sweep
     | Eval
     | Predict
     | Recipes
@@ -335,6 +396,7 @@ Command = (
 )
 COMMANDS: dict[str, Callable[..., Command]] = {
     "train": Train,
+    "sweep": Sweep,
     "eval": Eval,
     "predict": Predict,
     "recipes": Recipes,
@@ -354,8 +416,8 @@ def parse(arguments: list[str]) -> Command:
     words = " ".join(arguments[:2]) if two else "".join(arguments[:1])
     if words in COMMANDS:
         rest = arguments[len(words.split()) :]
-        if words == "train":
-            return parse_train(rest)
+        if words in ("train", "sweep"):
+            return parse_with_recipe(words, rest)
         return tyro.cli(COMMANDS[words], prog=f"alexnet {words}", args=rest)
     if words and not words.startswith("-") and not set(arguments) & {"-h", "--help"}:
         raise InputError(f"there is no command {words!r}.", did_you_mean(words, COMMANDS))
@@ -365,21 +427,22 @@ def parse(arguments: list[str]) -> Command:
     return asked
 
 
-def parse_train(arguments: list[str]) -> Train:
-    """`train`, with the values of the named recipe, or else of the one that suits the data, as
-    defaults of all flags.
+def parse_with_recipe(words: str, arguments: list[str]) -> Train | Sweep:
+    """`train` or `sweep`, with the values of the named recipe, or else of the one that suits the
+    data, as defaults of all flags.
 
     Which word is DATA is known for certain only afterwards; if it was another than guessed, the
     arguments are read again.
     """
+    kind: type[Train | Sweep] = Train if words == "train" else Sweep
     name = named_recipe(arguments)
     guess = next((word for word in arguments if word in BY_DATA), "")
     while True:
-        default = Train(data=tyro.MISSING, recipe=name, fields=default_recipe(guess, name or None))
-        train = tyro.cli(Train, prog="alexnet train", args=arguments, default=default)
-        if name or BY_DATA.get(train.data) == BY_DATA.get(guess):
-            return train
-        guess = train.data
+        default = kind(data=tyro.MISSING, recipe=name, fields=default_recipe(guess, name or None))
+        found = tyro.cli(kind, prog=f"alexnet {words}", args=arguments, default=default)
+        if name or BY_DATA.get(found.data) == BY_DATA.get(guess):
+            return found
+        guess = found.data
 
 
 def named_recipe(arguments: list[str]) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -55,6 +55,7 @@ def train(
     out: str | Path = "",
     resume: bool = False,
     only_find_lr: bool = False,
+    split: str = "test",
 ) -> Path:
     """Trains a classifier on `data` as `recipe` says, evaluates it once on the test split, and
     returns the run directory.
@@ -65,6 +66,7 @@ def train(
         out: the run directory; by default the next free one below runs/.
         resume: go on with the run in `out` from its last saved state; bit for bit on a CPU.
         only_find_lr: stop after the learning-rate finder, whose curve is then all the run holds.
+        split: "val" leaves the test split untouched, and evaluates the validation split.
 
     Raises:
         AlexNetError: see `alexnet.errors`; whatever was saved before stays.
@@ -72,6 +74,19 @@ def train(
     """
     if not isinstance(recipe, Recipe):
         recipe = default_recipe(str(data), recipe)
+    run = set_up(data, recipe)
+    run.open(Path(out) if out else None, resume)
+    run.introduce()
+    if only_find_lr:
+        run.find_lr()
+        return run.path
+    run.train()
+    run.evaluate(split)
+    return run.path
+
+
+def set_up(data: str | Path, recipe: Recipe) -> "Run":
+    """Everything a run needs before it has a directory: weights, data, splits, network."""
     device = choose_device(recipe.device)
     dtype, reason = choose_precision(recipe.precision, device)
     if recipe.deterministic:
@@ -94,9 +109,7 @@ def train(
         dropout=recipe.dropout,
     )
     description.check_input(recipe.crop)
-    store = open_data(
-        data, image_size=recipe.image_size, greyscale=recipe.greyscale, bad_images=recipe.bad_images
-    )
+    store = open_store(data, recipe)
     splits = make_splits(
         store,
         val_size=recipe.val_size,
@@ -107,36 +120,32 @@ def train(
     torch.manual_seed(keyed_seed(recipe.seed))
     model = AlexNet(description, len(store.classes), recipe.init)
     fresh = carry_over(model, weights, store.classes) if weights else []
-    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = Run(data, recipe, store, splits, model, weights, how, device, dtype)
     if fresh and not recipe.epochs and recipe.head == "trained":
         raise RecipeError(
             f"epochs is 0, but {', '.join(fresh)} would start fresh.",
             "Give --epochs, or weights that know the classes of the data.",
         )
-    run.open(Path(out) if out else None, resume)
-    say(
+    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run = Run(data, recipe, store, splits, model, weights, how, device, dtype)
+    run.introduction = [
         f"{store.info['source']}: {len(splits.train):,} training, {len(splits.val):,} validation, "
         f"{len(splits.test):,} test images, {len(store.classes)} classes"
-        + (f" ({splits.note})" if splits.note else "")
-    )
-    say(
+        + (f" ({splits.note})" if splits.note else ""),
         f"{description.name} network, {parameter_count(model):,} parameters, {recipe.crop} "
         f"px; {run.surroundings['device']}, "
-        f"{run.surroundings['threads']} threads, {run.surroundings['precision']} ({reason})"
-    )
+        f"{run.surroundings['threads']} threads, {run.surroundings['precision']} ({reason})",
+    ]
     if weights:
-        say(
-            f"weights {recipe.weights}: "
-            + (f"{', '.join(fresh)} start fresh, all others are taken" if fresh else "all taken")
-        )
-    say(f"writing to {run.path}")
-    if only_find_lr:
-        run.find_lr()
-        return run.path
-    run.train()
-    run.evaluate()
-    return run.path
+        taken = f"{', '.join(fresh)} start fresh, all others are taken" if fresh else "all taken"
+        run.introduction.append(f"weights {recipe.weights}: {taken}")
+    return run
+
+
+def open_store(data: str | Path, recipe: Recipe) -> Store:
+    """The Store that a resolved recipe trains on."""
+    return open_data(
+        data, image_size=recipe.image_size, greyscale=recipe.greyscale, bad_images=recipe.bad_images
+    )
 
 
 def resolved(recipe: Recipe, weights: Network | None) -> tuple[Recipe, Preprocessing]:
@@ -201,6 +210,7 @@ class Run:
         self.surroundings = environment(device, dtype, store.fingerprint)
         self.surroundings["weights_sha256"] = file_sha256(weights.path) if weights else ""
         self.preprocessing = how
+        self.introduction: list[str] = []
         self.resumed_phase = -1
         self.history: list[Epoch] = []  # of the phases that are over, or as found on disk
         self._features: FeatureStores | None = None
@@ -214,12 +224,33 @@ class Run:
             self._take_up(out)
             return
         name = self.data.rstrip("/").rpartition("/")[2].rpartition("\\")[2]
-        self.path = new_run_folder(str(out or ""), f"{name}-{self.recipe.digest}")
+        self.write_beginning(new_run_folder(str(out or ""), f"{name}-{self.recipe.digest}"))
+
+    def write_beginning(self, path: Path) -> None:
+        """Makes `path` the run directory: recipe.json and environment.json."""
+        self.path = path
         write_json(
             self.path / "recipe.json",
             {"data": self.data, "recipe": self.recipe.to_dict(), "digest": self.recipe.digest},
         )
         write_json(self.path / "environment.json", self.surroundings)
+
+    def twin(self, data: str | Path, recipe: Recipe) -> "Run":
+        """Another run on the same data, network and features, with another recipe for what is
+        trained."""
+        weights = find_weights(recipe.weights) if recipe.weights else None
+        recipe, how = resolved(recipe, weights)
+        run = Run(
+            data, recipe, self.store, self.splits, self.model, weights, how, self.device, self.dtype
+        )
+        run._features = self._features
+        return run
+
+    def introduce(self) -> None:
+        """Says what is about to happen."""
+        for line in self.introduction:
+            say(line)
+        say(f"writing to {self.path}")
 
     def _take_up(self, out: Path) -> None:
         settings = evaluation.run_settings(out)
@@ -295,7 +326,7 @@ class Run:
             or recipe.erase
         )
 
-    def _training_batches(self, freeze: str) -> Batches:
+    def training_batches(self, freeze: str) -> Batches:
         recipe = self.recipe
         how: dict[str, Any] = {
             "batch_size": recipe.batch_size,
@@ -329,7 +360,7 @@ class Run:
             std=how.std,
         )
 
-    def _views(self, indices: evaluation.Labels, freeze: str) -> list[Batches]:
+    def views(self, indices: evaluation.Labels, freeze: str) -> list[Batches]:
         """Batches for evaluation, one sequence per view."""
         if freeze == "none":
             return evaluation.evaluation_views(self.store, indices, self.preprocessing, self.device)
@@ -365,12 +396,12 @@ class Run:
             self._solve()
             return
         if not recipe.epochs:
-            self._save_best(self.model, "none")
+            self.save_best(self.model.state_dict(), "none")
             return
         phases = [Phase(recipe.freeze, recipe.epochs, self._rate())]
         if recipe.finetune_epochs:
             phases.append(Phase("none", recipe.finetune_epochs, recipe.finetune_lr))
-        self._write_epochs(self.history)
+        self.write_epochs(self.history)
         for number, phase in enumerate(phases):
             if number < self.resumed_phase:
                 continue
@@ -443,7 +474,7 @@ class Run:
         found = find_lr(
             state.model,
             state.optimizer,
-            self._training_batches(phase.freeze),
+            self.training_batches(phase.freeze),
             loss=make_loss(recipe.loss, recipe.label_smoothing),
             dtype=self.dtype,
             seed=recipe.seed,
@@ -454,21 +485,9 @@ class Run:
 
     def _run(self, phase: Phase) -> None:
         recipe, state = self.recipe, self.state
-        train_batches = self._training_batches(phase.freeze)
-        [val_batches, *_] = self._views(self.splits.val, phase.freeze)
+        train_batches = self.training_batches(phase.freeze)
+        [val_batches, *_] = self.views(self.splits.val, phase.freeze)
         last = state.before + phase.epochs
-
-        def rate(progress: float, scores: Sequence[float]) -> float:
-            return learning_rate(
-                progress - state.before,
-                scores[state.before :],
-                lr=phase.lr,
-                schedule=recipe.schedule,
-                epochs=phase.epochs,
-                gamma=recipe.gamma,
-                step_size=recipe.step_size,
-                warmup=min(recipe.warmup, phase.epochs / 2) if state.phase else recipe.warmup,
-            )
 
         with (
             stop_on_signal() as stop,
@@ -480,7 +499,7 @@ class Run:
                     train_batches,
                     val_batches,
                     epochs=last if not self._patience_over() else 0,
-                    rate=rate,
+                    rate=rate_of(recipe, phase, state.before),
                     loss=make_loss(recipe.loss, recipe.label_smoothing),
                     dtype=self.dtype,
                     clip=recipe.clip,
@@ -488,8 +507,8 @@ class Run:
                     stop=stop,
                 ):
                     if epoch.best:
-                        self._save_best(state.kept, phase.freeze)
-                    self._write_epochs(state.history)
+                        self.save_best(state.kept.state_dict(), phase.freeze)
+                    self.write_epochs(state.history)
                     if epoch.epoch % recipe.save_every == 0 or epoch.epoch == last:
                         state.save(self.path / "last.safetensors")
                     events.write(epoch, state)
@@ -524,8 +543,8 @@ class Run:
                 f"{parameter_count(head[:-1]):,} parameters below it are not frozen.",
                 "Use --freeze all-but-last, or --freeze conv --fc-layers 1.",
             )
-        [centre, *_] = self._views(self.splits.train, freeze)
-        [val, *_] = self._views(self.splits.val, freeze)
+        [centre, *_] = self.views(self.splits.train, freeze)
+        [val, *_] = self.views(self.splits.val, freeze)
         found = solve(self.recipe.head, centre, val, len(self.store.classes))
         with torch.no_grad():
             last.weight.copy_(found.weight)
@@ -537,21 +556,29 @@ class Run:
             + ")"
         )
         self.solved = {"val_top1": found.val_top1, "penalty": found.penalty}
-        self._save_best(head, freeze)
+        self.save_best(head.state_dict(), freeze)
 
-    def evaluate(self) -> None:
+    def evaluate(self, split: str = "test") -> None:
         """Evaluates the best weights once on the test split, or on validation where there is
-        none."""
+        none or `split` says so."""
         trained = load_model(self.path)
         model = trained.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        split = "test" if len(self.splits.test) else "val"
+        split = "val" if not len(self.splits.test) else split
         indices = self.splits.test if split == "test" else self.splits.val
         freeze = "none" if self.recipe.finetune_epochs else self.recipe.freeze
         part = model if freeze == "none" else model.split(freeze)[1]
-        views = self._views(indices, freeze)
+        views = self.views(indices, freeze)
         logits, labels = evaluation.predict_logits(part, views, self.dtype, f"evaluating {split}")
         if freeze != "none":
             self._verify(model, indices[:VERIFIED_IMAGES], logits[:VERIFIED_IMAGES])
+        evaluation.show(*self.write_figures(logits, labels, split))
+
+    def write_figures(
+        self, logits: torch.Tensor, labels: torch.Tensor, split: str
+    ) -> tuple[dict[str, Any], str]:
+        """Writes metrics.json and predictions.npz; returns the figures and what is to be said of
+        them."""
+        indices = self.splits.test if split == "test" else self.splits.val
         figures = evaluation.metrics(logits.numpy(), labels.numpy(), self.store.names, split)
         best = next((epoch for epoch in reversed(self.history) if epoch.best), None)
         figures |= {
@@ -571,7 +598,7 @@ class Run:
             if figures["chose_epoch_on_it"]
             else ""
         )
-        evaluation.show(figures, note)
+        return figures, note
 
     def _verify(self, model: AlexNet, indices: evaluation.Labels, logits: torch.Tensor) -> None:
         """TrainingError unless the saved network, run whole over some images, gives what its head
@@ -587,11 +614,11 @@ class Run:
                 "where it is; delete its folder `features` and train again.",
             )
 
-    def _save_best(self, kept: nn.Module, freeze: str) -> None:
-        """Writes the whole network with `kept`, which is all of it or the part above what is
-        frozen."""
+    def save_best(self, kept: Mapping[str, torch.Tensor], freeze: str) -> None:
+        """Writes the whole network with the weights `kept`, of all of it or of the part above what
+        is frozen."""
         prefix = "" if freeze == "none" else "classifier."
-        trained = {prefix + name: value for name, value in kept.state_dict().items()}
+        trained = {prefix + name: value for name, value in kept.items()}
         network = Network(
             self.path / "best.safetensors",
             self.model.architecture,
@@ -602,10 +629,32 @@ class Run:
         )
         save_network(network.path, network)
 
-    def _write_epochs(self, history: Sequence[Epoch]) -> None:
+    def write_epochs(self, history: Sequence[Epoch]) -> None:
         lines = "".join(json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in history)
         with replacing(self.path / "epochs.jsonl") as aside:
             aside.write_text(lines, encoding="utf-8")
+
+
+def rate_of(
+    recipe: Recipe, phase: Phase, before: int = 0
+) -> Callable[[float, Sequence[float]], float]:
+    """The learning rate of a phase that begins after `before` epochs, as a function of (epochs done
+    in all, validation scores so far)."""
+    warmup = min(recipe.warmup, phase.epochs / 2) if before else recipe.warmup
+
+    def rate(progress: float, scores: Sequence[float]) -> float:
+        return learning_rate(
+            progress - before,
+            scores[before:],
+            lr=phase.lr,
+            schedule=recipe.schedule,
+            epochs=phase.epochs,
+            gamma=recipe.gamma,
+            step_size=recipe.step_size,
+            warmup=warmup,
+        )
+
+    return rate
 
 
 def file_sha256(path: Path) -> str:

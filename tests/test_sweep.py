@@ -1,0 +1,315 @@
+"""Sweeps: every trial once, whatever happens; and honest words about what came out."""
+
+import csv
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from makers import network_of
+from scipy import stats
+from test_training import change, write_pictures
+from test_transfer import FROZEN, MADE_FOR, SMALL
+
+import alexnet
+from alexnet import atomic, results, sweep, trials
+from alexnet.cli import main
+from alexnet.errors import Interrupted, RecipeError, RunError
+from alexnet.recipes import Recipe
+from alexnet.significance import mean_interval, paired_difference
+from alexnet.trials import parse_grid, plan, stacks
+from alexnet.weights import weights_folder
+
+GRID = {"lr": [0.05, 0.0001], "momentum": [0.9, 0.0]}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    network_of(weights_folder() / "made.safetensors", SMALL, 5, MADE_FOR)
+    return write_pictures(tmp_path / "colours")
+
+
+def table(path, without=("seconds",)):
+    with open(path / "results.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [{name: value for name, value in row.items() if name not in without} for row in rows]
+
+
+# -- what is swept
+
+
+def test_a_grid_is_read_with_the_fields_types():
+    grid = parse_grid(
+        ["lr=1e-4,0.1", "flip=true,false", "mean=none,0.5/0.5/0.5", "model=2012,2014"]
+    )
+    assert grid["lr"] == [1e-4, 0.1]
+    assert grid["flip"] == [True, False]
+    assert grid["mean"] == [None, (0.5, 0.5, 0.5)]
+    [first, *others] = plan(Recipe(), {"model": grid["model"], "batch_size": [8]})
+    assert first.recipe.model == "2012"
+    assert first.settings == {"model": "2012", "batch_size": 8}
+    assert len(others) == 1
+
+
+@pytest.mark.parametrize(
+    ("texts", "message", "hint"),
+    [
+        (["rate=1,2"], "no recipe field 'rate'", "Known|Did you mean"),
+        (["momentun=1,2"], "no recipe field 'momentun'", "Did you mean 'momentum'"),
+        (["lr"], "has no values", "--grid lr="),
+        (["lr="], "has no values", "--grid lr="),
+        (["lr=1,1"], "same value twice", "Leave one out"),
+        (["lr=1", "lr=2"], "twice", "into one"),
+        (["lr=fast,0.1"], "lr is 'fast'", ""),
+        (["lr=-1"], "lr is -1", ""),
+        (["epochs=1.5"], "epochs is 1.5", ""),
+        ([], "nothing to sweep", "--grid"),
+        (["lr=0.1,0.2", "seed=1,2,3"], "the grid has 6 points", "--max-trials 6"),
+    ],
+)
+def test_grids_that_cannot_be_swept(texts, message, hint):
+    with pytest.raises(RecipeError, match=re.escape(message)) as caught:
+        plan(Recipe(), parse_grid(texts), max_trials=5)
+    assert re.search(hint, caught.value.hint)
+
+
+def test_seeds_and_random_points():
+    planned = plan(Recipe(seed=4), GRID, seeds=3)
+    assert len(planned) == 12
+    assert [one.settings["seed"] for one in planned[:3]] == [4, 5, 6]
+    some = plan(Recipe(), {"lr": [0.1 * k for k in range(1, 50)]}, random=5)
+    assert len(some) == 5
+    assert some == plan(Recipe(), {"lr": [0.1 * k for k in range(1, 50)]}, random=5)
+    assert len({one.name for one in planned}) == 12
+    with pytest.raises(RecipeError, match="seed is in the grid"):
+        plan(Recipe(), {"seed": [1, 2]}, seeds=2)
+
+
+def test_only_heads_on_cached_features_train_side_by_side():
+    def sizes(grid, recipe=FROZEN, **options):
+        return [len(group) for group in stacks(plan(recipe, grid, **options))]
+
+    assert sizes(GRID) == [4]
+    assert sizes(GRID | {"batch_size": [8, 16]}) == [4, 4]
+    assert sizes(GRID, seeds=2) == [4, 4]
+    assert sizes(GRID, change(FROZEN, cache=False)) == [1] * 4
+    assert sizes(GRID, change(FROZEN, freeze="none")) == [1] * 4
+    assert sizes(GRID, change(FROZEN, finetune_epochs=1)) == [1] * 4
+    assert sizes(GRID, change(FROZEN, average=0.9)) == [1] * 4
+    assert sizes({"freeze": ["conv", "all-but-last"], "schedule": ["constant", "cosine"]}) == [2, 2]
+
+
+# -- running it
+
+
+def test_stacked_trials_are_what_each_trial_is_alone(folder, tmp_path):
+    path = sweep.sweep(folder, FROZEN, GRID, out=tmp_path / "sweep")
+    for trial in plan(FROZEN, GRID):
+        stacked = path / "trials" / trial.name
+        alone = alexnet.train(folder, trial.recipe, out=tmp_path / trial.name, split="val")
+        files = {file.name for file in alone.iterdir()} - {"last.safetensors"}
+        assert {file.name for file in stacked.iterdir()} - {"test.json"} == files
+        one, other = (np.load(run / "predictions.npz")["logits"] for run in (stacked, alone))
+        assert np.allclose(one, other, atol=1e-3)
+        first, second = (
+            [json.loads(line) for line in (run / "epochs.jsonl").read_text().splitlines()]
+            for run in (stacked, alone)
+        )
+        for ours, theirs in zip(first, second, strict=True):
+            assert ours["val_loss"] == pytest.approx(theirs["val_loss"], rel=1e-3)
+            assert (ours["val_top1"], ours["best"]) == (theirs["val_top1"], theirs["best"])
+        assert json.loads((stacked / "recipe.json").read_text()) == json.loads(
+            (alone / "recipe.json").read_text()
+        )
+        model = alexnet.load(stacked)
+        assert model.predict([folder / "red" / "0.png"]).shape == (1,)
+
+
+def test_validation_chooses_and_the_test_split_is_looked_at_once(folder, tmp_path, monkeypatch):
+    looked = []
+    original = results.evaluate_run
+
+    def evaluate(run, **options):
+        looked.append((run.name, options["split"]))
+        return original(run, **options)
+
+    monkeypatch.setattr(results, "evaluate_run", evaluate)
+    path = sweep.sweep(folder, FROZEN, GRID, out=tmp_path / "sweep")
+    summary = json.loads((path / "summary.json").read_text())
+    assert looked == [(summary["winner_trials"][0], "test")]
+    assert summary["winner"]["lr"] == 0.05
+    assert summary["test"][0]["n"] == 12
+    for row in table(path):
+        figures = json.loads((path / "trials" / row["trial"] / "metrics.json").read_text())
+        assert figures["split"] == "val"
+    sweep.sweep(folder, FROZEN, GRID, out=path)
+    assert len(looked) == 1  # and not a second time
+
+
+@pytest.mark.parametrize("kind", ["stacked", "alone"])
+def test_killed_at_any_moment_it_ends_the_same(kind, folder, tmp_path, monkeypatch):
+    recipe = FROZEN if kind == "stacked" else change(FROZEN, freeze="none", epochs=1)
+    whole = sweep.sweep(folder, recipe, GRID, out=tmp_path / "whole")
+    expected = table(whole)
+
+    class Killed(BaseException):
+        pass
+
+    original = atomic.os.replace
+    for moment in range(1, 40, 4):
+        path, writes, done = tmp_path / f"killed{moment}", [], False
+
+        def replace(*names, writes=writes, moment=moment):
+            writes.append(1)
+            if len(writes) == moment:
+                raise Killed
+            original(*names)
+
+        for _ in range(3):
+            monkeypatch.setattr(atomic.os, "replace", replace)
+            try:
+                sweep.sweep(folder, recipe, GRID, out=path)
+                done = True
+                break
+            except Killed:
+                pass
+        monkeypatch.setattr(atomic.os, "replace", original)
+        assert done
+        assert table(path) == expected
+        shutil.rmtree(path)
+
+
+def test_nothing_runs_twice(folder, tmp_path, monkeypatch):
+    path = sweep.sweep(folder, FROZEN, GRID, out=tmp_path / "sweep")
+    monkeypatch.setattr(sweep, "run_stack", None)
+    monkeypatch.setattr(sweep, "run_alone", None)
+    assert sweep.sweep(folder, FROZEN, GRID, out=path) == path
+
+
+def test_ctrl_c_says_how_to_go_on(folder, tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise Interrupted("stopped.", "--resume")
+
+    monkeypatch.setattr(sweep, "train", interrupted)
+    with pytest.raises(Interrupted, match="stopped") as caught:
+        sweep.sweep(folder, change(FROZEN, freeze="none"), GRID, out=tmp_path / "sweep")
+    assert "The same command goes on" in caught.value.hint
+
+
+def test_a_failed_trial_is_a_row_and_stops_nothing(folder, tmp_path, capsys):
+    for number, recipe in enumerate([FROZEN, change(FROZEN, freeze="none", epochs=1)]):
+        grid = {"lr": [0.05, 1e25]}
+        path = sweep.sweep(folder, recipe, grid, out=tmp_path / f"{number}")
+        rows = table(path)
+        assert [row["status"] for row in rows] == ["done", "failed"]
+        assert "no longer a number" in rows[1]["reason"]
+        assert json.loads((path / "summary.json").read_text())["failed"] == 1
+    with pytest.raises(RunError, match="no trial came to an end"):
+        sweep.sweep(folder, FROZEN, {"lr": [1e25, 1e26]}, out=tmp_path / "all")
+
+
+def test_another_sweep_or_other_data_are_refused(folder, tmp_path):
+    path = sweep.sweep(folder, FROZEN, {"lr": [0.05, 0.01]}, out=tmp_path / "sweep")
+    with pytest.raises(RunError, match=r"another sweep \(grid: .*0.02"):
+        sweep.sweep(folder, FROZEN, {"lr": [0.05, 0.02]}, out=path)
+    with pytest.raises(RunError, match="epochs: 2 there, 3 now"):
+        sweep.sweep(folder, change(FROZEN, epochs=3), {"lr": [0.05, 0.01]}, out=path)
+    (folder / "red" / "0.png").unlink()
+    with pytest.raises(RunError, match=r"another sweep \(fingerprint: "):
+        sweep.sweep(folder, FROZEN, {"lr": [0.05, 0.01]}, out=path)
+    with pytest.raises(RunError, match="other files"):
+        sweep.sweep(folder, FROZEN, {"lr": [0.05, 0.01]}, out=folder)
+
+
+# -- what came out
+
+
+def test_a_field_without_effect_is_told(folder, tmp_path, capsys):
+    """What would have caught a schedule that never decays."""
+    grid = {"lr": [0.2, 1e-9], "gamma": [0.1, 0.01]}
+    recipe = change(FROZEN, schedule="constant", epochs=6, val_size=0.5)
+    sweep.sweep(folder, recipe, grid, out=tmp_path / "sweep")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "gamma: NO EFFECT AT ALL" in said
+    assert "lr: 0.2 instead of 1e-09 brings +" in said
+    effects = json.loads((tmp_path / "sweep" / "summary.json").read_text())["effects"]
+    assert effects["gamma"]["verdict"] == "none at all"
+    assert effects["lr"]["verdict"] == "matters"
+    sweep.sweep(folder, change(FROZEN, schedule="step", step_size=1), grid, out=tmp_path / "2")
+    effects = json.loads((tmp_path / "2" / "summary.json").read_text())["effects"]
+    assert effects["gamma"]["verdict"] != "none at all"
+
+
+def test_seeds_give_a_mean_and_a_spread(folder, tmp_path, capsys):
+    path = sweep.sweep(folder, FROZEN, {"lr": [0.05, 0.04]}, seeds=3, out=tmp_path / "sweep")
+    summary = json.loads((path / "summary.json").read_text())
+    assert summary["seeds"] == 3
+    assert len(summary["test"]) == 3
+    assert [row["tied"] for row in summary["configurations"]] == [True, True]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "mean of 3 seeds" in said
+    assert "1 of the other 1 cannot be told apart from it" in said
+    assert len(table(path)) == 6
+
+
+def hits(generator, n, share, repetitions=1):
+    return generator.random((repetitions, n)) < share
+
+
+def test_a_planted_difference_is_found_and_none_is_not():
+    generator = np.random.default_rng(0)
+    found = false = 0
+    for _ in range(100):
+        base = hits(generator, 2000, 0.7, 3)
+        better = base | hits(generator, 2000, 0.1, 3)  # 3 points
+        found += not paired_difference(better, base).is_noise
+        false += not paired_difference(hits(generator, 2000, 0.7, 3), base).is_noise
+    assert found >= 95
+    assert false <= 8
+
+
+def test_with_one_repetition_it_is_the_paired_interval():
+    generator = np.random.default_rng(1)
+    one, other = hits(generator, 500, 0.6), hits(generator, 500, 0.5)
+    difference = paired_difference(one, other)
+    values = one[0].astype(float) - other[0]
+    half = stats.norm.ppf(0.975) * values.std(ddof=1) / np.sqrt(500)
+    assert difference.mean == pytest.approx(values.mean())
+    assert difference.low == pytest.approx(values.mean() - half)
+    same = paired_difference(one, one)
+    assert same.is_noise
+    assert (same.mean, same.low, same.high) == (0, 0, 0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
+def test_the_interval_of_a_mean_is_students(values):
+    values = np.array(values)
+    low, high = mean_interval(values)
+    if values.std() > 1e-6:
+        scale = values.std(ddof=1) / np.sqrt(len(values))
+        theirs = stats.t.interval(0.95, len(values) - 1, values.mean(), scale)
+        assert (low, high) == pytest.approx(theirs)
+    assert low <= values.mean() <= high or high - low < 1e-9
+
+
+# -- the command
+
+
+def test_the_command(folder, tmp_path, capsys):
+    command = ["sweep", str(folder), "--recipe", "finetune", "--weights", "made", "--grid"]
+    command += ["lr=0.01,0.001", "--grid", "gamma=0.1,0.2", "--batch-size", "16", "--epochs", "1"]
+    command += ["--finetune-epochs", "0", "--no-tensorboard", "--out", str(tmp_path / "sweep")]
+    assert main([*command, "--dry-run"]) == 0
+    assert "4 trials in 1 trainings; 4 of them train side by side" in capsys.readouterr().out
+    assert not (tmp_path / "sweep").exists()
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    assert captured.out.strip() == str(tmp_path / "sweep")
+    assert "best on validation: lr=" in captured.err
+    assert main([*command[:6], "--grid", "rl=1,2"]) == 2
+    assert "no recipe field 'rl'" in capsys.readouterr().err
+    assert trials.told({"lr": 0.001, "norm": "lrn"}) == "lr=0.001, norm=lrn"
