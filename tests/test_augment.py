@@ -148,7 +148,7 @@ def test_normalise_equals_torchvisions():
     assert ours.is_contiguous(memory_format=torch.channels_last)
 
 
-PLAIN = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+PLAIN = {"border": 0, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
 
 def test_evaluation_transform_is_resize_crop_normalise():
@@ -157,7 +157,18 @@ def test_evaluation_transform_is_resize_crop_normalise():
     ours = transform(x, generator())
     assert torch.equal(mirrored(x.flip(-1), generator()), ours)
     theirs = tv.center_crop(tv.resize(x, [20, 20], antialias=True), [16, 16]).float() / 255
-    torch.testing.assert_close(ours, tv.normalize(theirs, *PLAIN.values()), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        ours, tv.normalize(theirs, PLAIN["mean"], PLAIN["std"]), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_border_is_what_a_centre_crop_beyond_the_image_gives():
+    x = images(side=8)
+    plain = PLAIN | {"border": 5}
+    [transform] = augment.evaluation_views(image_size=8, crop=18, views=1, **plain)
+    theirs = tv.center_crop(x, [18, 18]).float() / 255
+    theirs = tv.normalize(theirs, PLAIN["mean"], PLAIN["std"])
+    torch.testing.assert_close(transform(x, generator()), theirs, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,13 @@ from alexnet.runtime import cache_folder
 from alexnet.store import Batches, Store, StoreWriter
 
 CPU = torch.device("cpu")
-PLAIN = {"image_size": 16, "crop": 16, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+PLAIN = {
+    "image_size": 16,
+    "border": 0,
+    "crop": 16,
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.25, 0.25, 0.25),
+}
 SMALL = architecture("small", width=0.125, pool="max")
 
 

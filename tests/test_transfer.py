@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from test_training import TINY, change, lines, write_pictures
 
 import alexnet
-from alexnet import checkpoint, features, linear, lr_finder, training
+from alexnet import checkpoint, features, inputs, linear, lr_finder
 from alexnet.checkpoint import Preprocessing, load_network
 from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError, WeightsError
 from alexnet.evaluation import evaluate_run
@@ -154,13 +154,13 @@ def test_the_number_of_cached_views(count, folder, made, tmp_path, monkeypatch, 
 
 def test_a_mirror_that_only_evaluation_needs_is_not_trained_on(folder, made, tmp_path, monkeypatch):
     seen = []
-    original = training.feature_batches
+    original = inputs.feature_batches
 
     def batches(found, indices, *, views=(0,), **others):
         seen.append((others.get("shuffle", False), list(views)))
         return original(found, indices, views=views, **others)
 
-    monkeypatch.setattr(training, "feature_batches", batches)
+    monkeypatch.setattr(inputs, "feature_batches", batches)
     alexnet.train(folder, change(FROZEN, flip=False, views=2), out=tmp_path / "run")
     assert [views for shuffle, views in seen if shuffle] == [[0]]
     assert [1] in [views for shuffle, views in seen if not shuffle]

@@ -53,6 +53,11 @@ def center_crop(x: Tensor, size: int) -> Tensor:
     return x[..., top : top + size, left : left + size]
 
 
+def black_border(x: Tensor, border: int) -> Tensor:
+    """A border of `border` black px."""
+    return F.pad(x, (border, border, border, border)) if border else x
+
+
 def pad(x: Tensor, padding: int) -> Tensor:
     """A mirrored border of `padding` px, without repeating the edge pixel."""
     if not padding:
@@ -168,6 +173,7 @@ def normalise(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
 def training_transform(
     *,
     image_size: int,
+    border: int,
     crop: int,
     crop_padding: int,
     crop_area: float,
@@ -184,7 +190,7 @@ def training_transform(
     def transform(
         x: Tensor, generator: Generator
     ) -> Tensor:  # (B, 3, S, S) uint8 -> (B, 3, crop, crop) float32
-        x = pad(resize(x, image_size), crop_padding)
+        x = pad(black_border(resize(x, image_size), border), crop_padding)
         x = (
             random_resized_crop(x, crop, crop_area, generator)
             if crop_area < 1
@@ -204,7 +210,13 @@ def training_transform(
 
 
 def evaluation_views(
-    *, image_size: int, crop: int, mean: Sequence[float], std: Sequence[float], views: int
+    *,
+    image_size: int,
+    border: int,
+    crop: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    views: int,
 ) -> list[Transform]:
     """What happens to stored images (uint8) before validation, test and prediction, where nothing
     is random: the centre, and as second view its mirror image."""
@@ -212,7 +224,8 @@ def evaluation_views(
     def centre(
         x: Tensor, generator: Generator
     ) -> Tensor:  # (B, 3, S, S) uint8 -> (B, 3, crop, crop) float32
-        return normalise(center_crop(resize(x, image_size), crop), mean, std)
+        x = black_border(resize(x, image_size), border)
+        return normalise(center_crop(x, crop), mean, std)
 
     def mirror(x: Tensor, generator: Generator) -> Tensor:
         return centre(x.flip(-1), generator)

@@ -28,6 +28,7 @@ class Preprocessing:
     mean: tuple[float, ...]  # per channel, RGB, pixels 0 to 1
     std: tuple[float, ...]
     views: int = 1  # 2: the mirror image too, averaged
+    border: int = 0  # px of black around the scaled image, before the crop
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Preprocessing":

@@ -31,7 +31,8 @@ Data = Annotated[
     tyro.conf.Positional,
     tyro.conf.arg(
         metavar="DATA",
-        help="digits, cifar10, tiny-imagenet, or the path of a folder, an archive, or a Store",
+        help="digits, cifar10, tiny-imagenet, tiny-image10, or the path of a folder, an archive, "
+        "or a Store",
     ),
 ]
 
@@ -308,6 +309,58 @@ class DataPrepare:
         )
 
 
+@dataclass(kw_only=True)
+class DataSubset:
+    """Copy some classes of DATA, and some images of each, into a new folder with train, val and
+    test splits, all drawn from its training images."""
+
+    data: Data
+    out: Annotated[
+        str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT", help="a folder that is made")
+    ]
+    # How many classes, the first in sorted order; or their names.
+    classes: list[str] = dataclasses.field(default_factory=lambda: ["10"])
+    # Images of each class for train/val/test.
+    per_class: str = "400/50/50"
+    # Draw the classes at random instead of taking the first.
+    random: bool = False
+    # Of everything that is drawn.
+    seed: int = 0
+    # tiny-image10: exactly the ten classes and splits of that data set; SRC is Tiny ImageNet.
+    rule: Literal["none", "tiny-image10"] = "none"
+
+    def run(self) -> None:
+        from pathlib import Path
+
+        from alexnet.datasets import find_data, read_source
+        from alexnet.layouts import digits_source
+        from alexnet.subset import select, tiny_image10, write_folder
+
+        counts = self.per_class.split("/")
+        if len(counts) != 3 or not all(one.isdecimal() for one in counts) or counts[0] == "0":
+            raise InputError(
+                f"per_class is {self.per_class!r}, expected three numbers for train, val and test.",
+                "Example: --per-class 400/50/50",
+            )
+        train, val, test = map(int, counts)
+        source = digits_source() if self.data == "digits" else read_source(find_data(self.data))
+        if self.rule == "tiny-image10":
+            part = tiny_image10(source)
+        else:
+            number = len(self.classes) == 1 and self.classes[0].isdecimal()
+            known = {*source.classes, *source.names}
+            part = select(
+                source,
+                classes=int(self.classes[0])
+                if number and self.classes[0] not in known
+                else self.classes,
+                per_class=(train, val, test),
+                random_classes=self.random,
+                seed=self.seed,
+            )
+        print(write_folder(part, Path(self.out).expanduser()))
+
+
 WeightsName = Annotated[
     str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help="imagenet-2014")
 ]
@@ -389,6 +442,7 @@ Command = (
     | Recipes
     | DataFetch
     | DataPrepare
+    | DataSubset
     | WeightsFetch
     | WeightsImport
     | WeightsList
@@ -402,6 +456,7 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "recipes": Recipes,
     "data fetch": DataFetch,
     "data prepare": DataPrepare,
+    "data subset": DataSubset,
     "weights fetch": WeightsFetch,
     "weights import": WeightsImport,
     "weights list": WeightsList,

@@ -30,6 +30,7 @@ from alexnet.layouts import (
 )
 from alexnet.runtime import cache_folder, progress, say
 from alexnet.store import Store, StoreWriter, keyed_seed
+from alexnet.subset import tiny_image10
 from alexnet.trees import LAYOUTS_HINT, open_tree, source_signature
 
 CHUNK_IMAGES, CHUNK_BYTES = 128, 2**23  # what one decoding task holds at most
@@ -44,8 +45,8 @@ def open_data(
     """The Store of a data set, packed into the cache on first use.
 
     Args:
-        data: "digits", "cifar10", "tiny-imagenet", or the path of a folder, a zip, CIFAR-10's tar,
-            or a Store.
+        data: "digits", "cifar10", "tiny-imagenet", "tiny-image10", or the path of a folder, a zip,
+            CIFAR-10's tar, or a Store.
         image_size: side in px of the stored squares; sources whose images all are smaller squares
             are stored as they are.
         greyscale: "convert" to RGB, or "drop" images that are stored as greyscale.
@@ -60,6 +61,10 @@ def open_data(
     make_source: Callable[[], Source]
     if name == "digits":
         make_source, signature = digits_source, "digits"
+    elif name == "tiny-image10":
+        where = find_data("tiny-imagenet")
+        make_source = partial(tiny_image10_of, where)
+        signature = f"tiny-image10 {source_signature(where)}"
     else:
         where = find_data(name)
         if (where / "store.json").exists():
@@ -110,12 +115,17 @@ def find_data(name: str) -> Path:
     if "/" not in name and "\\" not in name:
         raise DataError(
             f"there is no data set and no path {name!r}.",
-            did_you_mean(name, ["digits", *DOWNLOADS]) + f" {LAYOUTS_HINT}",
+            did_you_mean(name, ["digits", "tiny-image10", *DOWNLOADS]) + f" {LAYOUTS_HINT}",
         )
     raise DataError(
         f"there is nothing at {name}.",
         "Check the path; relative paths start at the current folder.",
     )
+
+
+def tiny_image10_of(where: Path) -> Source:
+    """Tiny Image10 from Tiny ImageNet's folder or archive."""
+    return tiny_image10(read_source(where))
 
 
 def read_source(where: Path) -> Source:

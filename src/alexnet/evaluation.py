@@ -1,6 +1,7 @@
 """How good is it: logits -> top-1, top-5, per class, confusion, likelihood, calibration,
 interval."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -221,9 +222,7 @@ def run_settings(run: Path) -> RunSettings:
 def evaluation_transforms(how: Preprocessing) -> list[augment.Transform]:
     """What happens to stored images before a network sees them, wherever nothing is random; one
     transform per view."""
-    return augment.evaluation_views(
-        image_size=how.image_size, crop=how.crop, mean=how.mean, std=how.std, views=how.views
-    )
+    return augment.evaluation_views(**dataclasses.asdict(how))
 
 
 def evaluation_views(

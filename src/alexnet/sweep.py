@@ -24,9 +24,10 @@ from alexnet.errors import AlexNetError, Interrupted, RunError
 from alexnet.optimization import make_loss
 from alexnet.recipes import Recipe
 from alexnet.results import result, status, summarise, write_results
+from alexnet.run import Phase, Run, rate_of
 from alexnet.runtime import say, stop_on_signal
 from alexnet.stack import Stack, StackOptimizer, StackState, fit_stack, stack_logits
-from alexnet.training import Phase, Run, open_store, rate_of, resolved, set_up, train
+from alexnet.training import open_store, resolved, set_up, train, twin
 from alexnet.trials import Grid, Trial, plan, stacks, told
 from alexnet.weights import find_weights
 
@@ -165,11 +166,11 @@ def run_stack(data: str | Path, folder: Path, trials: Sequence[Trial]) -> None:
     if saved.exists():
         state.load(saved)
         say(f"going on after epoch {max(map(len, state.history))}")
-    [val, *_] = run.views(run.splits.val, first.freeze)
+    [val, *_] = run.inputs.views(run.inputs.splits.val, first.freeze)
     with stop_on_signal() as stop:
         for epochs in fit_stack(
             state,
-            run.training_batches(first.freeze),
+            run.inputs.training_batches(first.freeze),
             val,
             epochs=first.epochs,
             rates=[rate_of(t.recipe, phase) for t, phase in zip(trials, phases, strict=True)],
@@ -200,13 +201,13 @@ def write_stack(
     for model, weights in enumerate(state.best):  # back to each one's best epoch
         for name, tensor in weights.items():
             state.stack.tensor(name)[model].data.copy_(tensor)
-    views = run.views(run.splits.val, freeze)
+    views = run.inputs.views(run.inputs.splits.val, freeze)
     logits, labels = stack_logits(state.stack, views[0], run.dtype)
     for model, trial in enumerate(trials):
         path = folder / "trials" / trial.name
         if status(folder, trial) != "missing":
             continue
-        each = run.twin(data, trial.recipe)
+        each = twin(run, data, trial.recipe)
         each.write_beginning(path)
         each.history = state.history[model]
         each.write_epochs(each.history)
