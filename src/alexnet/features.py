@@ -24,7 +24,14 @@ from torch import Generator, Tensor, nn
 from alexnet.augment import Transform
 from alexnet.errors import DataError, ModelError
 from alexnet.runtime import cache_folder, progress, say
-from alexnet.store import Batches, Store, StoreWriter, keyed_generator, reopen_for_writing
+from alexnet.store import (
+    Batches,
+    Store,
+    StoreWriter,
+    keyed_generator,
+    reopen_for_writing,
+    seed_dropout,
+)
 
 VERSION = 1  # of the arithmetic; part of every key
 CHUNK = 512  # examples written at once
@@ -67,8 +74,9 @@ class FrozenPart:
         self.digest = body_digest(body)
         self.device, self.dtype = device, dtype
         fast = copy.deepcopy(body).eval().requires_grad_(False)
-        self.body = fast.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for layer in self.body.modules():
+        fast.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.convolutions, self.after_convolutions = fast[:3], fast[3:]
+        for layer in fast.modules():
             if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
                 layer.float()  # the statistics need the digits
             if isinstance(layer, nn.Dropout):
@@ -78,8 +86,12 @@ class FrozenPart:
     @torch.no_grad()  # not inference mode, whose tensors cannot be trained on
     def __call__(self, x: Tensor) -> Tensor:
         """Features (B, D) in `dtype` of transformed images (B, 3, H, W)."""
-        pieces = [self.body(piece.to(self.dtype)) for piece in x.split(self.batch)]
-        return torch.cat(pieces)
+        features: Tensor = self.after_convolutions(self.convolve(x))
+        return features
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """The convolutions, a few images at a time."""
+        return torch.cat([self.convolutions(piece.to(self.dtype)) for piece in x.split(self.batch)])
 
     def after(self, transform: Transform) -> Transform:
         """`transform` and then the frozen layers, as one transform: images (B, C, H, W) uint8 to
@@ -87,10 +99,21 @@ class FrozenPart:
 
         def both(x: Tensor, generator: Generator) -> Tensor:
             x = transform(x, generator)
-            torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))  # of dropout
+            seed_dropout(x.device, int(torch.randint(2**62, (1,), generator=generator)))
             return self(x).float()
 
         return both
+
+    @torch.no_grad()
+    def by_pieces(self, transform: Transform, x: Tensor, seeds: Sequence[int]) -> Tensor:
+        """`transform` and then the frozen layers, images (B, C, H, W) uint8 to features (B, D)
+        float32, few of them large at any time. `seeds` and a piece's place key its randomness."""
+        pieces = [
+            self.convolve(transform(piece, keyed_generator(*seeds, place)))
+            for place, piece in enumerate(x.split(self.batch))
+        ]
+        features: Tensor = self.after_convolutions(torch.cat(pieces))
+        return features.float()
 
     def features_of(self, side: int) -> int:
         """D for images of `side` px."""
@@ -201,16 +224,12 @@ def _feature_store(
 def _extract(
     frozen: FrozenPart, store: Store, rows: Indices, view: View, writer: StoreWriter
 ) -> None:
-    transform = frozen.after(view.transform)
     with progress(f"frozen layers, {view.name}", len(rows)) as advance:
         advance(writer.count)
         for start in range(writer.count, len(rows), CHUNK):
             x = torch.from_numpy(np.asarray(store.x[rows[start : start + CHUNK]]))
-            parts = []
-            for piece, part in enumerate(x.to(frozen.device).split(frozen.batch)):
-                generator = keyed_generator(view.settings.get("seed", 0), start, piece)
-                parts.append(transform(part, generator))
-            features = torch.cat(parts)
+            seeds = (view.settings.get("seed", 0), start)
+            features = frozen.by_pieces(view.transform, x.to(frozen.device), seeds)
             largest = float(features.abs().max())
             if not largest <= torch.finfo(torch.float16).max:  # a NaN is not, either
                 raise ModelError(

@@ -22,7 +22,7 @@ from alexnet.errors import Interrupted, TrainingError
 from alexnet.evaluation import predict_logits
 from alexnet.optimization import Loss
 from alexnet.runtime import StopFlag, arithmetic, progress
-from alexnet.store import Batches, keyed_seed
+from alexnet.store import Batches, seed_dropout
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class State:
     history: list[Epoch] = field(default_factory=list)
     phase: int = 0  # of a training that changes what it trains
     before: int = 0  # epochs of the phases before this one
+    # weights of the best epoch, where they are kept here and not in a file of their own
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
     # the epoch under way; right after an epoch, `losses` and `rates` still are those of its steps
     step: int = 0
     losses: list[Tensor] = field(default_factory=list)  # one scalar per step
@@ -80,6 +82,7 @@ class State:
                 f"average.{name}": value for name, value in self.average.state_dict().items()
             }
         tensors |= {f"optimizer.{name}": value for name, value in optimizer.items()}
+        tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
         if self.step:
             tensors["epoch.losses"] = torch.stack(self.losses)
             tensors["epoch.correct"] = torch.stack(self.correct)
@@ -110,6 +113,7 @@ class State:
         if self.average is not None:
             load_weights(self.average, part("average"), str(path))
         restore_optimizer(self.optimizer, part("optimizer"), about["optimizer"])
+        self.best_weights = part("best")
         self.history = [Epoch(**epoch) for epoch in about["history"]]
         self.phase, self.before = about["phase"], about["before"]
         self.step, self.rates = about["step"], about["rates"]
@@ -167,7 +171,7 @@ def fit(
                 lr = rate(epoch + (step + 0.5) / len(train), scores)
                 for group in optimizer.param_groups:
                     group["lr"] = lr * group.get("lr_share", 1.0)
-                torch.manual_seed(keyed_seed(seed, epoch, step, 1))
+                seed_dropout(x.device, seed, epoch, step, 1)
                 with arithmetic(x.device, dtype):
                     logits = model(x)
                 value = loss(logits.float(), y)

@@ -14,7 +14,7 @@ from alexnet.atomic import replacing, write_json
 from alexnet.errors import TrainingError
 from alexnet.optimization import Loss
 from alexnet.runtime import arithmetic, progress
-from alexnet.store import Batches, keyed_seed
+from alexnet.store import Batches, seed_dropout
 
 STEPS = 120
 LOWEST, HIGHEST = 1e-6, 10.0
@@ -55,7 +55,7 @@ def find_lr(
         for step, (rate, (x, y)) in enumerate(zip(rates, endless(train), strict=False)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * group.get("lr_share", 1.0)
-            torch.manual_seed(keyed_seed(seed, 0, step, 1))
+            seed_dropout(x.device, seed, 0, step, 1)
             with arithmetic(x.device, dtype):
                 logits = model(x)
             value = loss(logits.float(), y)

@@ -513,12 +513,18 @@ RECIPES: dict[str, Preset] = {
         source="ours",
         command="alexnet train tiny-imagenet",
         expected="at least 64 % test top-1 on 100 classes with the weights of BVLC's 2012 network",
-        measured="MEASURE",
+        measured=(
+            "65.18 % test top-1 (5,000 images, 63.85 to 66.49 %), 87.0 % top-5, on 100 of the 200 "
+            "classes with --weights of BVLC's 2012 network (8-bit, convolutions only), 29 minutes "
+            "on a busy machine; one run, seed 0, 2 cores of an AMD EPYC with bf16"
+        ),
     ),
     "tiny-imagenet-last-layer": Preset(
         recipe=Recipe(
             weights="imagenet-2014",
             freeze="all-but-last",
+            flip=False,
+            cached_views=1,
             dropout=0.0,
             batch_size=100,
             epochs=20,
@@ -530,7 +536,9 @@ RECIPES: dict[str, Preset] = {
         source="a public program, as its description says: SGD with a rate of 0.001",
         command="alexnet train tiny-imagenet --recipe tiny-imagenet-last-layer",
         expected="the program claims about 49.1 % on the official val split, on which it chose",
-        measured="MEASURE",
+        measured=(
+            "not measured: the official weights could not be fetched where this was developed"
+        ),
     ),
     "tiny-imagenet-last-layer-as-run": Preset(
         recipe=Recipe(
@@ -551,7 +559,9 @@ RECIPES: dict[str, Preset] = {
         source="a public program, as its code runs; it chose its epoch on the official val split",
         command="alexnet train tiny-imagenet --recipe tiny-imagenet-last-layer-as-run",
         expected="the program claims about 49.1 % on the official val split at epoch 13",
-        measured="MEASURE",
+        measured=(
+            "not measured: the official weights could not be fetched where this was developed"
+        ),
     ),
     "tiny-imagenet-frozen": Preset(
         recipe=Recipe(

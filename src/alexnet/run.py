@@ -236,8 +236,11 @@ class Run:
                     seed=recipe.seed,
                     stop=stop,
                 ):
-                    if epoch.best:
+                    if epoch.best and phase.freeze == "none":
                         self.save_best(state.kept.state_dict(), phase.freeze)
+                    elif epoch.best:  # a head: the whole network is written at the end
+                        weights = state.kept.state_dict()
+                        state.best_weights = {name: one.clone() for name, one in weights.items()}
                     self.write_epochs(state.history)
                     if epoch.epoch % recipe.save_every == 0 or epoch.epoch == last:
                         state.save(self.path / "last.safetensors")
@@ -256,6 +259,8 @@ class Run:
                     "everything up to there is saved.",
                     f"Go on with the same command and --out {self.path} --resume",
                 ) from error
+        if phase.freeze != "none":
+            self.save_best(state.best_weights, phase.freeze)
 
     def _patience_over(self) -> bool:
         state = self.state

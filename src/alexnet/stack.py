@@ -24,7 +24,7 @@ from alexnet.evaluation import forward
 from alexnet.loop import Epoch
 from alexnet.optimization import Loss
 from alexnet.runtime import StopFlag, arithmetic, progress
-from alexnet.store import Batches, keyed_seed
+from alexnet.store import Batches, seed_dropout
 
 
 class Stack(nn.Module):
@@ -259,7 +259,7 @@ def fit_stack(
                 lr = torch.tensor(
                     [rates[m](now, scores[m]) if m in going else 0.0 for m in range(stack.count)]
                 )
-                torch.manual_seed(keyed_seed(seed, epoch, step, 1))
+                seed_dropout(device, seed, epoch, step, 1)
                 with arithmetic(device, dtype):
                     logits = stack(x)
                 values = torch.stack([loss(one.float(), y) for one in logits])

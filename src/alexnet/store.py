@@ -259,6 +259,18 @@ def keyed_generator(*key: int) -> Generator:
     return Generator().manual_seed(keyed_seed(*key))
 
 
+def seed_dropout(device: torch.device, *key: int) -> None:
+    """Sets the generators that dropout draws from, so that they depend on `key` alone.
+
+    `torch.manual_seed` does the same for all devices, with half a millisecond of ceremony.
+    """
+    torch.default_generator.manual_seed(keyed_seed(*key))
+    if device.type == "cuda":
+        torch.cuda.manual_seed(keyed_seed(*key))
+    elif device.type == "mps":
+        torch.mps.manual_seed(keyed_seed(*key))
+
+
 def keyed_seed(*key: int) -> int:
     """63 well-mixed bits of `key`; its length counts, since SeedSequence pads with zeros."""
     return int(np.random.SeedSequence([len(key), *key]).generate_state(1, np.uint64)[0] >> 1)
