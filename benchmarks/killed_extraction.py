@@ -2,8 +2,8 @@
 
     uv run benchmarks/killed_extraction.py DATA --weights NAME
 
-Runs `alexnet train DATA --freeze conv --epochs 1` in two empty caches: once undisturbed, once
-killed (SIGKILL) at ten random moments and started again each time.
+Runs `alexnet train DATA --recipe finetune` for one epoch of the head in two empty caches: once
+undisturbed, once killed (SIGKILL) at ten random moments and started again each time.
 """
 
 import argparse
@@ -25,8 +25,8 @@ def command(options, cache, out):
     return subprocess.Popen(
         [
             sys.executable, "-m", "alexnet.cli", "train", options.data, "--weights",
-            options.weights, "--freeze", "conv", "--fc-layers", "1", "--image-size", "227",
-            "--epochs", "1", "--no-tensorboard", "--out", str(out),
+            options.weights, "--recipe", "finetune", "--finetune-epochs", "0", "--epochs", "1",
+            "--no-tensorboard", "--out", str(out),
         ],
         env=os.environ | {"ALEXNET_CACHE": str(cache)}, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -184,7 +184,8 @@ def ours(data, folder, which, views):
     command = [
         sys.executable, "-m", "alexnet.cli", "train", str(data), "--recipe",
         "tiny-imagenet-last-layer", "--weights", str(folder / "random-2014.safetensors"),
-        "--epochs", str(EPOCHS), "--val-size", "0.0001", "--cached-views", str(views), "--out", str(folder / which),
+        "--epochs", str(EPOCHS), "--val-size", "0.0001", "--cached-views", str(views),
+        "--out", str(folder / which),
     ]  # fmt: skip
     env = os.environ | {"ALEXNET_CACHE": str(folder / "cache")}
     env.pop("PYTHONDONTWRITEBYTECODE", None)  # as after an ordinary installation

@@ -12,6 +12,7 @@ import pytest
 from makers import network_of, snapshot
 from PIL import Image
 
+import alexnet
 from alexnet.cli import main, parse
 from alexnet.model import architecture
 from alexnet.recipes import RECIPES
@@ -91,7 +92,9 @@ def test_predict_labels_a_folder(run, folder, tmp_path, capsys):
         rows = list(csv.DictReader(file))
     names = [Path(row["image"]).name for row in rows]
     assert names == ["x.JPEG", "broken.jpg", "test_9.png", "test_10.png"]
-    assert [row["class_1"] for row in rows] == ["light", "", "dark", "dark"]
+    again = alexnet.load(run).predict([new / "below/x.JPEG", new / "test_9.png"])
+    assert [row["class_1"] for row in (rows[0], rows[2])] == list(again)
+    assert (rows[1]["class_1"], rows[1]["p_1"]) == ("", "")
     assert rows[1]["error"]
     assert 0.5 < float(rows[0]["p_1"]) <= 1
     [page] = sheets.iterdir()

@@ -429,7 +429,11 @@ def test_digits_are_sorted_by_class():
         ("/nowhere/at/all", "there is nothing at /nowhere/at/all", "Check the path"),
         ("digit", "no data set and no path 'digit'", "Did you mean 'digits'?"),
         ("cifar-10", "no data set and no path", "Did you mean 'cifar10'?"),
-        ("xyzzy", "no data set and no path", "Known: digits, cifar10, tiny-imagenet."),
+        (
+            "xyzzy",
+            "no data set and no path",
+            "Known: digits, tiny-image10, cifar10, tiny-imagenet.",
+        ),
         ("cifar10", "cifar10 is not on this machine", "alexnet data fetch cifar10"),
     ],
 )

@@ -18,8 +18,8 @@ from torch import Tensor
 from alexnet.runtime import progress
 from alexnet.store import Batches
 
-RIDGE_PENALTIES = tuple(10.0**power for power in (-4, -3, -2, -1, 0, 1))
-LOGISTIC_PENALTIES = tuple(10.0**power for power in (-6, -5, -4, -3, -2))
+RIDGE_PENALTIES = tuple(10.0**power for power in range(-2, 4))
+LOGISTIC_PENALTIES = tuple(10.0**power for power in range(-5, 1))
 MOST_STEPS = 200  # of L-BFGS for each penalty
 
 

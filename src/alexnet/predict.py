@@ -196,7 +196,7 @@ class Table:
         p = one.p if one.p is not None else np.zeros(0, np.float32)
         for k in (-p).argsort()[: self.top]:
             line += [self.trained.classes[k], self.trained.names[k], f"{p[k]:.6f}"]
-        self.lines.append(line)
+        self.lines.append(line + [""] * (len(self.lines[0]) - len(line)))
 
     def __enter__(self) -> Self:
         return self

@@ -487,7 +487,7 @@ RECIPES: dict[str, Preset] = {
         source="ours",
         command="alexnet train PATH --recipe finetune",
         expected="depends on the images",
-        measured="MEASURE",
+        measured="not measured",
     ),
     "tiny-imagenet": Preset(
         recipe=Recipe(
@@ -587,7 +587,7 @@ RECIPES: dict[str, Preset] = {
         source="a public program, as its description says: the whole classifier, -5 % per epoch",
         command="alexnet train tiny-imagenet --recipe tiny-imagenet-frozen",
         expected="the program claims 14.0 % on the official val split, on which it chose",
-        measured="MEASURE",
+        measured="not measured",
     ),
     "tiny-imagenet-frozen-as-run": Preset(
         recipe=Recipe(
@@ -615,7 +615,7 @@ RECIPES: dict[str, Preset] = {
         source="a public program, as its code runs; it chose its epoch on the official val split",
         command="alexnet train tiny-imagenet --recipe tiny-imagenet-frozen-as-run",
         expected="the program claims 14.0 % on the official val split, 5.3 % in training",
-        measured="MEASURE",
+        measured="not measured",
     ),
     "tiny-image10-frozen": Preset(
         recipe=Recipe(
@@ -636,7 +636,12 @@ RECIPES: dict[str, Preset] = {
         source="ours; the data set of a public program's grid search",
         command="alexnet train tiny-image10 --recipe tiny-image10-frozen",
         expected="at least 80 % test top-1",
-        measured="MEASURE",
+        measured=(
+            "74.2 % test top-1 of the best of the public program's 12 settings (500 images, 70.2 "
+            "to 77.8 %) with --weights of BVLC's 2012 network, short of what is expected; all 12 "
+            "in 33 seconds on cached features, 25 for one alone; one run, seed 0, 2 cores of an "
+            "AMD EPYC"
+        ),
     ),
     "tiny-image10": Preset(
         recipe=Recipe(
@@ -655,7 +660,7 @@ RECIPES: dict[str, Preset] = {
         source="ours; the data set of a public program's grid search",
         command="alexnet train tiny-image10",
         expected="at least 62 % test top-1; the public program claims 54.6 %",
-        measured="MEASURE",
+        measured="not measured",
     ),
     "tiny-image10-as-run": Preset(
         recipe=Recipe(
@@ -673,7 +678,7 @@ RECIPES: dict[str, Preset] = {
         source="a public program, as its code runs: its schedule never lowered the rate",
         command="alexnet train tiny-image10 --recipe tiny-image10-as-run",
         expected="54 % test top-1 (the program: 54.6 and 53.4 % with this rate and momentum)",
-        measured="MEASURE",
+        measured="not measured",
     ),
 }
 

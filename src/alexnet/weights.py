@@ -329,7 +329,7 @@ def carry_over(model: AlexNet, network: Network, classes: Sequence[str]) -> list
 def describe(network: Network) -> str:
     """The network, its layers and its preprocessing, in one line."""
     how = network.preprocessing
-    layers = sum(name.endswith(".weight") for name in network.tensors)
+    layers = sum(one.ndim > 1 for one in network.tensors.values())
     classes = f"{len(network.classes)} classes" if network.classes else "ImageNet"
     return (
         f"{network.architecture.name} network, {layers} layers, {classes}, {how.crop} of "
