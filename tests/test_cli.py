@@ -15,7 +15,7 @@ from PIL import Image
 import alexnet
 from alexnet.cli import main, parse
 from alexnet.model import architecture
-from alexnet.recipes import RECIPES
+from alexnet.presets import RECIPES
 
 TINY = [
     "--image-size",

@@ -14,7 +14,7 @@ SOURCE = Path(alexnet.__file__).parent
 FLOORS = [
     {"errors"},
     {"atomic", "augment", "model", "optimization", "recipes", "runtime", "significance"},
-    {"images", "store", "trees", "trials"},
+    {"images", "presets", "store", "trees", "trials"},
     {"checkpoint", "features", "fetch", "layouts", "linear", "lr_finder", "sheets"},
     {"subset", "weights"},
     {"datasets"},
@@ -54,8 +54,9 @@ def test_imports_run_one_way(name):
     assert not wrong, f"{name} imports {wrong}, which are not on a floor above it"
 
 
-def test_recipes_need_the_standard_library_only():
-    assert {m for m in imports(SOURCE / "recipes.py") if m.split(".")[0] not in {"alexnet"}} <= (
+@pytest.mark.parametrize("name", ["recipes", "presets", "errors"])
+def test_recipes_need_the_standard_library_only(name):
+    assert {m for m in imports(SOURCE / f"{name}.py") if m.split(".")[0] not in {"alexnet"}} <= (
         sys.stdlib_module_names | {"collections.abc"}
     )
 

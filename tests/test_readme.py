@@ -11,9 +11,9 @@ from makers import network_of
 from PIL import Image
 
 import alexnet
-from alexnet import cli, recipes
+from alexnet import cli, presets
 from alexnet.model import architecture
-from alexnet.recipes import Preset
+from alexnet.presets import Preset
 from alexnet.weights import weights_folder
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -40,21 +40,21 @@ def desk(tmp_path, monkeypatch):
                 )
     Image.new("RGB", (30, 20), "red").save(tmp_path / "new.jpg")
     monkeypatch.chdir(tmp_path)
-    presets = {}
-    for name, preset in recipes.RECIPES.items():
+    brief_ones = {}
+    for name, preset in presets.RECIPES.items():
         brief = {"epochs": 1, "warmup": 0.0}
         if preset.recipe.weights:  # they know their width
             brief |= {"finetune_epochs": min(1, preset.recipe.finetune_epochs)}
         else:
             brief |= {"width": 0.1}
-        presets[name] = dataclasses.replace(
+        brief_ones[name] = dataclasses.replace(
             preset, recipe=dataclasses.replace(preset.recipe, **brief)
         )
-    monkeypatch.setattr(recipes, "RECIPES", presets)
+    monkeypatch.setattr(presets, "RECIPES", brief_ones)
     monkeypatch.setattr("alexnet.fetch.fetch", lambda name, url: Path(name))
     monkeypatch.setattr("alexnet.weights.fetch_weights", lambda name, url: Path(name))
     network_of(weights_folder() / "imagenet-2014.safetensors", architecture("2014", width=0.1), 5)
-    assert all(isinstance(preset, Preset) for preset in presets.values())
+    assert all(isinstance(preset, Preset) for preset in brief_ones.values())
     return tmp_path
 
 

@@ -1,4 +1,4 @@
-"""The real data sets, where they are: real-data/{cifar10,tiny-imagenet-100,photos}."""
+"""The real data, where it is: real-data/{cifar10,tiny-imagenet-100,photos} and the 2012 weights."""
 
 import dataclasses
 import json
@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import alexnet
-from alexnet.datasets import make_splits, open_data
-from alexnet.recipes import RECIPES
+from alexnet import subset, weights
+from alexnet.datasets import make_splits, open_data, read_source
+from alexnet.presets import RECIPES
 
 HERE = Path(__file__).parent.parent / "real-data"
 pytestmark = [
@@ -76,3 +77,20 @@ def test_tiny_imagenet_from_a_folder_and_from_a_zip_is_the_same(tmp_path):
     assert store.names[store.classes.index("n01443537")] == "goldfish"
     assert any("200 images without labels" in text for text in store.info["left_out"])
     assert store.info["greyscale"]["found"] == 781  # counted with Pillow alone: 711 + 70
+
+
+def test_frozen_layers_of_the_2012_network(tmp_path):
+    weights.import_weights(HERE / "bvlc_alexnet_q7_int8.npz", "bvlc")
+    recipe = dataclasses.replace(
+        RECIPES["tiny-imagenet"].recipe, weights="bvlc", fraction=0.05, epochs=3, views=1,
+        cached_views=1, flip=False, finetune_epochs=0, tensorboard=False,
+    )  # fmt: skip
+    run = alexnet.train(HERE / "tiny-imagenet-100", recipe, out=tmp_path / "run")
+    figures = json.loads((run / "metrics.json").read_text())
+    assert figures["top1"] > 0.3  # of 100 classes, from 23 images of each
+    part = subset.tiny_image10(read_source(HERE / "tiny-imagenet-100"))
+    assert len(part.examples) == 5000
+    assert [one.split for one in part.examples].count("train") == 4000
+    halves = {one.id.rpartition("/")[2]: one.split for one in part.examples}
+    assert (halves["n01443537_7.JPEG"], halves["n01443537_93.JPEG"]) == ("val", "test")
+    assert (halves["n01629819_7.JPEG"], halves["n01629819_93.JPEG"]) == ("test", "val")

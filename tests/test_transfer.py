@@ -21,7 +21,8 @@ from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError, We
 from alexnet.evaluation import evaluate_run
 from alexnet.loop import State
 from alexnet.model import architecture
-from alexnet.recipes import RECIPES, Recipe
+from alexnet.presets import RECIPES
+from alexnet.recipes import Recipe
 from alexnet.store import Batches, Store, StoreWriter
 from alexnet.weights import weights_folder
 
@@ -79,12 +80,14 @@ def test_weights_choose_the_network_and_the_preprocessing(folder, made, tmp_path
     assert load_network(third).preprocessing == MADE_FOR
 
 
-def test_the_recipes_own_preprocessing_goes_first(folder, made, tmp_path):
+def test_the_recipes_own_preprocessing_goes_first(folder, made, tmp_path, capsys):
     recipe = change(FROZEN, image_size=24, mean=(0.5, 0.5, 0.5))
     run = alexnet.train(folder, recipe, out=tmp_path / "run")
     assert load_network(run).preprocessing == Preprocessing(
         24, 24, (0.5, 0.5, 0.5), (0.2, 0.25, 0.3)
     )
+    said = " ".join(capsys.readouterr().err.split())
+    assert "were made for a mean of 0.4, 0.5, 0.6 and deviations of 0.2, 0.25, 0.3" in said
     with pytest.raises(RecipeError, match="model is 2014, but the weights made are of the small"):
         alexnet.train(folder, change(FROZEN, model="2014"), out=tmp_path / "2")
     with pytest.raises(WeightsError, match=r"features\.0\.weight is \(8, .*expected \(32"):

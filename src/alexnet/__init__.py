@@ -9,7 +9,8 @@ model.predict(["seven.png"])
 from typing import TYPE_CHECKING, Any
 
 from alexnet.errors import AlexNetError
-from alexnet.recipes import RECIPES, Recipe
+from alexnet.presets import RECIPES
+from alexnet.recipes import Recipe
 
 if TYPE_CHECKING:
     from alexnet.evaluation import evaluate_run as evaluate

@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 import tyro
 
 from alexnet.errors import AlexNetError, InputError, did_you_mean
-from alexnet.recipes import BY_DATA, Recipe, default_recipe, preset
+from alexnet.presets import BY_DATA, default_recipe, preset
+from alexnet.recipes import Recipe
 
 Device = Annotated[str, tyro.conf.arg(help="auto, cpu, cuda, cuda:N or mps")]
 Precision = Annotated[
@@ -239,7 +240,7 @@ class Recipes:
     json: bool = False
 
     def run(self) -> None:
-        from alexnet.recipes import RECIPES
+        from alexnet.presets import RECIPES
 
         if not self.name:
             width = max(map(len, RECIPES))

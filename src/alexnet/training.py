@@ -10,7 +10,8 @@ from alexnet.datasets import make_splits, open_data
 from alexnet.errors import RecipeError
 from alexnet.inputs import Inputs
 from alexnet.model import AlexNet, architecture, parameter_count
-from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD, Recipe, default_recipe
+from alexnet.presets import default_recipe
+from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD, Recipe
 from alexnet.run import Run
 from alexnet.runtime import choose_device, choose_precision, make_deterministic
 from alexnet.store import Store, keyed_seed
@@ -107,7 +108,19 @@ def set_up(data: str | Path, recipe: Recipe) -> Run:
     if weights:
         taken = f"{', '.join(fresh)} start fresh, all others are taken" if fresh else "all taken"
         run.introduction.append(f"weights {recipe.weights}: {taken}")
+        made_for = weights.preprocessing
+        if (how.mean, how.std) != (made_for.mean, made_for.std):
+            run.introduction.append(
+                f"these weights were made for a mean of {shortly(made_for.mean)} and deviations "
+                f"of {shortly(made_for.std)}; the recipe prepares images with {shortly(how.mean)} "
+                f"and {shortly(how.std)}"
+            )
     return run
+
+
+def shortly(numbers: tuple[float, ...]) -> str:
+    """Numbers with three digits."""
+    return ", ".join(f"{one:.3g}" for one in numbers)
 
 
 def twin(run: Run, data: str | Path, recipe: Recipe) -> Run:
