@@ -43,8 +43,8 @@ class Train:
     """Train a classifier on DATA, evaluate it once on the test split, and print the run directory.
 
     The layout of a path is recognised: class folders (CLASS/, or train/CLASS/ with val/ and test/),
-        Tiny ImageNet's folder
-    or zip, CIFAR-10's binary files, a Store. Every field of the recipe is a flag.
+    Tiny ImageNet's folder or zip, CIFAR-10's binary files, a Store. Every field of the recipe is a
+    flag.
     """
 
     data: Data
@@ -76,7 +76,7 @@ class Sweep:
     """Train many recipes on DATA, choose on validation, and say what is signal and what is noise.
 
     Trials that differ only in learning rate, momentum, weight decay or schedule train side by side
-        on cached features. The same command goes on where an earlier one was stopped.
+    on cached features. The same command goes on where an earlier one was stopped.
     """
 
     data: Data
@@ -387,7 +387,7 @@ class WeightsImport:
     """Keep the weights of a file under a name, for `--weights NAME`.
 
     Known are .pth (a state dict, read without running code), .safetensors, and the .npz of BVLC's
-        2012 network. The network is recognised by the shapes of its layers.
+    2012 network. The network is recognised by the shapes of its layers.
     """
 
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE", help="weights")]
