@@ -317,7 +317,10 @@ RECIPES: dict[str, Preset] = {
         source="ours; the data set of a public program's grid search",
         command="alexnet train tiny-image10",
         expected="at least 62 % test top-1; the public program claims 54.6 %",
-        measured="not measured",
+        measured=(
+            "73.4 % test top-1 (500 images, 69.4 to 77.1 %), 3 minutes 41 seconds; one run, seed "
+            "0, 2 cores of an AMD EPYC with bf16"
+        ),
     ),
     "tiny-image10-as-run": Preset(
         recipe=Recipe(
