@@ -177,6 +177,13 @@ def test_the_mirror_is_averaged_in_as_prediction_does(folder, made, tmp_path):
     assert np.allclose(probabilities, stored, atol=5e-3)
 
 
+def test_layers_that_are_frozen_untrained_are_told(folder, made, tmp_path, capsys):
+    recipe = change(FROZEN, freeze="all-but-last", fc_layers=2, hidden=8)
+    alexnet.train(folder, recipe, out=tmp_path / "run")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "of these, classifier.0 are frozen too, with random weights" in said
+
+
 def test_frozen_dropout_drops_only_in_training(folder, tmp_path):
     network_of(
         weights_folder() / "made.safetensors",

@@ -76,9 +76,9 @@ class FrozenPart:
         fast = copy.deepcopy(body).eval().requires_grad_(False)
         fast.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.convolutions, self.after_convolutions = fast[:3], fast[3:]
-        for layer in fast.modules():
-            if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-                layer.float()  # the statistics need the digits
+        for layer, exact in zip(fast.modules(), body.modules(), strict=True):
+            if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):  # statistics need the digits
+                layer.float().load_state_dict(exact.state_dict())
             if isinstance(layer, nn.Dropout):
                 layer.train(dropout)
         self.batch = CPU_BATCH if device.type == "cpu" else CHUNK

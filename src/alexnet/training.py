@@ -108,6 +108,11 @@ def set_up(data: str | Path, recipe: Recipe) -> Run:
     if weights:
         taken = f"{', '.join(fresh)} start fresh, all others are taken" if fresh else "all taken"
         run.introduction.append(f"weights {recipe.weights}: {taken}")
+        if recipe.freeze == "all-but-last" and fresh[:-1]:
+            run.introduction.append(
+                f"of these, {', '.join(fresh[:-1])} are frozen too, with random weights: the head "
+                "sees what an untrained layer gives"
+            )
         made_for = weights.preprocessing
         if (how.mean, how.std) != (made_for.mean, made_for.std):
             run.introduction.append(
