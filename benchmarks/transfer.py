@@ -185,6 +185,7 @@ def ours(data, folder, which, views):
         sys.executable, "-m", "alexnet.cli", "train", str(data), "--recipe",
         "tiny-imagenet-last-layer", "--weights", str(folder / "random-2014.safetensors"),
         "--epochs", str(EPOCHS), "--val-size", "0.0001", "--cached-views", str(views),
+        "--flip" if views > 1 else "--no-flip",
         "--out", str(folder / which),
     ]  # fmt: skip
     env = os.environ | {"ALEXNET_CACHE": str(folder / "cache")}
