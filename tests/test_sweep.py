@@ -105,9 +105,11 @@ def test_only_heads_on_cached_features_train_side_by_side():
 # -- running it
 
 
-def test_stacked_trials_are_what_each_trial_is_alone(folder, tmp_path):
-    path = sweep.sweep(folder, FROZEN, GRID, out=tmp_path / "sweep")
-    for trial in plan(FROZEN, GRID):
+@pytest.mark.parametrize("views", [1, 2])
+def test_stacked_trials_are_what_each_trial_is_alone(views, folder, tmp_path):
+    recipe = change(FROZEN, views=views)
+    path = sweep.sweep(folder, recipe, GRID, out=tmp_path / "sweep")
+    for trial in plan(recipe, GRID):
         stacked = path / "trials" / trial.name
         alone = alexnet.train(folder, trial.recipe, out=tmp_path / trial.name, split="val")
         files = {file.name for file in alone.iterdir()} - {"last.safetensors"}

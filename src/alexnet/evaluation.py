@@ -67,11 +67,11 @@ def forward(model: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def average_views(logits: Sequence[Tensor]) -> Tensor:
-    """Of one view its logits; of several the logarithm of their averaged probabilities, as the 2012
-    paper averages its views."""
+    """Of one view its logits (..., K); of several the logarithm of their averaged probabilities, as
+    the 2012 paper averages its views."""
     if len(logits) == 1:
         return logits[0]
-    return torch.logsumexp(F.log_softmax(torch.stack(list(logits)), 2), 0) - math.log(len(logits))
+    return torch.logsumexp(F.log_softmax(torch.stack(list(logits)), -1), 0) - math.log(len(logits))
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:

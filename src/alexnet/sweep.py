@@ -21,6 +21,7 @@ import torch
 
 from alexnet.atomic import write_json
 from alexnet.errors import AlexNetError, Interrupted, RunError
+from alexnet.evaluation import average_views
 from alexnet.optimization import make_loss
 from alexnet.recipes import Recipe
 from alexnet.results import result, status, summarise, write_results
@@ -201,8 +202,11 @@ def write_stack(
     for model, weights in enumerate(state.best):  # back to each one's best epoch
         for name, tensor in weights.items():
             state.stack.tensor(name)[model].data.copy_(tensor)
-    views = run.inputs.views(run.inputs.splits.val, freeze)
-    logits, labels = stack_logits(state.stack, views[0], run.dtype)
+    views = [
+        stack_logits(state.stack, batches, run.dtype)
+        for batches in run.inputs.views(run.inputs.splits.val, freeze)
+    ]
+    logits, labels = average_views([one for one, _ in views]), views[0][1]
     for model, trial in enumerate(trials):
         path = folder / "trials" / trial.name
         if status(folder, trial) != "missing":
