@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from alexnet.evaluation import average_views, calibration_error, metrics, softmax, wilson_interval
+from alexnet.evaluation import average_views
+from alexnet.metrics import calibration_error, metrics, softmax, wilson_interval
 
 
 def random_case(n=200, k=7, seed=0):

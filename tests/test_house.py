@@ -13,8 +13,18 @@ SOURCE = Path(alexnet.__file__).parent
 # each floor imports only from those above it
 FLOORS = [
     {"errors"},
-    {"atomic", "augment", "model", "optimization", "recipes", "runtime", "significance"},
-    {"images", "presets", "store", "trees", "trials"},
+    {
+        "atomic",
+        "augment",
+        "console",
+        "metrics",
+        "model",
+        "optimization",
+        "recipes",
+        "runtime",
+        "significance",
+    },
+    {"images", "presets", "rundir", "store", "trees", "trials"},
     {"checkpoint", "features", "fetch", "layouts", "linear", "lr_finder", "sheets"},
     {"subset", "weights"},
     {"datasets"},
@@ -59,6 +69,12 @@ def test_recipes_need_the_standard_library_only(name):
     assert {m for m in imports(SOURCE / f"{name}.py") if m.split(".")[0] not in {"alexnet"}} <= (
         sys.stdlib_module_names | {"collections.abc"}
     )
+
+
+@pytest.mark.parametrize("name", ["console", "metrics", "rundir", "significance"])
+def test_what_reads_a_run_needs_no_torch(name):
+    code = f"import sys, alexnet.{name}\nsys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 @pytest.mark.parametrize("name", ["model", "augment", "optimization"])

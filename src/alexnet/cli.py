@@ -192,8 +192,8 @@ class Predict:
 
         from PIL import Image
 
+        from alexnet.console import say
         from alexnet.predict import Table, image_files, load
-        from alexnet.runtime import say
         from alexnet.sheets import Labelled, Sheets
 
         classifier = load(self.run_directory, device=self.device, precision=self.precision)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.atomic import write_json
+from alexnet.console import progress, say
 from alexnet.errors import DataError, did_you_mean
 from alexnet.fetch import DOWNLOADS, downloaded
 from alexnet.images import BadImage, Pixels, enlarged, is_greyscale, open_image, square_pixels
@@ -28,7 +29,7 @@ from alexnet.layouts import (
     read_tree,
     tar_files,
 )
-from alexnet.runtime import cache_folder, progress, say
+from alexnet.runtime import cache_folder
 from alexnet.store import Store, StoreWriter, keyed_seed
 from alexnet.subset import tiny_image10
 from alexnet.trees import LAYOUTS_HINT, open_tree, source_signature

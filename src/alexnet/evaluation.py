@@ -2,36 +2,29 @@
 interval."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from rich.markup import escape
 from rich.table import Table
-from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
 from torch import Tensor, nn
 
 from alexnet import augment
-from alexnet.atomic import replacing
 from alexnet.checkpoint import Preprocessing, load_model
+from alexnet.console import console, progress, say
 from alexnet.datasets import make_splits, open_data
-from alexnet.errors import DataError, RunError
-from alexnet.runtime import arithmetic, choose_device, choose_precision, console, progress, say
+from alexnet.errors import DataError
+from alexnet.metrics import Labels, metrics
+from alexnet.rundir import run_settings, save_predictions
+from alexnet.runtime import arithmetic, choose_device, choose_precision
 from alexnet.store import Batches, Store
 
-Z95 = 1.959963984540054  # standard normal quantile of 0.975
-CALIBRATION_BINS = 15  # Guo et al., "On calibration of modern neural networks" (2017)
 EVALUATION_BATCH = 256
-
-Floats = NDArray[np.float32]
-Labels = NDArray[np.int64]
 
 
 def predict_logits(
@@ -74,84 +67,6 @@ def average_views(logits: Sequence[Tensor]) -> Tensor:
     return torch.logsumexp(F.log_softmax(torch.stack(list(logits)), -1), 0) - math.log(len(logits))
 
 
-def wilson_interval(correct: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a proportion (Wilson, 1927)."""
-    share, z2 = correct / n, Z95**2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def calibration_error(probabilities: NDArray[np.floating[Any]], labels: Labels) -> float:
-    """Expected calibration error: |accuracy - confidence| over 15 equal bins of confidence,
-    weighted by their size."""
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
-    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
-    gaps = [
-        abs(float(right[bins == b].sum() - confidence[bins == b].sum()))
-        for b in range(CALIBRATION_BINS)
-    ]
-    return sum(gaps) / len(labels)
-
-
-def softmax(logits: Floats) -> NDArray[np.float64]:
-    """(N, K) logits to probabilities, in double precision."""
-    probabilities: NDArray[np.float64] = torch.softmax(torch.from_numpy(logits).double(), 1).numpy()
-    return probabilities
-
-
-def metrics(logits: Floats, labels: Labels, names: list[str], split: str) -> dict[str, Any]:
-    """All figures of a split, JSON-ready. Shares are from 0 to 1; top5 is the share within the best
-    min(5, K).
-
-    Args:
-        logits: (N, K).
-        labels: (N,) indices into `names`.
-        names: readable class names, K.
-        split: what was evaluated, for the record.
-    """
-    n, k = logits.shape
-    every = np.arange(k)
-    guesses = logits.argmax(1)
-    correct = int((guesses == labels).sum())
-    probabilities = softmax(logits)
-    confusion = confusion_matrix(labels, guesses, labels=every)
-    totals = confusion.sum(1)
-    per_class = {
-        names[label]: {
-            "n": int(totals[label]),
-            "top1": float(confusion[label, label] / totals[label]),
-        }
-        for label in every
-        if totals[label]
-    }
-    # scikit-learn takes no k that holds all classes
-    top5 = 1.0 if k <= 5 else top_k_accuracy_score(labels, logits, k=5, labels=every)
-    return {
-        "split": split,
-        "n": n,
-        "top1": correct / n,
-        "top1_interval": list(wilson_interval(correct, n)),
-        "top5": float(top5),
-        "nll": float(log_loss(labels, probabilities, labels=every)),
-        "ece": calibration_error(probabilities, labels),
-        "chance": float(totals.max() / n),
-        "names": names,
-        "per_class": per_class,
-        "confusion": confusion.tolist(),
-    }
-
-
-def save_predictions(
-    path: Path, logits: Floats, labels: Labels, ids: list[str], classes: list[str]
-) -> None:
-    """predictions.npz: logits (N, K), labels (N,), ids (N,), classes (K,)."""
-    with replacing(path) as aside, open(aside, "wb") as file:
-        np.savez_compressed(
-            file, logits=logits, labels=labels, ids=np.array(ids), classes=np.array(classes)
-        )
-
-
 def show(figures: Mapping[str, Any], note: str = "") -> None:
     """Prints the figures for people: the headline, the accuracy per class, the pairs most often
     confused."""
@@ -185,38 +100,6 @@ def show(figures: Mapping[str, Any], note: str = "") -> None:
         names = figures["names"]
         told = "; ".join(f"{names[a]} taken for {names[b]} {count}x" for count, a, b in worst)
         say(f"most often confused: {told}")
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """What a run directory says of how it came about."""
-
-    data: str
-    recipe: dict[str, Any]
-    fingerprint: str  # of the data
-    weights: str  # checksum of the weights it started from, or empty
-
-
-def run_settings(run: Path) -> RunSettings:
-    """The settings of a run directory.
-
-    Raises:
-        RunError: it is not a run directory.
-    """
-    try:
-        saved = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
-        surroundings = json.loads((run / "environment.json").read_text(encoding="utf-8"))
-        return RunSettings(
-            saved["data"],
-            saved["recipe"],
-            surroundings["data_fingerprint"],
-            surroundings.get("weights_sha256", ""),
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(
-            f"{run} is not a run directory ({error}).",
-            "Give the folder that `alexnet train` printed.",
-        ) from error
 
 
 def evaluation_transforms(how: Preprocessing) -> list[augment.Transform]:

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from alexnet.augment import Transform
+from alexnet.console import progress, say
 from alexnet.errors import DataError, ModelError
-from alexnet.runtime import cache_folder, progress, say
+from alexnet.runtime import cache_folder
 from alexnet.store import (
     Batches,
     Store,

@@ -11,6 +11,7 @@ from alexnet import augment, evaluation
 from alexnet.checkpoint import Preprocessing
 from alexnet.datasets import Splits
 from alexnet.features import FeatureStores, FrozenPart, View, feature_batches, feature_stores
+from alexnet.metrics import Labels
 from alexnet.model import AlexNet
 from alexnet.recipes import Recipe
 from alexnet.store import Batches, Store, keyed_seed
@@ -106,7 +107,7 @@ class Inputs:
             std=how.std,
         )
 
-    def views(self, indices: evaluation.Labels, freeze: str) -> list[Batches]:
+    def views(self, indices: Labels, freeze: str) -> list[Batches]:
         """Batches for evaluation, one sequence per view."""
         if freeze == "none":
             return evaluation.evaluation_views(self.store, indices, self.preprocessing, self.device)

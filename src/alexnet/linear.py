@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
-from alexnet.runtime import progress
+from alexnet.console import progress
 from alexnet.store import Batches
 
 RIDGE_PENALTIES = tuple(10.0**power for power in range(-2, 4))

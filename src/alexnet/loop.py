@@ -18,10 +18,11 @@ from alexnet.checkpoint import (
     restore_optimizer,
     save_tensors,
 )
+from alexnet.console import progress
 from alexnet.errors import Interrupted, TrainingError
 from alexnet.evaluation import predict_logits
 from alexnet.optimization import Loss
-from alexnet.runtime import StopFlag, arithmetic, progress
+from alexnet.runtime import StopFlag, arithmetic
 from alexnet.store import Batches, seed_dropout
 
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from alexnet.atomic import replacing, write_json
+from alexnet.console import progress
 from alexnet.errors import TrainingError
 from alexnet.optimization import Loss
-from alexnet.runtime import arithmetic, progress
+from alexnet.runtime import arithmetic
 from alexnet.store import Batches, seed_dropout
 
 STEPS = 120

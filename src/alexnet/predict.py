@@ -15,10 +15,12 @@ from PIL import Image
 
 from alexnet.atomic import replacing
 from alexnet.checkpoint import Trained, load_model
+from alexnet.console import progress
 from alexnet.errors import DataError, RunError
-from alexnet.evaluation import average_views, evaluation_transforms, forward, softmax
+from alexnet.evaluation import average_views, evaluation_transforms, forward
 from alexnet.images import EXTENSIONS, BadImage, Pixels, load_image
-from alexnet.runtime import choose_device, choose_precision, progress
+from alexnet.metrics import softmax
+from alexnet.runtime import choose_device, choose_precision
 
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
 BATCH = 64

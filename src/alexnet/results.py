@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.atomic import replacing, write_json
+from alexnet.console import say
 from alexnet.errors import RunError
 from alexnet.evaluation import evaluate_run
-from alexnet.runtime import say
 from alexnet.significance import Difference, Hits, mean_interval, paired_difference
 from alexnet.trials import Trial, told
 

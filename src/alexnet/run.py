@@ -23,15 +23,18 @@ from alexnet.checkpoint import (
     load_weights,
     save_network,
 )
+from alexnet.console import say
 from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError
 from alexnet.inputs import Inputs
 from alexnet.linear import solve
 from alexnet.loop import Epoch, State, fit
 from alexnet.lr_finder import find_lr, save_suggestion
+from alexnet.metrics import Labels, metrics
 from alexnet.model import AlexNet, parameter_count
 from alexnet.optimization import learning_rate, make_loss, make_optimizer
 from alexnet.recipes import Recipe
-from alexnet.runtime import environment, new_run_folder, say, stop_on_signal
+from alexnet.rundir import run_settings, save_predictions
+from alexnet.runtime import environment, new_run_folder, stop_on_signal
 
 VERIFIED_IMAGES = 64  # test images on which the saved network must agree with its cached features
 
@@ -88,7 +91,7 @@ class Run:
         say(f"writing to {self.path}")
 
     def _take_up(self, out: Path) -> None:
-        settings = evaluation.run_settings(out)
+        settings = run_settings(out)
         mine = json.loads(json.dumps(self.recipe.to_dict()))
         changed = [
             f"{name}: {settings.recipe.get(name)!r} there, {value!r} now"
@@ -314,7 +317,7 @@ class Run:
         """Writes metrics.json and predictions.npz; returns the figures and what is to be said of
         them."""
         indices = self.inputs.splits.test if split == "test" else self.inputs.splits.val
-        figures = evaluation.metrics(logits.numpy(), labels.numpy(), self.inputs.store.names, split)
+        figures = metrics(logits.numpy(), labels.numpy(), self.inputs.store.names, split)
         best = next((epoch for epoch in reversed(self.history) if epoch.best), None)
         figures |= {
             "best_epoch": best.epoch if best else 0,
@@ -324,7 +327,7 @@ class Run:
             **self.solved,
         }
         ids = [self.inputs.store.ids[place] for place in indices]
-        evaluation.save_predictions(
+        save_predictions(
             self.path / "predictions.npz",
             logits.numpy(),
             labels.numpy(),
@@ -339,7 +342,7 @@ class Run:
         )
         return figures, note
 
-    def _verify(self, model: AlexNet, indices: evaluation.Labels, logits: torch.Tensor) -> None:
+    def _verify(self, model: AlexNet, indices: Labels, logits: torch.Tensor) -> None:
         """TrainingError unless the saved network, run whole over some images, gives what its head
         gave on their cached features."""
         views = evaluation.evaluation_views(

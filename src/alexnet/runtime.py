@@ -1,5 +1,4 @@
-"""Where am I (device, precision, threads, versions) and where do I write (console, progress, run
-directory, cache)."""
+"""Where am I (device, precision, threads, versions) and where do I write (run directory, cache)."""
 
 import contextlib
 import importlib.metadata
@@ -8,31 +7,14 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 import torch
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from alexnet.errors import RecipeError, RunError
-
-# Everything people read goes to stderr, so that stdout holds results only.
-console = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def say(text: str) -> None:
-    """One line for people, with no markup read into it."""
-    console.print(text, markup=False)
 
 
 def cache_folder() -> Path:
@@ -169,34 +151,6 @@ def stop_on_signal() -> Iterator[StopFlag]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def progress(what: str, total: int, lines: bool = True) -> Iterator[Callable[[int], None]]:
-    """Yields `advance(n)`. A live bar on a terminal; elsewhere, with `lines`, a line every 10
-    seconds for what takes that long."""
-    if console.is_terminal:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda count: bar.advance(task, count)
-        return
-    done, last = 0, time.monotonic()
-
-    def advance(count: int) -> None:
-        nonlocal done, last
-        done += count
-        if lines and time.monotonic() - last > 10:
-            last = time.monotonic()
-            say(f"{what}: {done:,} of {total:,}")
-
-    yield advance
 
 
 def new_run_folder(out: str, stem: str) -> Path:

@@ -19,11 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alexnet.checkpoint import load_tensors, save_tensors
+from alexnet.console import progress
 from alexnet.errors import Interrupted, ModelError
 from alexnet.evaluation import forward
 from alexnet.loop import Epoch
 from alexnet.optimization import Loss
-from alexnet.runtime import StopFlag, arithmetic, progress
+from alexnet.runtime import StopFlag, arithmetic
 from alexnet.store import Batches, seed_dropout
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 
 from alexnet.atomic import disk_error, sync
+from alexnet.console import progress
 from alexnet.errors import DataError, did_you_mean
 from alexnet.images import Pixels
 from alexnet.layouts import SPLITS, Example, Source
-from alexnet.runtime import progress
 from alexnet.store import keyed_seed
 
 # of these classes the files 0-49 are val and 50-99 test; of the other five it is the reverse

@@ -20,13 +20,14 @@ from typing import Any
 import torch
 
 from alexnet.atomic import write_json
+from alexnet.console import say
 from alexnet.errors import AlexNetError, Interrupted, RunError
 from alexnet.evaluation import average_views
 from alexnet.optimization import make_loss
 from alexnet.recipes import Recipe
 from alexnet.results import result, status, summarise, write_results
 from alexnet.run import Phase, Run, rate_of
-from alexnet.runtime import say, stop_on_signal
+from alexnet.runtime import stop_on_signal
 from alexnet.stack import Stack, StackOptimizer, StackState, fit_stack, stack_logits
 from alexnet.training import open_store, resolved, set_up, train, twin
 from alexnet.trials import Grid, Trial, plan, stacks, told

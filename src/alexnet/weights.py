@@ -26,11 +26,12 @@ from alexnet.checkpoint import (
     safetensors_metadata,
     save_network,
 )
+from alexnet.console import say
 from alexnet.errors import AlexNetError, WeightsError, did_you_mean
 from alexnet.fetch import Download, fetch_file
 from alexnet.model import ARCHITECTURES, AlexNet, Architecture
 from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD
-from alexnet.runtime import cache_folder, say
+from alexnet.runtime import cache_folder
 
 # torchvision's documentation of the 2014 network: resize 256, centre crop 224
 TORCHVISION = Preprocessing(image_size=256, crop=224, mean=IMAGENET_MEAN, std=IMAGENET_STD)
