@@ -33,6 +33,9 @@ FLOORS = [
     {"inputs", "stack"},
     {"run"},
     {"training"},
+    {"estimates", "trial_runs"},
+    {"search"},
+    {"workers"},
     {"sweep"},
     {"cli"},
 ]

@@ -81,7 +81,8 @@ def test_adaptive_average_equals_torchs(side, height, width):
     "changes",
     [{"conv_layers": n} for n in (3, 4)]
     + [{"fc_layers": n} for n in (1, 2, 3, 4)]
-    + [{"norm": n} for n in ("none", "lrn", "batch")]
+    + [{"norm": n} for n in ("none", "lrn", "batch", "batch-for-lrn")]
+    + [{"columns": 1}]
     + [{"pool": n} for n in ("max", "average", "overlapping")]
     + [{"activation": n} for n in ("leaky-relu", "tanh")]
     + [{"dropout": 0.0}, {"width": 0.2}],
@@ -105,6 +106,22 @@ def test_fewer_convolutions_leave_out_conv4_then_conv3():
     full = [conv.channels for conv in ARCHITECTURES["2014"].convs]
     assert [c.channels for c in architecture("2014", conv_layers=4).convs] == full[:3] + full[4:]
     assert [c.channels for c in architecture("2014", conv_layers=3).convs] == full[:2] + full[4:]
+
+
+def test_one_tower_instead_of_two_columns():
+    assert [conv.groups for conv in ARCHITECTURES["2012"].convs] == [1, 2, 1, 2, 2]
+    assert [conv.groups for conv in architecture("2012", columns=1).convs] == [1] * 5
+    assert [conv.channels for conv in architecture("2012", columns=1).convs] == [
+        conv.channels for conv in ARCHITECTURES["2012"].convs
+    ]
+
+
+def test_batch_normalisation_in_the_places_of_lrn():
+    kinds = [
+        type(m).__name__ for m in AlexNet(small_copy("2012", norm="batch-for-lrn"), 3).features
+    ]
+    assert kinds[:4] == ["Conv2d", "ReLU", "BatchNorm2d", "MaxPool2d"]
+    assert kinds.count("BatchNorm2d") == 2
 
 
 def test_dropout_stands_where_the_networks_have_it():

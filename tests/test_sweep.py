@@ -15,12 +15,12 @@ from test_training import change, write_pictures
 from test_transfer import FROZEN, MADE_FOR, SMALL
 
 import alexnet
-from alexnet import atomic, results, sweep, trials
+from alexnet import atomic, results, sweep, trial_runs, trials
 from alexnet.cli import main
 from alexnet.errors import Interrupted, RecipeError, RunError
 from alexnet.recipes import Recipe
 from alexnet.significance import mean_interval, paired_difference
-from alexnet.trials import parse_grid, plan, stacks
+from alexnet.trials import Range, grid_points, parse_space, plan, random_points, stacks
 from alexnet.weights import weights_folder
 
 GRID = {"lr": [0.05, 0.0001], "momentum": [0.9, 0.0]}
@@ -42,14 +42,16 @@ def table(path, without=("seconds",)):
 
 
 def test_a_grid_is_read_with_the_fields_types():
-    grid = parse_grid(
+    grid = parse_space(
         ["lr=1e-4,0.1", "flip=true,false", "mean=none,0.5/0.5/0.5", "model=2012,2014"]
     )
     assert grid["lr"] == [1e-4, 0.1]
     assert grid["flip"] == [True, False]
     assert grid["mean"] == [None, (0.5, 0.5, 0.5)]
-    [first, *others] = plan(Recipe(), {"model": grid["model"], "batch_size": [8]})
+    [first, *others] = plan(Recipe(), grid_points({"model": grid["model"], "batch_size": [8]}))
     assert first.recipe.model == "2012"
+    [none, batch] = plan(Recipe(), grid_points(parse_space(["norm=none,batch"])))
+    assert (none.recipe.norm, batch.recipe.norm) == ("none", "batch")
     assert first.settings == {"model": "2012", "batch_size": 8}
     assert len(others) == 1
 
@@ -72,25 +74,45 @@ def test_a_grid_is_read_with_the_fields_types():
 )
 def test_grids_that_cannot_be_swept(texts, message, hint):
     with pytest.raises(RecipeError, match=re.escape(message)) as caught:
-        plan(Recipe(), parse_grid(texts), max_trials=5)
+        plan(Recipe(), grid_points(parse_space(texts)), max_trials=5)
     assert re.search(hint, caught.value.hint)
 
 
+def test_ranges():
+    space = parse_space(["lr=0.001..0.1", "batch_size=8..64", "dropout=0..0.5", "pool=max,average"])
+    assert space["lr"] == Range(0.001, 0.1)
+    assert (space["lr"].log, space["lr"].whole) == (True, False)
+    assert (space["batch_size"].log, space["batch_size"].whole) == (False, True)
+    points = random_points(space, 200, seed=0)
+    assert len(plan(Recipe(), points)) == 200  # every one is a recipe
+    rates = np.array([point["lr"] for point in points])
+    assert ((rates >= 0.001) & (rates <= 0.1)).all()
+    assert 0.35 < (rates < 0.01).mean() < 0.65  # evenly on a logarithmic scale
+    assert {point["pool"] for point in points} == {"max", "average"}
+    with pytest.raises(RecipeError, match=r"lr is a range, 0\.001\.\.0\.1"):
+        grid_points(space)
+    for wrong in ("lr=0.1..0.001", "lr=..1", "lr=a..b", "lr=1..1"):
+        with pytest.raises(RecipeError, match="a smaller and a larger number"):
+            parse_space([wrong])
+
+
 def test_seeds_and_random_points():
-    planned = plan(Recipe(seed=4), GRID, seeds=3)
+    planned = plan(Recipe(seed=4), grid_points(GRID), seeds=3)
     assert len(planned) == 12
     assert [one.settings["seed"] for one in planned[:3]] == [4, 5, 6]
-    some = plan(Recipe(), {"lr": [0.1 * k for k in range(1, 50)]}, random=5)
-    assert len(some) == 5
-    assert some == plan(Recipe(), {"lr": [0.1 * k for k in range(1, 50)]}, random=5)
+    many = {"lr": [0.1 * k for k in range(1, 50)]}
+    some = random_points(many, 5, seed=0)
+    assert len({point["lr"] for point in some}) == 5
+    assert some == random_points(many, 5, seed=0) != random_points(many, 5, seed=1)
+    assert len(random_points(many, 100, seed=0)) == 49
     assert len({one.name for one in planned}) == 12
     with pytest.raises(RecipeError, match="seed is in the grid"):
-        plan(Recipe(), {"seed": [1, 2]}, seeds=2)
+        plan(Recipe(), [{"seed": 1}], seeds=2)
 
 
 def test_only_heads_on_cached_features_train_side_by_side():
     def sizes(grid, recipe=FROZEN, **options):
-        return [len(group) for group in stacks(plan(recipe, grid, **options))]
+        return [len(group) for group in stacks(plan(recipe, grid_points(grid), **options))]
 
     assert sizes(GRID) == [4]
     assert sizes(GRID | {"batch_size": [8, 16]}) == [4, 4]
@@ -109,7 +131,7 @@ def test_only_heads_on_cached_features_train_side_by_side():
 def test_stacked_trials_are_what_each_trial_is_alone(views, folder, tmp_path):
     recipe = change(FROZEN, views=views)
     path = sweep.sweep(folder, recipe, GRID, out=tmp_path / "sweep")
-    for trial in plan(recipe, GRID):
+    for trial in plan(recipe, grid_points(GRID)):
         stacked = path / "trials" / trial.name
         alone = alexnet.train(folder, trial.recipe, out=tmp_path / trial.name, split="val")
         files = {file.name for file in alone.iterdir()} - {"last.safetensors"}
@@ -186,8 +208,8 @@ def test_killed_at_any_moment_it_ends_the_same(kind, folder, tmp_path, monkeypat
 
 def test_nothing_runs_twice(folder, tmp_path, monkeypatch):
     path = sweep.sweep(folder, FROZEN, GRID, out=tmp_path / "sweep")
-    monkeypatch.setattr(sweep, "run_stack", None)
-    monkeypatch.setattr(sweep, "run_alone", None)
+    monkeypatch.setattr(trial_runs, "run_stack", None)
+    monkeypatch.setattr(trial_runs, "run_alone", None)
     assert sweep.sweep(folder, FROZEN, GRID, out=path) == path
 
 
@@ -195,7 +217,7 @@ def test_ctrl_c_says_how_to_go_on(folder, tmp_path, monkeypatch):
     def interrupted(*arguments, **options):
         raise Interrupted("stopped.", "--resume")
 
-    monkeypatch.setattr(sweep, "train", interrupted)
+    monkeypatch.setattr(trial_runs, "set_up", interrupted)
     with pytest.raises(Interrupted, match="stopped") as caught:
         sweep.sweep(folder, change(FROZEN, freeze="none"), GRID, out=tmp_path / "sweep")
     assert "The same command goes on" in caught.value.hint
@@ -306,7 +328,10 @@ def test_the_command(folder, tmp_path, capsys):
     command += ["lr=0.01,0.001", "--grid", "gamma=0.1,0.2", "--batch-size", "16", "--epochs", "1"]
     command += ["--finetune-epochs", "0", "--no-tensorboard", "--out", str(tmp_path / "sweep")]
     assert main([*command, "--dry-run"]) == 0
-    assert "4 trials in 1 trainings; 4 of them train side by side" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 4
+    said = " ".join(captured.err.split())
+    assert re.search(r"4 trials in 1 trainings: 4 of them train side by side, about \d+ s", said)
     assert not (tmp_path / "sweep").exists()
     assert main(command) == 0
     captured = capsys.readouterr()

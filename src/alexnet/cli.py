@@ -4,15 +4,18 @@ without importing torch."""
 import dataclasses
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from alexnet.errors import AlexNetError, InputError, did_you_mean
-from alexnet.presets import BY_DATA, default_recipe, preset
+from alexnet.presets import BY_DATA, default_recipe, preset, study
 from alexnet.recipes import Recipe
+
+if TYPE_CHECKING:
+    from alexnet.trials import Point, Space
 
 Device = Annotated[str, tyro.conf.arg(help="auto, cpu, cuda, cuda:N or mps")]
 Precision = Annotated[
@@ -80,16 +83,27 @@ class Sweep:
     """
 
     data: Data
-    # A field and its values, such as lr=0.1,0.01; give it once for each field. Any field of the
-    # recipe can be swept.
+    # A field and its values, such as lr=0.1,0.01, or with --random and --search tpe their range,
+    # such as lr=0.001..0.1; give it once for each field. Any field of the recipe can be swept.
     grid: tyro.conf.UseAppendAction[list[str]] = dataclasses.field(default_factory=list)
     # How many seeds for each point of the grid.
     seeds: int = 1
     # So many points of the grid, drawn at random, instead of all. 0: all.
     random: int = 0
+    # grid: every combination. tpe: Optuna chooses each point from what the ones before came to, and
+    # gives up trials that fall behind (extra "search").
+    search: Literal["grid", "tpe"] = "grid"
+    # How many points --search tpe tries.
+    trials: int = 50
+    # A named sweep instead of --grid; see `alexnet recipes`. It brings its recipe and seeds along.
+    study: str = ""
     # Refuse more trials than these.
     max_trials: int = 200
-    # Only list the trials.
+    # How many trainings at once, each in a process of its own.
+    jobs: int = 1
+    # Train on a Ray cluster: its address, or local (extra "ray"); --jobs says how many at once.
+    ray: str = ""
+    # Only list the trials, and estimate how long they will take.
     dry_run: bool = False
     # The named recipe whose values are the defaults of all flags below; see `alexnet recipes`.
     # [default: suits the data]
@@ -101,29 +115,59 @@ class Sweep:
     )
 
     def run(self) -> None:
-        for name, value in (("seeds", self.seeds), ("max_trials", self.max_trials)):
+        for name in ("seeds", "max_trials", "jobs", "trials"):
+            value = getattr(self, name)
             if value < 1:
                 raise InputError(f"{name} is {value}, expected at least 1.")
         if self.random < 0:
             raise InputError(f"random is {self.random}, expected at least 0.")
-        from alexnet.trials import parse_grid, plan, stacks, told
+        if self.study and self.grid:
+            raise InputError("--study and --grid both say what to sweep.", "Leave one out.")
+        from alexnet.trials import grid_points, parse_space
 
-        grid = parse_grid(self.grid)
-        how = {"seeds": self.seeds, "random": self.random, "max_trials": self.max_trials}
+        seeds = self.seeds
+        space: Space | Sequence[Point]
+        if self.study:
+            named = study(self.study)
+            seeds = max(seeds, named.seeds)
+            space = named.points or grid_points({**named.grid})
+        else:
+            space = parse_space(self.grid)
         if self.dry_run:
-            groups = stacks(plan(self.fields, grid, **how))
-            for group in groups:
-                for trial in group:
-                    print(f"{trial.name}  {told(trial.settings)}")
-            together = sum(len(group) for group in groups if len(group) > 1)
-            print(
-                f"{sum(map(len, groups))} trials in {len(groups)} trainings; {together} of them "
-                "train side by side"
-            )
+            self._list_trials(space, seeds)
             return
         from alexnet.sweep import sweep
 
-        print(sweep(self.data, self.fields, grid, out=self.out, **how))
+        print(
+            sweep(
+                self.data,
+                self.fields,
+                space,
+                out=self.out,
+                seeds=seeds,
+                random=self.random,
+                search=self.search,
+                trials=self.trials,
+                max_trials=self.max_trials,
+                jobs=self.jobs,
+                ray=self.ray,
+            )
+        )
+
+    def _list_trials(self, space: "Space | Sequence[Point]", seeds: int) -> None:
+        from alexnet.estimates import say_what_is_planned
+        from alexnet.trials import plan, points_of, stacks, told
+
+        if self.search == "tpe":
+            raise InputError(
+                "--search tpe chooses each point from the ones before it, so none can be listed.",
+                "Leave out --dry-run.",
+            )
+        points = points_of(space, self.random, self.fields.seed)
+        groups = stacks(plan(self.fields, points, seeds=seeds, max_trials=self.max_trials))
+        for trial in (trial for group in groups for trial in group):
+            print(f"{trial.name}  {told(trial.settings)}")
+        say_what_is_planned(self.data, groups, self.jobs)
 
 
 @dataclass(kw_only=True)
@@ -240,12 +284,15 @@ class Recipes:
     json: bool = False
 
     def run(self) -> None:
-        from alexnet.presets import RECIPES
+        from alexnet.presets import RECIPES, STUDIES
 
         if not self.name:
-            width = max(map(len, RECIPES))
+            width = max(map(len, [*RECIPES, *STUDIES]))
             for name, one in RECIPES.items():
                 print(f"{name:<{width}}  {one.summary}")
+            print("studies (alexnet sweep --study NAME)")
+            for name, named in STUDIES.items():
+                print(f"{name:<{width}}  {named.summary}")
             return
         one = preset(self.name)
         if self.json:
@@ -484,30 +531,45 @@ def parse(arguments: list[str]) -> Command:
 
 
 def parse_with_recipe(words: str, arguments: list[str]) -> Train | Sweep:
-    """`train` or `sweep`, with the values of the named recipe, or else of the one that suits the
-    data, as defaults of all flags.
+    """`train` or `sweep`, with the values of the named recipe or study, or else of the recipe that
+    suits the data, as defaults of all flags.
 
     Which word is DATA is known for certain only afterwards; if it was another than guessed, the
     arguments are read again.
     """
     kind: type[Train | Sweep] = Train if words == "train" else Sweep
-    name = named_recipe(arguments)
+    name = value_of("--recipe", arguments)
+    named = value_of("--study", arguments) if words == "sweep" else ""
+    if named:
+        one = study(named)
+        if name not in ("", one.recipe):
+            raise InputError(
+                f"the study {named} has a recipe, {one.recipe}.", "Leave out --recipe."
+            )
+        fields = dataclasses.replace(preset(one.recipe).recipe, **one.changes)
+        default = Sweep(data=one.data, recipe=one.recipe, fields=fields)
+        return tyro.cli(Sweep, prog="alexnet sweep", args=arguments, default=default)
     guess = next((word for word in arguments if word in BY_DATA), "")
     while True:
-        default = kind(data=tyro.MISSING, recipe=name, fields=default_recipe(guess, name or None))
-        found = tyro.cli(kind, prog=f"alexnet {words}", args=arguments, default=default)
+        recipe = default_recipe(guess, name or None)
+        found = tyro.cli(
+            kind,
+            prog=f"alexnet {words}",
+            args=arguments,
+            default=kind(data=tyro.MISSING, recipe=name, fields=recipe),
+        )
         if name or BY_DATA.get(found.data) == BY_DATA.get(guess):
             return found
         guess = found.data
 
 
-def named_recipe(arguments: list[str]) -> str:
-    """The value of --recipe, looked up before the other flags are read."""
+def value_of(flag: str, arguments: list[str]) -> str:
+    """The value of a flag, looked up before the others are read."""
     for place, word in enumerate(arguments):
-        if word == "--recipe" and place + 1 < len(arguments):
+        if word == flag and place + 1 < len(arguments):
             return arguments[place + 1]
-        if word.startswith("--recipe="):
-            return word.removeprefix("--recipe=")
+        if word.startswith(f"{flag}="):
+            return word.removeprefix(f"{flag}=")
     return ""
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -21,6 +22,16 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 def say(text: str) -> None:
     """One line for people, with no markup read into it."""
     console.print(text, markup=False)
+
+
+@contextlib.contextmanager
+def redirected(file: TextIO) -> Iterator[None]:
+    """While the block runs, what is said goes to `file`."""
+    before, console.file = console.file, file
+    try:
+        yield
+    finally:
+        console.file = before
 
 
 @contextlib.contextmanager

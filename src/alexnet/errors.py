@@ -76,6 +76,14 @@ class RunError(InputError):
     """A run directory is not one, is unfinished, or holds another run."""
 
 
+def missing_extra(what: str, extra: str) -> InputError:
+    """The error of a command whose optional packages are not installed."""
+    return InputError(
+        f"{what} needs packages that are not installed.",
+        f"Install them: python -m pip install 'alexnet[{extra}]'",
+    )
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The sentence that helps after a misspelt `word`: the closest `known` one, or all of them."""
     known = list(known)

@@ -152,11 +152,8 @@ def feature_stores(
         ModelError: a feature is not finite, or too large for float16.
     """
     width = frozen.features_of(side)
-    every = np.arange(len(store))
     folder = cache_folder() / "features"
-    if all((folder / _name(frozen, store, every, view)).exists() for view in views):
-        rows = every
-    missing = [view for view in views if not (folder / _name(frozen, store, rows, view)).exists()]
+    rows, missing = missing_views(frozen, store, rows, views)
     if missing:
         size = len(missing) * len(rows) * width * 2
         folder.mkdir(parents=True, exist_ok=True)
@@ -169,6 +166,18 @@ def feature_stores(
     return FeatureStores(
         [_feature_store(frozen, store, rows, view, width, folder) for view in views], rows
     )
+
+
+def missing_views(
+    frozen: FrozenPart, store: Store, rows: Indices, views: Sequence[View]
+) -> tuple[Indices, list[View]]:
+    """The views whose features are not in the cache, and the examples to take: all of them, where
+    features of all are there, else `rows`."""
+    folder = cache_folder() / "features"
+    every = np.arange(len(store))
+    if all((folder / _name(frozen, store, every, view)).exists() for view in views):
+        rows = every
+    return rows, [v for v in views if not (folder / _name(frozen, store, rows, v)).exists()]
 
 
 def _name(frozen: FrozenPart, store: Store, rows: Indices, view: View) -> str:

@@ -42,7 +42,7 @@ class Architecture:
     convs: tuple[Conv, ...]
     hidden: tuple[int, ...]  # units of the fully connected layers before the last
     map_side: int  # the last feature map is averaged to this side before the fully connected layers
-    norm: str = "none"  # none, lrn, batch
+    norm: str = "none"  # none, lrn, batch, batch-for-lrn
     pool: str = "overlapping"  # max and average: 2x2 stride 2; overlapping: max 3x3 stride 2
     activation: str = "relu"  # relu, leaky-relu, tanh
     fc_norm: str = "none"  # batch: batch normalisation of the features and of each hidden layer
@@ -141,6 +141,7 @@ def architecture(
     hidden: int = 0,
     map_side: int = 0,
     width: float = 0.0,
+    columns: int = 0,
     norm: str = "auto",
     fc_norm: str = "auto",
     pool: str = "auto",
@@ -158,7 +159,10 @@ def architecture(
         map_side: side of the averaged map that the fully connected layers see.
         width: factor on the channels and hidden units that the family's network has; they stay
             multiples of 8.
-        norm: "none", "lrn" (after conv1 and conv2), "batch" (after every convolution).
+        columns: 1 makes one tower of the two columns of 2012, each of which sees half of the
+            channels in conv2, conv4 and conv5.
+        norm: "none", "lrn" (after conv1 and conv2), "batch" (after every convolution),
+            "batch-for-lrn" (batch normalisation where LRN would be).
         fc_norm: "none", "batch" (of the features and of each hidden layer).
         pool: "max" or "average" (2x2, stride 2), "overlapping" (max 3x3, stride 2).
         activation: "relu", "leaky-relu" or "tanh".
@@ -190,6 +194,8 @@ def architecture(
             for place, conv in enumerate(family.convs)
             if place not in left_out
         )
+    if columns:
+        convs = tuple(dataclasses.replace(conv, groups=1) for conv in convs)
     units = own.hidden
     if fc_layers or hidden or width:
         count = fc_layers - 1 if fc_layers else len(own.hidden)
@@ -363,10 +369,10 @@ def _feature_layers(architecture: Architecture) -> list[nn.Module]:
         if architecture.norm == "batch":
             layers.append(nn.BatchNorm2d(channels))
         layers.append(_activation(architecture.activation))
-        if (
-            architecture.norm == "lrn" and conv.lrn
-        ):  # after the non-linearity, as in the paper's text
+        if conv.lrn and architecture.norm == "lrn":  # after the non-linearity, as in the paper
             layers.append(LocalResponseNorm(channels, k=architecture.lrn_k))
+        if conv.lrn and architecture.norm == "batch-for-lrn":
+            layers.append(nn.BatchNorm2d(channels))
         if conv.pool and not architecture.pool_first:
             layers.append(_pool(architecture.pool))
     return layers

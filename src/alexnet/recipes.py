@@ -60,9 +60,12 @@ class Recipe:
     map_side: Annotated[int, Between(0, 32)] = 0
     # Multiplies the number of channels and of hidden units. 0: as the network is.
     width: Annotated[float, Between(0, 8)] = 0.0
-    # Normalisation after a convolution; auto: what the network has by itself (2012: lrn, 2014:
-    # none, small: batch).
-    norm: Literal["auto", "none", "lrn", "batch"] = "auto"
+    # 1: one tower instead of the two columns of 2012. 0: as the network is.
+    columns: Literal[0, 1] = 0
+    # Normalisation after a convolution: batch after each, lrn after the non-linearity of conv1 and
+    # conv2, batch-for-lrn batch normalisation there instead; auto: what the network has by itself
+    # (2012: lrn, 2014: none, small: batch).
+    norm: Literal["auto", "none", "lrn", "batch", "batch-for-lrn"] = "auto"
     # Normalisation of the features and after each hidden fully connected layer; auto: what the
     # network has by itself, which is none in all three.
     fc_norm: Literal["auto", "none", "batch"] = "auto"
@@ -177,8 +180,10 @@ class Recipe:
     step_size: Annotated[int, Between(1)] = 10
     # Epochs over which the learning rate rises from zero; for one-cycle its rising part.
     warmup: Annotated[float, Between(0)] = 0.0
-    # Cross entropy, or binary cross entropy of each class summed over the classes.
-    loss: Literal["cross-entropy", "bce"] = "cross-entropy"
+    # Cross entropy, or binary cross entropy of each class summed over the classes. double-softmax
+    # and softmax-bce take a softmax first and one of these two on top, as some programs do without
+    # knowing; they learn slowly.
+    loss: Literal["cross-entropy", "bce", "double-softmax", "softmax-bce"] = "cross-entropy"
     # Share of the target spread evenly over all classes.
     label_smoothing: Annotated[float, Between(0, 0.9)] = 0.0
     # Largest norm of the gradient; longer ones are scaled down. 0: no limit.

@@ -25,7 +25,7 @@ class Result:
     """What became of a trial. Accuracies are shares from 0 to 1."""
 
     trial: Trial
-    status: str  # done, failed, missing
+    status: str  # done, failed, pruned, missing
     reason: str = ""
     epochs: int = 0
     best_epoch: int = 0
@@ -50,11 +50,11 @@ class Result:
 
 
 def status(folder: Path, trial: Trial) -> str:
-    """done, failed, or missing."""
+    """done, failed, pruned, or missing."""
     path = folder / "trials" / trial.name
     if (path / "metrics.json").exists():
         return "done"
-    return "failed" if (path / "failed.json").exists() else "missing"
+    return next((s for s in ("failed", "pruned") if (path / f"{s}.json").exists()), "missing")
 
 
 def result(folder: Path, trial: Trial) -> Result:
@@ -68,6 +68,12 @@ def result(folder: Path, trial: Trial) -> Result:
     if state == "failed":
         reason = json.loads((path / "failed.json").read_text(encoding="utf-8"))["reason"]
         return Result(trial, state, reason, epochs=len(epochs), path=path)
+    if state == "pruned":
+        reason = f"others were better after epoch {len(epochs)}"
+        scores = [one["val_top1"] for one in epochs]
+        return Result(
+            trial, state, reason, epochs=len(epochs), val_top1=max(scores, default=None), path=path
+        )
     best = next((one for one in reversed(epochs) if one["best"]), None)
     figures = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
     return Result(

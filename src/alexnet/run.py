@@ -4,7 +4,7 @@ figures at the end."""
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -122,8 +122,13 @@ class Run:
 
     # -- training ----------------------------------------------------------------------------------
 
-    def train(self) -> None:
-        """Goes through the phases, and writes down what each epoch came to."""
+    def train(self) -> Iterator[Epoch]:
+        """Goes through the phases, writes down what each epoch came to, and yields it. `break` ends
+        the training; what is written is then that of an unfinished run.
+
+        Raises:
+            Interrupted: after Ctrl-C; the state of the last step is saved.
+        """
         recipe = self.recipe
         if recipe.head != "trained":
             self._solve()
@@ -145,7 +150,7 @@ class Run:
             self._say_what_is_trained(phase)
             if number == self.resumed_phase:
                 self.state.load(self.path / "last.safetensors")
-            self._run(phase)
+            yield from self._run(phase)
             self.history = self.state.history
 
     def _begin(self, phase: Phase, number: int) -> State:
@@ -216,16 +221,13 @@ class Run:
         say(f"learning rate {found.lr:g}: {found.reason} (curve: {self.path / 'lr.svg'})")
         return found.lr
 
-    def _run(self, phase: Phase) -> None:
+    def _run(self, phase: Phase) -> Iterator[Epoch]:
         recipe, state = self.recipe, self.state
         train_batches = self.inputs.training_batches(phase.freeze)
         [val_batches, *_] = self.inputs.views(self.inputs.splits.val, phase.freeze)
         last = state.before + phase.epochs
 
-        with (
-            stop_on_signal() as stop,
-            EventFiles(self.path, recipe, state, len(train_batches)) as events,
-        ):
+        with stop_on_signal() as stop, self._event_files(len(train_batches)) as events:
             try:
                 for epoch in fit(
                     state,
@@ -247,8 +249,10 @@ class Run:
                     self.write_epochs(state.history)
                     if epoch.epoch % recipe.save_every == 0 or epoch.epoch == last:
                         state.save(self.path / "last.safetensors")
-                    events.write(epoch, state)
+                    events.write(epoch)
+                    events.write_steps(epoch, state, recipe.log_every)
                     say(epoch_line(epoch, recipe.epochs + recipe.finetune_epochs))
+                    yield epoch
                     if self._patience_over():
                         say(
                             f"no better validation accuracy for {recipe.patience} epochs: stopped "
@@ -264,6 +268,10 @@ class Run:
                 ) from error
         if phase.freeze != "none":
             self.save_best(state.best_weights, phase.freeze)
+
+    def _event_files(self, steps: int) -> "EventFiles":
+        done = len(self.state.history)
+        return EventFiles(self.path if self.recipe.tensorboard else None, steps, done)
 
     def _patience_over(self) -> bool:
         state = self.state
@@ -419,37 +427,50 @@ def epoch_line(epoch: Epoch, epochs: int) -> str:
 
 
 class EventFiles:
-    """TensorBoard's event files of a run: epochs under epoch/, every `log_every`-th step under
-    step/."""
+    """TensorBoard's event files of a run: epochs under epoch/, some of the steps under step/."""
 
-    def __init__(self, path: Path, recipe: Recipe, state: State, steps: int) -> None:
+    def __init__(self, path: Path | None, steps: int = 1, done: int = 0) -> None:
+        """Args: path: the run directory, None to write nothing; steps: in an epoch; done: epochs
+        that are there already."""
         self.writer: Any = None
-        self.log_every, self.steps = recipe.log_every, steps
-        if recipe.tensorboard:
+        self.steps = steps
+        if path is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(
-                str(path), purge_step=len(state.history) * steps if state.history else None
-            )
+            self.writer = SummaryWriter(str(path), purge_step=done * steps if done else None)
 
-    def write(self, epoch: Epoch, state: State) -> None:
-        """The epoch just finished."""
+    def write(self, epoch: Epoch) -> None:
+        """The figures of an epoch."""
         if self.writer is None:
             return
-        for name in (
-            "train_loss",
-            "train_top1",
-            "val_loss",
-            "val_top1",
-            "lr",
-            "train_images_per_second",
-        ):
+        names = "train_loss train_top1 val_loss val_top1 lr train_images_per_second"
+        for name in names.split():
             self.writer.add_scalar(f"epoch/{name}", getattr(epoch, name), epoch.epoch * self.steps)
-        for step in range(0, len(state.rates), self.log_every):
+        self.writer.flush()
+
+    def write_steps(self, epoch: Epoch, state: State, every: int) -> None:
+        """Loss and rate of every so many steps of the epoch just finished."""
+        if self.writer is None:
+            return
+        for step in range(0, len(state.rates), every):
             place = (epoch.epoch - 1) * self.steps + step
             self.writer.add_scalar("step/lr", state.rates[step], place)
             self.writer.add_scalar("step/train_loss", float(state.losses[step]), place)
         self.writer.flush()
+
+    def write_settings(self, settings: Mapping[str, Any], val_top1: float) -> None:
+        """What a sweep set, and what came of it (TensorBoard's HParams)."""
+        if self.writer is None:
+            return
+        from torch.utils.tensorboard.summary import hparams
+
+        plain = {
+            name: value if isinstance(value, int | float | str) else str(value)
+            for name, value in settings.items()
+        }
+        for part in hparams(plain, {"sweep/val_top1": val_top1}):
+            self.writer.file_writer.add_summary(part)
+        self.writer.add_scalar("sweep/val_top1", val_top1, 0)
 
     def __enter__(self) -> "EventFiles":
         return self

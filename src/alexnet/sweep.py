@@ -1,9 +1,11 @@
-"""A grid of recipes -> trials -> results that say what is signal and what is noise.
+"""A space of recipes -> trials -> results that say what is signal and what is noise.
 
 SWEEP/
     sweep.json          what is swept over which data; another sweep is refused this folder
-    trials/NAME/        one run directory per trial, evaluated on validation; failed.jso
+    trials/NAME/        one run directory per trial, evaluated on validation (or failed.json)
     stacks/NAME.safetensors     the state of trials that train side by side
+    logs/NAME.log       what was said by trials that ran in other processes
+    optuna.db           the study of --search tpe
     results.csv         one row per trial
     summary.json        configurations, which cannot be told apart, what mattered, the winner's test
 
@@ -12,85 +14,140 @@ Validation chooses. The test split is looked at once, for the winner.
 
 import hashlib
 import json
-import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from alexnet.atomic import write_json
 from alexnet.console import say
-from alexnet.errors import AlexNetError, Interrupted, RunError
-from alexnet.evaluation import average_views
-from alexnet.optimization import make_loss
+from alexnet.errors import RecipeError, RunError
+from alexnet.estimates import in_words
 from alexnet.recipes import Recipe
-from alexnet.results import result, status, summarise, write_results
-from alexnet.run import Phase, Run, rate_of
-from alexnet.runtime import stop_on_signal
-from alexnet.stack import Stack, StackOptimizer, StackState, fit_stack, stack_logits
-from alexnet.training import open_store, resolved, set_up, train, twin
-from alexnet.trials import Grid, Trial, plan, stacks, told
+from alexnet.results import Result, result, summarise, write_results
+from alexnet.search import TpeSearch
+from alexnet.training import open_store, resolved
+from alexnet.trial_runs import Job
+from alexnet.trials import Point, Range, Space, plan, points_of, stacks, told
 from alexnet.weights import find_weights
+from alexnet.workers import here, in_processes, on_ray
 
 
 def sweep(
     data: str | Path,
     base: Recipe,
-    grid: Grid,
+    space: Space | Sequence[Point],
     *,
     out: str | Path = "",
     seeds: int = 1,
     random: int = 0,
+    search: str = "grid",
+    trials: int = 50,
     max_trials: int = 200,
+    jobs: int = 1,
+    ray: str = "",
 ) -> Path:
     """Runs every trial that is not done yet, chooses on validation, and evaluates the winner once
     on the test split. Returns the sweep directory.
 
     Args:
         data: as for `train`.
-        base: the recipe; the grid replaces some of its fields.
-        grid: field: values.
+        base: the recipe; the points replace some of its fields.
+        space: field: its values or their Range; or a list of points, each field: value.
         out: the sweep directory. One that is there is gone on with: what is done stays.
         seeds: how many seeds for each point, from the recipe's own upwards.
-        random: how many points, drawn from the grid; 0 for all.
+        random: how many points, drawn from the space; 0 for all.
+        search: "grid", or "tpe": Optuna chooses each point from what the ones before came to.
+        trials: how many points "tpe" tries.
         max_trials: refuse more than these.
+        jobs: how many trainings at once, each in a process of its own.
+        ray: "local", or the address of a Ray cluster that runs the trainings.
 
     Raises:
-        RecipeError: the grid cannot be swept. RunError: `out` holds another sweep.
+        RecipeError: the space cannot be swept. RunError: `out` holds another sweep.
+        InputError: Ray or Optuna are not there.
         Interrupted: after Ctrl-C; the same command goes on.
     """
-    trials = plan(base, grid, seeds=seeds, random=random, max_trials=max_trials)
-    first = trials[0].recipe
+    planned = (
+        []
+        if search == "tpe"
+        else plan(base, points_of(space, random, base.seed), seeds=seeds, max_trials=max_trials)
+    )
+    first = planned[0].recipe if planned else base
     weights = find_weights(first.weights) if first.weights else None
     definition = {
         "fingerprint": open_store(data, resolved(first, weights)[0]).fingerprint,
         "data": str(Path(data).resolve()) if Path(data).exists() else str(data),
         "recipe": base.to_dict(),
-        "grid": grid,
+        "grid": plain(space),
         "seeds": seeds,
         "random": random,
+        "search": search,
     }
     definition = json.loads(json.dumps(definition))
     digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:8]
     folder = Path(out) if out else Path("runs") / f"sweep-{Path(str(data)).stem}-{digest}"
     take_up(folder, definition)
-    say(f"{len(trials)} trials of {Path(str(data)).name}; writing to {folder}")
-    for stack in stacks(trials):
-        missing = [trial for trial in stack if status(folder, trial) == "missing"]
-        if not missing:
-            continue
-        if len(stack) > 1:
-            run_stack(data, folder, stack)
-        else:
-            run_alone(data, folder, stack[0])
-        finished = [result(folder, trial) for trial in trials]
-        write_results(folder, finished)
-        left = sum(one.status == "missing" for one in finished)
-        if left:
-            say(f"{len(trials) - left} of {len(trials)} trials are done")
-    summarise(folder, [result(folder, trial) for trial in trials])
+    where = str(definition["data"])
+    if search == "tpe":
+        if not isinstance(space, dict):
+            raise RecipeError("--search tpe needs values or ranges, not listed points.", "")
+        tpe = TpeSearch(where, folder, base, space, seeds, trials)
+        todo, count = tpe.jobs(), trials * seeds
+    else:
+        tpe, count = None, len(planned)
+        todo = (
+            job
+            for job in (Job(where, folder, tuple(stack)) for stack in stacks(planned))
+            if job.missing
+        )
+    say(f"{count} trials of {Path(str(data)).name}; writing to {folder}")
+    if ray:
+        done = on_ray(todo, ray, 0 if jobs == 1 else jobs)
+    else:
+        done = in_processes(todo, jobs) if jobs > 1 else here(todo)
+    clock = Clock(count)
+    for job in done:
+        if tpe is not None:
+            tpe.tell(job)
+        planned = [*planned, *job.trials] if tpe is not None else planned
+        results = [result(folder, trial) for trial in planned]
+        write_results(folder, results)
+        clock.tell(job, results)
+    if tpe is not None:
+        planned = tpe.trials()
+    summarise(folder, [result(folder, trial) for trial in planned])
     return folder
+
+
+def plain(space: Space | Sequence[Point]) -> Any:
+    """JSON-ready."""
+    if not isinstance(space, dict):
+        return list(space)
+    return {name: str(one) if isinstance(one, Range) else one for name, one in space.items()}
+
+
+class Clock:
+    """What is done, and how long the rest will take."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.begun = count, time.monotonic()
+        self.here = 0  # trials that came to an end since then
+
+    def tell(self, job: Job, results: Sequence[Result]) -> None:
+        """One line about a job that is done."""
+        self.here += len(job.trials)
+        mine = {trial.name for trial in job.trials}
+        done = sum(one.status != "missing" for one in results)
+        scores = [o.val_top1 for o in results if o.trial.name in mine and o.val_top1 is not None]
+        what = told(job.trials[0].settings) if len(job.trials) == 1 else f"{len(mine)} trials"
+        came = f"validation top-1 {min(scores):.2%}" if scores else "failed"
+        if scores and max(scores) > min(scores):
+            came += f" to {max(scores):.2%}"
+        left = self.count - done
+        seconds = (time.monotonic() - self.begun) / self.here * left
+        rest = f"; about {in_words(seconds)} left" if left > 0 else ""
+        say(f"{what}: {came}; {done} of {self.count} trials are done{rest}")
 
 
 def take_up(folder: Path, definition: dict[str, Any]) -> None:
@@ -119,105 +176,3 @@ def take_up(folder: Path, definition: dict[str, Any]) -> None:
         raise RunError(
             f"{folder} holds another sweep ({'; '.join(differing)}).", "Choose another --out."
         )
-
-
-def run_alone(data: str | Path, folder: Path, trial: Trial) -> None:
-    """Trains one trial, from where it was left."""
-    path = folder / "trials" / trial.name
-    say(f"trial {told(trial.settings)}")
-    begun = (path / "recipe.json").exists() and (path / "environment.json").exists()
-    if not begun:  # killed while the directory was being made
-        shutil.rmtree(path, ignore_errors=True)
-    try:
-        train(data, trial.recipe, out=path, resume=begun, split="val")
-    except Interrupted as error:
-        raise Interrupted(error.message, "The same command goes on.") from error
-    except (AlexNetError, MemoryError, torch.OutOfMemoryError) as error:
-        fail(path, error)
-
-
-def fail(path: Path, error: BaseException) -> None:
-    """Notes why a trial failed."""
-    reason = error.message if isinstance(error, AlexNetError) else f"{type(error).__name__} {error}"
-    say(f"this trial failed: {reason}")
-    write_json(path / "failed.json", {"reason": reason.strip()})
-
-
-def run_stack(data: str | Path, folder: Path, trials: Sequence[Trial]) -> None:
-    """Trains heads side by side on the same cached features, and writes a run directory
-    for each."""
-    first = trials[0].recipe
-    run = set_up(data, first)
-    for line in run.introduction:
-        say(line)
-    say(f"{len(trials)} heads side by side")
-    _, head = run.model.split(first.freeze)
-    stack = Stack([head] * len(trials)).to(run.device)
-    phases = [Phase(first.freeze, first.epochs, float(trial.recipe.lr)) for trial in trials]
-    optimizer = StackOptimizer(
-        list(stack.parameters()),
-        first.optimizer,
-        momentum=[trial.recipe.momentum for trial in trials],
-        weight_decay=[trial.recipe.weight_decay for trial in trials],
-        nesterov=first.nesterov,
-        decay_all=first.decay_all,
-    )
-    state = StackState(stack, optimizer, [[] for _ in trials], [{} for _ in trials])
-    names = hashlib.sha256(" ".join(trial.name for trial in trials).encode()).hexdigest()[:16]
-    saved = folder / "stacks" / f"{names}.safetensors"
-    if saved.exists():
-        state.load(saved)
-        say(f"going on after epoch {max(map(len, state.history))}")
-    [val, *_] = run.inputs.views(run.inputs.splits.val, first.freeze)
-    with stop_on_signal() as stop:
-        for epochs in fit_stack(
-            state,
-            run.inputs.training_batches(first.freeze),
-            val,
-            epochs=first.epochs,
-            rates=[rate_of(t.recipe, phase) for t, phase in zip(trials, phases, strict=True)],
-            loss=make_loss(first.loss, first.label_smoothing),
-            dtype=run.dtype,
-            clip=first.clip,
-            patience=first.patience,
-            seed=first.seed,
-            stop=stop,
-        ):
-            state.save(saved)
-            scores = [one.val_top1 for one in epochs if one]
-            if scores:
-                done = max(map(len, state.history))
-                say(
-                    f"epoch {done}/{first.epochs}  validation top-1 {min(scores):.2%} to "
-                    f"{max(scores):.2%}  {sum(one.seconds for one in epochs if one):.1f} s"
-                )
-    write_stack(data, folder, trials, run, state)
-    saved.unlink(missing_ok=True)
-
-
-def write_stack(
-    data: str | Path, folder: Path, trials: Sequence[Trial], run: Run, state: StackState
-) -> None:
-    """One run directory per head of a stack, as if it had been trained alone."""
-    freeze = run.recipe.freeze
-    for model, weights in enumerate(state.best):  # back to each one's best epoch
-        for name, tensor in weights.items():
-            state.stack.tensor(name)[model].data.copy_(tensor)
-    views = [
-        stack_logits(state.stack, batches, run.dtype)
-        for batches in run.inputs.views(run.inputs.splits.val, freeze)
-    ]
-    logits, labels = average_views([one for one, _ in views]), views[0][1]
-    for model, trial in enumerate(trials):
-        path = folder / "trials" / trial.name
-        if status(folder, trial) != "missing":
-            continue
-        each = twin(run, data, trial.recipe)
-        each.write_beginning(path)
-        each.history = state.history[model]
-        each.write_epochs(each.history)
-        if model in state.failed:
-            write_json(path / "failed.json", {"reason": state.failed[model]})
-            continue
-        each.save_best(state.best[model], freeze)
-        each.write_figures(logits[model], labels, "val")

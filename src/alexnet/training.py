@@ -50,7 +50,8 @@ def train(
     if only_find_lr:
         run.find_lr()
         return run.path
-    run.train()
+    for _ in run.train():
+        pass
     run.evaluate(split)
     return run.path
 
@@ -72,6 +73,7 @@ def set_up(data: str | Path, recipe: Recipe) -> Run:
         hidden=recipe.hidden,
         map_side=recipe.map_side,
         width=recipe.width,
+        columns=recipe.columns,
         norm=recipe.norm,
         fc_norm=recipe.fc_norm,
         pool=recipe.pool,

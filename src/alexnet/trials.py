@@ -1,7 +1,8 @@
-"""A grid over recipe fields -> trials, and groups of trials that can train side by side."""
+"""Values of recipe fields -> points -> trials, and groups of trials that can train side by side."""
 
 import itertools
 import json
+import math
 import random as random_module
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,40 @@ from alexnet.recipes import FIELD_TYPES, Recipe
 STACKABLE = frozenset(
     {"lr", "momentum", "weight_decay", "schedule", "gamma", "step_size", "warmup"}
 )
-Grid = dict[str, list[Any]]
+Point = dict[str, Any]  # field: value
+
+
+@dataclass(frozen=True)
+class Range:
+    """Every number from `low` to `high`; both ends are included."""
+
+    low: float
+    high: float
+
+    @property
+    def whole(self) -> bool:
+        """Whether only whole numbers are meant."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @property
+    def log(self) -> bool:
+        """Whether its numbers are drawn evenly on a logarithmic scale: where it spans a factor of
+        10 or more."""
+        return self.low > 0 and self.high >= 10 * self.low
+
+    def draw(self, generator: random_module.Random) -> float:
+        """A number of it."""
+        if self.log:
+            value = math.exp(generator.uniform(math.log(self.low), math.log(self.high)))
+        else:
+            value = generator.uniform(self.low, self.high)
+        return round(value) if self.whole else float(f"{value:.4g}")
+
+    def __str__(self) -> str:
+        return f"{self.low:g}..{self.high:g}"
+
+
+Space = dict[str, list[Any] | Range]
 
 
 @dataclass(frozen=True)
@@ -30,14 +64,14 @@ class Trial:
         return self.recipe.digest
 
 
-def parse_grid(texts: Sequence[str]) -> Grid:
-    """{"lr": [0.1, 0.01]} from "lr=0.1,0.01", values typed as the recipe's fields. Numbers of one
-    value are separated by "/": mean=0.5/0.5/0.5.
+def parse_space(texts: Sequence[str]) -> Space:
+    """{"lr": [0.1, 0.01]} from "lr=0.1,0.01", and a Range from "lr=0.001..0.1"; values typed as the
+    recipe's fields. Numbers of one value are separated by "/": mean=0.5/0.5/0.5.
 
     Raises:
         RecipeError: an unknown field, a value of another type, nothing to sweep.
     """
-    grid: Grid = {}
+    space: Space = {}
     for text in texts:
         name, equals, values = text.partition("=")
         name = name.strip().replace("-", "_")
@@ -47,12 +81,31 @@ def parse_grid(texts: Sequence[str]) -> Grid:
             )
         if not equals or not values.strip():
             raise RecipeError(f"{text!r} has no values.", "Example: --grid lr=0.1,0.01,0.001")
-        if name in grid:
+        if name in space:
             raise RecipeError(f"{name} is in the grid twice.", "Put all its values into one.")
-        grid[name] = [parse_value(one.strip()) for one in values.split(",")]
-        if len({repr(one) for one in grid[name]}) < len(grid[name]):
+        if ".." in values:
+            space[name] = parse_range(name, values)
+            continue
+        listed = [parse_value(one.strip()) for one in values.split(",")]
+        if len({repr(one) for one in listed}) < len(listed):
             raise RecipeError(f"{name} has the same value twice: {values}.", "Leave one out.")
-    return grid
+        space[name] = listed
+    return space
+
+
+def parse_range(name: str, text: str) -> Range:
+    """The Range of "0.001..0.1".
+
+    Raises:
+        RecipeError: not two numbers in ascending order.
+    """
+    low, _, high = text.partition("..")
+    ends = _number(low.strip()), _number(high.strip())
+    if ends[0] is None or ends[1] is None or not ends[0] < ends[1]:
+        raise RecipeError(
+            f"{name} is {text!r}, expected a smaller and a larger number.", "Example: lr=0.001..0.1"
+        )
+    return Range(ends[0], ends[1])
 
 
 def parse_value(text: str) -> Any:
@@ -74,20 +127,57 @@ def _number(text: str) -> int | float | None:
     return None
 
 
-def plan(
-    base: Recipe, grid: Grid, *, seeds: int = 1, random: int = 0, max_trials: int = 200
-) -> list[Trial]:
-    """All trials of a grid, in order, each with `seeds` seeds; or `random` of its points.
+def grid_points(space: Space) -> list[Point]:
+    """Every combination of the listed values, in order.
 
     Raises:
-        RecipeError: nothing to sweep, too many trials, a point that no recipe allows.
+        RecipeError: nothing to sweep, or a range, which has no end of points.
     """
-    if not grid:
+    if not space:
         raise RecipeError("there is nothing to sweep.", "Example: --grid lr=0.1,0.01,0.001")
-    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    if random:
-        points = random_module.Random(base.seed).sample(points, min(random, len(points)))  # noqa: S311
-    if seeds > 1 and "seed" in grid:
+    for name, values in space.items():
+        if isinstance(values, Range):
+            raise RecipeError(
+                f"{name} is a range, {values}, and a grid needs its values.",
+                "Use --random N or --search tpe, or list values.",
+            )
+    listed = [values for values in space.values() if not isinstance(values, Range)]
+    return [dict(zip(space, values, strict=True)) for values in itertools.product(*listed)]
+
+
+def random_points(space: Space, count: int, seed: int) -> list[Point]:
+    """`count` points of the space, none twice; all of a grid that has fewer."""
+    generator = random_module.Random(seed)  # noqa: S311
+    if not any(isinstance(values, Range) for values in space.values()):
+        points = grid_points(space)
+        return generator.sample(points, min(count, len(points)))
+    return [
+        {
+            name: values.draw(generator)
+            if isinstance(values, Range)
+            else values[generator.randrange(len(values))]
+            for name, values in space.items()
+        }
+        for _ in range(count)
+    ]
+
+
+def points_of(space: Space | Sequence[Point], random: int, seed: int) -> list[Point]:
+    """The points to try: those listed, all of a grid, or some drawn at random."""
+    if not isinstance(space, dict):
+        return list(space)
+    return random_points(space, random, seed) if random else grid_points(space)
+
+
+def plan(
+    base: Recipe, points: Sequence[Point], *, seeds: int = 1, max_trials: int = 200
+) -> list[Trial]:
+    """The trials of some points, in order, each with `seeds` seeds from the recipe's own upwards.
+
+    Raises:
+        RecipeError: too many trials, a point that no recipe allows.
+    """
+    if seeds > 1 and any("seed" in point for point in points):
         raise RecipeError("seed is in the grid, and --seeds is given.", "Leave one out.")
     if len(points) * seeds > max_trials:
         raise RecipeError(
@@ -95,18 +185,21 @@ def plan(
             f"{len(points) * seeds:,} trials; at most {max_trials:,} are allowed.",
             f"Use --random N, or --max-trials {len(points) * seeds}.",
         )
-    trials = []
+    fields = {name: None for point in points for name in point}  # in order
+    trials = {}
     for point in points:
         for seed in range(seeds):
-            settings = point | ({"seed": base.seed + seed} if seeds > 1 else {})
-            # one spelling of a value, so that 1 and 1.0 are the same trial
-            recipe = Recipe.from_dict(base.to_dict() | typed(settings))
-            trials.append(Trial({name: getattr(recipe, name) for name in settings}, recipe))
-    return trials
+            seeded = {"seed": base.seed + seed} if seeds > 1 else {}
+            recipe = Recipe.from_dict(base.to_dict() | typed(point | seeded))
+            # as the recipe spells a value, so that 1 and 1.0 are the same trial
+            settings = {name: getattr(recipe, name) for name in [*fields, *seeded]}
+            trials[recipe.digest] = Trial(settings, recipe)
+    return list(trials.values())
 
 
 def typed(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings with numbers turned into words where a field wants words, such as model=2012."""
+    """Settings with numbers and none turned into words where a field wants words, such as
+    model=2012 and norm=none."""
     fixed = {}
     for name, value in settings.items():
         hint = FIELD_TYPES[name]
@@ -114,6 +207,8 @@ def typed(settings: dict[str, Any]) -> dict[str, Any]:
         wants_text = hint is str or any(isinstance(word, str) for word in words)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         fixed[name] = str(value) if wants_text and is_number else value
+        if value is None and "none" in words:
+            fixed[name] = "none"
     return fixed
 
 
