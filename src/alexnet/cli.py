@@ -66,8 +66,10 @@ class Train:
     )
 
     def run(self) -> None:
+        from alexnet.runtime import keep_memory
         from alexnet.training import train
 
+        keep_memory()
         run = train(
             self.data, self.fields, out=self.out, resume=self.resume, only_find_lr=self.find_lr
         )
@@ -136,8 +138,10 @@ class Sweep:
         if self.dry_run:
             self._list_trials(space, seeds)
             return
+        from alexnet.runtime import keep_memory
         from alexnet.sweep import sweep
 
+        keep_memory()
         print(
             sweep(
                 self.data,

@@ -23,6 +23,7 @@ import torch
 from alexnet import console
 from alexnet.atomic import replacing
 from alexnet.errors import AlexNetError, InputError, Interrupted, missing_extra
+from alexnet.runtime import keep_memory
 from alexnet.search import judge_of
 from alexnet.trial_runs import Job, fail, run_job
 
@@ -92,6 +93,7 @@ def in_processes(jobs: Iterator[Job], count: int) -> Iterator[Job]:
 
 def _run_in_process(job: Job, threads: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    keep_memory()
     torch.set_num_threads(threads)
     code = 0
     with _log(job):
@@ -202,6 +204,7 @@ def knock(address: str) -> None:
 def _run_on_ray(job: Job, share: dict[str, int]) -> dict[str, bytes]:
     """Runs a job on a node; returns the files of its trials where the sweep directory is not
     shared."""
+    keep_memory()
     torch.set_num_threads(share["num_cpus"])
     shared = (job.folder / "sweep.json").exists()
     if not shared:
