@@ -30,7 +30,7 @@ FLOORS = [
     {"datasets"},
     {"evaluation"},
     {"explain", "loop", "predict", "results"},
-    {"inputs", "panels", "stack"},
+    {"inputs", "panels", "showcase", "stack"},
     {"run"},
     {"training"},
     {"estimates", "trial_runs"},

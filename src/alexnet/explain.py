@@ -136,14 +136,23 @@ def excitement(model: AlexNet) -> nn.Sequential:
 
 
 def exciting_images(maxima: Floats, units: int = 6, images: int = 6) -> dict[int, Labels]:
-    """The units that vary most over images, and for each the rows of those that excite it most.
+    """The units that vary most over images, and for each the rows of those that excite it most. A
+    unit that rises and falls with one already chosen (a correlation of 0.7) is passed over.
 
     Args:
         maxima: (N, C) what `excitement` gives.
-        units, images: how many.
+        units, images: how many; fewer where there are no more.
     """
-    chosen = (-maxima.var(0, dtype=np.float64)).argsort(kind="stable")[:units]
-    return {int(unit): (-maxima[:, unit]).argsort(kind="stable")[:images] for unit in chosen}
+    centred = maxima.astype(np.float64) - maxima.mean(0, dtype=np.float64)
+    spread = np.sqrt((centred**2).sum(0))
+    chosen: list[int] = []
+    for unit in (-spread).argsort(kind="stable").tolist():
+        alike = (
+            np.abs(centred[:, chosen].T @ centred[:, unit]) > 0.7 * spread[chosen] * spread[unit]
+        )
+        if spread[unit] > 0 and not alike.any() and len(chosen) < units:
+            chosen.append(unit)
+    return {unit: (-maxima[:, unit]).argsort(kind="stable")[:images] for unit in chosen}
 
 
 def nearest_neighbours(
