@@ -308,8 +308,10 @@ class Explain:
     # How many training images to show; 0 spares the pass over them.
     neighbours: int = 5
     device: Device = "auto"
-    # Of the pass over the training images; everything else is computed in fp32.
-    precision: Precision = "auto"
+    precision: Annotated[
+        Literal["auto", "bf16", "fp32"],
+        tyro.conf.arg(help="of the pass over the training images; all else is computed in fp32"),
+    ] = "auto"
 
     def run(self) -> None:
         for name, value, least in (("top", self.top, 1), ("neighbours", self.neighbours, 0)):

@@ -199,16 +199,7 @@ def evaluate_run(
     indices, split = choose_split(
         store, split, settings.recipe, own=store.fingerprint == settings.fingerprint
     )
-    unknown = [name for name in store.classes if name not in trained.classes]
-    if unknown:
-        raise DataError(
-            f"the run does not know {len(unknown)} of the {len(store.classes)} classes of {data}: "
-            f"{', '.join(unknown[:10])}. "
-            "It knows: "
-            f"{', '.join(trained.classes[:10])}{', ...' if len(trained.classes) > 10 else ''}.",
-            "Classes are matched by name: rename the class folders, or leave those out.",
-        )
-    own_label = np.array([trained.classes.index(name) for name in store.classes])
+    own_label = matched_labels(store, trained.classes, data)
     if chosen:
         indices = indices[np.isin(own_label[store.y[indices]], chosen)]
         if not len(indices):
@@ -227,6 +218,23 @@ def evaluate_run(
             Path(save), logits.numpy(), matched, [store.ids[i] for i in indices], trained.classes
         )
     return metrics(logits.numpy(), matched, trained.names, split, top)
+
+
+def matched_labels(store: Store, known: list[str], data: str) -> Labels:
+    """For each class of a Store the label it has in a run that knows the classes `known`.
+
+    Raises:
+        DataError: the run does not know one of them.
+    """
+    unknown = [name for name in store.classes if name not in known]
+    if unknown:
+        raise DataError(
+            f"the run does not know {len(unknown)} of the {len(store.classes)} classes of {data}: "
+            f"{', '.join(unknown[:10])}. "
+            f"It knows: {', '.join(known[:10])}{', ...' if len(known) > 10 else ''}.",
+            "Classes are matched by name: rename the class folders, or leave those out.",
+        )
+    return np.array([known.index(name) for name in store.classes])
 
 
 def own_data(run: Path, how: Preprocessing) -> Store:
