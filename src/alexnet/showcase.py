@@ -42,7 +42,7 @@ PLAIN_SIDE, CAM_SIDE = 96, 128  # px of a picture at most
 TINY_SIDE = 40  # px, below which PNG may be smaller than JPEG
 # Images looked at, at most: for units, and for neighbours. Where a network sees many pixels they
 # are fewer, so that a CPU is done in a few seconds.
-UNIT_IMAGES, NEIGHBOUR_IMAGES, PIXELS = 2_000, 5_000, 60_000_000
+UNIT_IMAGES, NEIGHBOUR_IMAGES, PIXELS = 2_000, 5_000, 45_000_000
 
 
 def illustrate(run: str | Path, store: Store | None = None) -> Path:
