@@ -91,7 +91,11 @@ VARIANTS = [
         [("2012", "lrn"), ("2012", "batch"), ("2014", "none"), ("2014", "batch")],
         [(5, "overlapping", 3), (4, "max", 1), (3, "average", 2)],
     )
-] + [("2014", {"activation": "tanh"}), ("2012", {"activation": "leaky-relu", "fc_norm": "batch"})]
+] + [
+    ("2014", {"activation": "tanh"}),
+    ("2012", {"norm": "batch-for-lrn", "columns": 1}),
+    ("2012", {"activation": "leaky-relu", "fc_norm": "batch"}),
+]
 
 
 @pytest.mark.parametrize(("base", "changes"), VARIANTS)
