@@ -54,7 +54,7 @@ def run(folder, tmp_path, capsys):
 def test_eval_prints_a_table_or_json(run, folder, capsys):
     assert main(["eval", str(run)]) == 0
     assert "top-1" in capsys.readouterr().err
-    assert main(["eval", str(run), str(folder), "--split", "all", "--json"]) == 0
+    assert main(["eval", str(run), str(folder), "--split", "all", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 24
 
 

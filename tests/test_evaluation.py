@@ -1,14 +1,25 @@
-"""Figures against scikit-learn and hand-made cases."""
+"""Figures against scikit-learn and hand-made cases; views against the paper's definition."""
+
+import csv
+import io
+import json
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn import metrics as sk
+from test_training import TINY, change, write_pictures
 
-from alexnet.evaluation import average_views
-from alexnet.metrics import calibration_error, metrics, softmax, wilson_interval
+import alexnet
+from alexnet import augment
+from alexnet.cli import main
+from alexnet.errors import DataError, RecipeError
+from alexnet.evaluation import average_views, evaluate_run
+from alexnet.metrics import calibration_error, metrics, softmax, top_k, wilson_interval
+from alexnet.recipes import Recipe
 
 
 def random_case(n=200, k=7, seed=0):
@@ -88,3 +99,138 @@ def test_two_views_are_averaged_as_probabilities():
     mean = (one.softmax(1) + two.softmax(1)) / 2
     torch.testing.assert_close(average_views([one, two]).exp(), mean)
     assert torch.equal(average_views([one]), one)
+
+
+def ten_views_by_hand(image, crop):
+    """Krizhevsky et al. (2012), section 4.1: "five 224 x 224 patches (the four corner patches and
+    the center patch) as well as their horizontal reflections"."""
+    side = len(image)
+    middle = (side - crop) // 2
+    end = side - crop
+    patches = [
+        image[top : top + crop, left : left + crop]
+        for top, left in ((middle, middle), (0, 0), (0, end), (end, 0), (end, end))
+    ]
+    return [view for patch in patches for view in (patch, patch[:, ::-1])]
+
+
+@pytest.mark.parametrize(("side", "crop"), [(6, 4), (7, 4)])
+def test_ten_views_are_the_papers(side, crop):
+    image = torch.arange(side * side, dtype=torch.uint8).view(1, 1, side, side).repeat(1, 3, 1, 1)
+    how = {"border": 0, "mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
+    views = augment.evaluation_views(image_size=side, crop=crop, views=10, **how)
+    ours = [view(image, torch.Generator())[0, 0].numpy() for view in views]
+    theirs = ten_views_by_hand(np.arange(side * side).reshape(side, side), crop)
+    assert len(ours) == 10
+    for one, expected in zip(ours, theirs, strict=True):
+        assert np.allclose(one, expected, atol=1e-4)
+    [centre] = augment.evaluation_views(image_size=side, crop=crop, views=1, **how)
+    assert np.array_equal(centre(image, torch.Generator())[0, 0], ours[0])
+
+
+def test_ten_views_of_an_image_with_a_border():
+    image = torch.full((1, 3, 4, 4), 255, dtype=torch.uint8)
+    how = {"border": 1, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    views = augment.evaluation_views(image_size=4, crop=4, views=10, **how)
+    corner = views[2](image, torch.Generator())[0, 0]
+    assert corner[0].sum() == corner[:, 0].sum() == 0  # the border is black
+    assert (corner[1:, 1:] == 1).all()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_pictures(tmp_path / "colours", side=20)
+
+
+def test_ten_views_are_averaged_in_evaluation_and_prediction(folder, tmp_path):
+    recipe = change(TINY, image_size=20, crop=16, views=10, precision="fp32")
+    run = alexnet.train(folder, recipe, out=tmp_path / "run")
+    saved = np.load(run / "predictions.npz")
+    model = alexnet.load(run, precision="fp32")
+    files = [folder / one for one in saved["ids"]]
+    assert np.allclose(model.predict_proba(files), softmax(saved["logits"]), atol=1e-5)
+    images = np.stack([np.asarray(Image.open(one)) for one in files])
+    expected = np.zeros((len(files), 3))
+    for view in range(10):
+        patches = np.stack([ten_views_by_hand(image, 16)[view] for image in images])
+        x = torch.from_numpy(patches.copy()).permute(0, 3, 1, 2)
+        x = augment.normalise(x, model.trained.preprocessing.mean, model.trained.preprocessing.std)
+        with torch.no_grad():
+            expected += model.model(x).softmax(1).numpy() / 10
+    assert np.allclose(softmax(saved["logits"]), expected, atol=1e-5)
+    fewer = {
+        views: evaluate_run(run, views=views, precision="fp32")["nll"] for views in (0, 1, 2, 10)
+    }
+    assert fewer[0] == fewer[10] != fewer[2] != fewer[1]
+
+
+@pytest.fixture
+def run(folder, tmp_path):
+    return alexnet.train(folder, change(image_size=16), out=tmp_path / "run")
+
+
+def test_ten_views_need_an_image_larger_than_its_crop(run):
+    with pytest.raises(RecipeError, match="both are 16 px") as caught:
+        evaluate_run(run, views=10)
+    assert "--views 2" in caught.value.hint
+    for fields in ({"image_size": 16}, {"image_size": 16, "crop": 18, "border": 1}):
+        with pytest.raises(RecipeError, match="views is 10"):
+            Recipe(views=10, **fields)
+    Recipe(views=10, image_size=16, crop=14)
+    Recipe(views=10, image_size=16, crop=16, border=1)
+
+
+def test_ten_views_are_not_cached():
+    fields = {"views": 10, "weights": "made", "freeze": "conv", "image_size": 20, "crop": 16}
+    with pytest.raises(RecipeError, match="ten times the features") as caught:
+        Recipe(**fields)
+    assert "alexnet eval RUN --views 10" in caught.value.hint
+    Recipe(**fields, cache=False)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 6])
+def test_top_k_equals_scikit_learns(k):
+    logits, labels, names = random_case()
+    assert top_k(logits, labels, k) == sk.top_k_accuracy_score(labels, logits, k=k)
+    assert metrics(logits, labels, names, "test", top=k)[f"top{k}"] == top_k(logits, labels, k)
+    assert top_k(logits, labels, 7) == top_k(logits, labels, 99) == 1
+    assert top_k(logits[:, :2], labels % 2, 1) == (logits[:, :2].argmax(1) == labels % 2).mean()
+
+
+def test_evaluation_of_some_classes(run):
+    every = evaluate_run(run, split="all")
+    some = evaluate_run(run, split="all", classes=["red,blue"])
+    assert some["n"] == 40
+    assert list(some["per_class"]) == ["blue", "red"]
+    assert some["per_class"]["red"] == every["per_class"]["red"]
+    assert len(some["confusion"]) == 3  # green stays a possible answer
+    assert evaluate_run(run, split="all", classes=["red", "blue"]) == some
+    with pytest.raises(DataError, match="no class 'rad'") as caught:
+        evaluate_run(run, classes=["rad"])
+    assert caught.value.hint == "Did you mean 'red'?"
+
+
+def test_a_split_without_the_classes(run, tmp_path):
+    other = write_pictures(tmp_path / "other", per_class=4, classes=["green", "red"], side=16)
+    with pytest.raises(DataError, match="the all split has no image of blue"):
+        evaluate_run(run, str(other), classes=["blue"])
+
+
+def test_eval_prints_csv_and_any_top_k(run, capsys):
+    assert main(["eval", str(run), "--split", "all", "--format", "json", "--top", "2"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["top1"] <= figures["top2"] <= figures["top5"] == 1
+    assert main(["eval", str(run), "--split", "all", "--format", "csv", "--top", "2"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["class"] for row in rows] == ["(all)", "blue", "green", "red"]
+    for key in ("n", "top1", "top2", "top5", "nll", "ece"):
+        assert float(rows[0][key]) == figures[key]
+    assert [float(rows[0][key]) for key in ("top1_low", "top1_high")] == figures["top1_interval"]
+    for row in rows[1:]:
+        assert float(row["top1"]) == figures["per_class"][row["class"]]["top1"]
+        assert float(row["top1_low"]) <= float(row["top1"]) <= float(row["top1_high"])
+        assert row["nll"] == ""
+    assert main(["eval", str(run), "--top", "2", "--classes", "red"]) == 0
+    assert "top-2" in capsys.readouterr().err
+    assert main(["eval", str(run), "--top", "0"]) == 2
+    assert "top is 0" in capsys.readouterr().err

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from alexnet.errors import RecipeError
+
 Transform = Callable[[Tensor, Generator], Tensor]
 
 # Eigenvalues and eigenvectors of the RGB covariance of ImageNet's training pixels scaled to 0..1,
@@ -47,12 +49,6 @@ def resize(x: Tensor, size: int) -> Tensor:
     # bytes in the order of pixels are interpolated three times as fast, to the same values
     x = x.contiguous(memory_format=torch.channels_last)
     return F.interpolate(x, (size, size), mode="bilinear", antialias=True)
-
-
-def center_crop(x: Tensor, size: int) -> Tensor:
-    """The middle `size` x `size` px."""
-    top, left = (x.shape[-2] - size) // 2, (x.shape[-1] - size) // 2
-    return x[..., top : top + size, left : left + size]
 
 
 def black_border(x: Tensor, border: int) -> Tensor:
@@ -221,16 +217,35 @@ def evaluation_views(
     views: int,
 ) -> list[Transform]:
     """What happens to stored images (uint8) before validation, test and prediction, where nothing
-    is random: the centre, and as second view its mirror image."""
+    is random: the centre; as second view its mirror image; as third to tenth the four corners, each
+    with its mirror image (Krizhevsky et al., 2012, section 4.1).
 
-    def centre(
-        x: Tensor, generator: Generator
-    ) -> Tensor:  # (B, 3, S, S) uint8 -> (B, 3, crop, crop) float32
-        x = black_border(resize(x, image_size), border)
-        return normalise(center_crop(x, crop), mean, std)
+    Raises:
+        RecipeError: ten views of images that are no larger than their crop.
+    """
+    side = image_size + 2 * border
+    if views == 10 and crop == side:
+        raise RecipeError(
+            f"ten views are windows at the corners and the centre, but the network sees all of an "
+            f"image: both are {crop} px.",
+            "Use --views 2; or train with a --crop below --image-size.",
+        )
 
-    def mirror(x: Tensor, generator: Generator) -> Tensor:
-        return centre(x.flip(-1), generator)
+    def window(top: int, left: int, mirrored: bool) -> Transform:
+        def view(
+            x: Tensor, generator: Generator
+        ) -> Tensor:  # (B, 3, S, S) uint8 -> (B, 3, crop, crop) float32
+            x = black_border(resize(x, image_size), border)
+            x = normalise(x[..., top : top + crop, left : left + crop], mean, std)
+            return x.flip(-1) if mirrored else x
 
-    transforms: list[Transform] = [centre, mirror]
+        return view
+
+    middle, last = (side - crop) // 2, side - crop
+    # where a margin is odd, the window of the mirrored image is a pixel off the mirrored window
+    beside = middle if views == 10 else last - middle
+    transforms = [window(middle, middle, False), window(middle, beside, True)]
+    if views == 10:
+        for corner in ((0, 0), (0, last), (last, 0), (last, last)):
+            transforms += [window(*corner, False), window(*corner, True)]
     return transforms[:views]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from alexnet.atomic import replacing
-from alexnet.errors import RunError, WeightsError
+from alexnet.errors import DataError, RunError, WeightsError, did_you_mean
 from alexnet.model import AlexNet, Architecture
 
 VERSION = 1
@@ -27,7 +27,7 @@ class Preprocessing:
     crop: int  # the centre square the network sees, px
     mean: tuple[float, ...]  # per channel, RGB, pixels 0 to 1
     std: tuple[float, ...]
-    views: int = 1  # 2: the mirror image too, averaged
+    views: int = 1  # averaged; 2: the mirror image too, 10: the corners too
     border: int = 0  # px of black around the scaled image, before the crop
 
     @classmethod
@@ -162,6 +162,25 @@ class Trained:
     classes: list[str]  # identifiers, in the order of the logits
     names: list[str]  # readable
     preprocessing: Preprocessing
+
+    def label(self, name: str) -> int:
+        """The label of a class, by its readable name or its identifier.
+
+        Raises:
+            DataError: there is no such class.
+        """
+        for known in (self.names, self.classes):
+            if name in known:
+                return known.index(name)
+        every = dict.fromkeys([*self.names, *self.classes])
+        raise DataError(f"the run has no class {name!r}.", did_you_mean(name, every))
+
+    def labels(self, given: Sequence[str]) -> list[int]:
+        """The labels of classes that are given one by one, or several in a word with commas
+        between; errors as in `label`."""
+        known = {*self.names, *self.classes}
+        words = [[one] if one in known else one.split(",") for one in given]
+        return [self.label(name.strip()) for several in words for name in several]
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,11 @@ Run = Annotated[
     tyro.conf.Positional,
     tyro.conf.arg(metavar="RUN", help="a run directory, as `alexnet train` printed it"),
 ]
+Images = Annotated[
+    list[str],
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="IMAGE", help="image files and folders; a folder stands for all in it"),
+]
 Data = Annotated[
     str,
     tyro.conf.Positional,
@@ -182,16 +187,27 @@ class Eval:
     data: Data = ""
     # The split to evaluate; auto: the test split if there is one.
     split: Literal["auto", "train", "val", "test", "all"] = "auto"
+    # Only images of these classes, such as cat,dog (readable names or folder names); all classes
+    # stay possible answers.
+    classes: list[str] = dataclasses.field(default_factory=list)
+    # Views averaged: the centre, its mirror image, the corners with theirs. 0: as trained.
+    views: Literal[0, 1, 2, 10] = 0
+    # Also the share of images whose class is among the best so many.
+    top: int = 5
     # Also write logits, labels and ids to this .npz file.
     save: str = ""
-    # Print the figures as JSON.
-    json: bool = False
+    # A table for people, or the figures on stdout as JSON or CSV.
+    format: Literal["table", "json", "csv"] = "table"
     device: Device = "auto"
     precision: Precision = "auto"
     bad_images: BadImages = "error"
 
     def run(self) -> None:
-        from alexnet.evaluation import evaluate_run, show
+        if self.top < 1:
+            raise InputError(f"top is {self.top}, expected at least 1.")
+        import csv
+
+        from alexnet.evaluation import evaluate_run, show, table_rows
 
         figures = evaluate_run(
             self.run_directory,
@@ -201,9 +217,14 @@ class Eval:
             precision=self.precision,
             bad_images=self.bad_images,
             save=self.save,
+            views=self.views,
+            top=self.top,
+            classes=self.classes,
         )
-        if self.json:
+        if self.format == "json":
             print(json.dumps(figures, indent=2))
+        elif self.format == "csv":
+            csv.writer(sys.stdout, lineterminator="\n").writerows(table_rows(figures))
         else:
             show(figures)
 
@@ -214,11 +235,7 @@ class Predict:
     images in it."""
 
     run_directory: Run
-    images: Annotated[
-        list[str],
-        tyro.conf.Positional,
-        tyro.conf.arg(metavar="IMAGE", help="image files and folders"),
-    ]
+    images: Images
     # How many classes to print or write for each image.
     top: int = 5
     # Print one JSON object per image.
@@ -277,6 +294,50 @@ class Predict:
             say(f"{bad} of {len(files):,} files could not be used")
         if bad == len(files):
             raise InputError("none of the files could be used.", "The reasons are above.")
+
+
+@dataclass(kw_only=True)
+class Explain:
+    """Draw a picture for each IMAGE of what RUN sees in it: where (Grad-CAM, occlusion), the most
+    probable classes, the nearest training images."""
+
+    run_directory: Run
+    images: Images
+    # The folder of the pictures.
+    out: str = "explanations"
+    # How many classes to show.
+    top: int = 5
+    # Explain this class instead of the most probable one.
+    class_: Annotated[str, tyro.conf.arg(name="class")] = ""
+    # How many training images to show; 0 spares the pass over them.
+    neighbours: int = 5
+    device: Device = "auto"
+    precision: Annotated[
+        Literal["auto", "bf16", "fp32"],
+        tyro.conf.arg(help="of the pass over the training images; all else is computed in fp32"),
+    ] = "auto"
+
+    def run(self) -> None:
+        for name, value, least in (("top", self.top, 1), ("neighbours", self.neighbours, 0)):
+            if value < least:
+                raise InputError(f"{name} is {value}, expected at least {least}.")
+        if not self.images:
+            raise InputError("there are no images to explain.", "alexnet explain RUN IMAGE ...")
+        from pathlib import Path
+
+        from alexnet.panels import explain_files
+
+        for path in explain_files(
+            self.run_directory,
+            self.images,
+            Path(self.out).expanduser(),
+            top=self.top,
+            class_name=self.class_,
+            neighbours=self.neighbours,
+            device=self.device,
+            precision=self.precision,
+        ):
+            print(path)
 
 
 @dataclass(kw_only=True)
@@ -491,6 +552,7 @@ Command = (
     | Sweep
     | Eval
     | Predict
+    | Explain
     | Recipes
     | DataFetch
     | DataPrepare
@@ -505,6 +567,7 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "sweep": Sweep,
     "eval": Eval,
     "predict": Predict,
+    "explain": Explain,
     "recipes": Recipes,
     "data fetch": DataFetch,
     "data prepare": DataPrepare,

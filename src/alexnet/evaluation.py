@@ -1,9 +1,11 @@
 """How good is it: logits -> top-1, top-5, per class, confusion, likelihood, calibration,
 interval."""
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +21,7 @@ from alexnet.checkpoint import Preprocessing, load_model
 from alexnet.console import console, progress, say
 from alexnet.datasets import make_splits, open_data
 from alexnet.errors import DataError
-from alexnet.metrics import Labels, metrics
+from alexnet.metrics import Labels, metrics, wilson_interval
 from alexnet.rundir import run_settings, save_predictions
 from alexnet.runtime import arithmetic, choose_device, choose_precision
 from alexnet.store import Batches, Store
@@ -35,11 +37,9 @@ def predict_logits(
 
     Progress is shown under the name `what`. The model's mode is as before afterwards.
     """
-    was_training = model.training
-    model.eval()
     logits: list[Tensor] = []
     labels: list[Tensor] = []
-    with progress(what, sum(map(len, views))) as advance:
+    with evaluating(model), progress(what, sum(map(len, views))) as advance:
         for batches in views:
             per_batch = []
             labels = []
@@ -48,8 +48,18 @@ def predict_logits(
                 labels.append(y)
                 advance(1)
             logits.append(torch.cat(per_batch).cpu())
-    model.train(was_training)
     return average_views(logits), torch.cat(labels).cpu()
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """While the block runs the model is in evaluation mode; afterwards in the one it had."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 @torch.inference_mode()
@@ -71,10 +81,11 @@ def show(figures: Mapping[str, Any], note: str = "") -> None:
     """Prints the figures for people: the headline, the accuracy per class, the pairs most often
     confused."""
     low, high = figures["top1_interval"]
+    tops = ", ".join(f"top-{k} {figures[f'top{k}']:.2%}" for k in top_ks(figures)[1:])
     say(
         f"{figures['split']} split, {figures['n']:,} images: top-1 {figures['top1']:.2%} (95 % "
         f"interval {low:.2%} to {high:.2%}), "
-        f"top-5 {figures['top5']:.2%}, NLL {figures['nll']:.3f}, ECE {figures['ece']:.3f}; "
+        f"{tops}, NLL {figures['nll']:.3f}, ECE {figures['ece']:.3f}; "
         f"always guessing the commonest class gives {figures['chance']:.2%}"
     )
     if note:
@@ -102,6 +113,25 @@ def show(figures: Mapping[str, Any], note: str = "") -> None:
         say(f"most often confused: {told}")
 
 
+def top_ks(figures: Mapping[str, Any]) -> list[int]:
+    """Every k for which there is a top-k accuracy, in order."""
+    return sorted(int(key[3:]) for key in figures if re.fullmatch(r"top\d+", key))
+
+
+def table_rows(figures: Mapping[str, Any]) -> list[list[Any]]:
+    """The figures as rows of a table: a heading, all images, and each class; cells without a figure
+    are empty."""
+    tops = [f"top{k}" for k in top_ks(figures)[1:]]
+    whole = [figures[key] for key in (*tops, "nll", "ece", "chance")]
+    heading = ["class", "n", "top1", "top1_low", "top1_high", *tops, "nll", "ece", "chance"]
+    every = ["(all)", figures["n"], figures["top1"], *figures["top1_interval"], *whole]
+    rows: list[list[Any]] = [heading, every]
+    for name, one in figures["per_class"].items():
+        interval = wilson_interval(round(one["top1"] * one["n"]), one["n"])
+        rows.append([name, one["n"], one["top1"], *interval, *[""] * len(whole)])
+    return rows
+
+
 def evaluation_transforms(how: Preprocessing) -> list[augment.Transform]:
     """What happens to stored images before a network sees them, wherever nothing is random; one
     transform per view."""
@@ -127,6 +157,9 @@ def evaluate_run(
     precision: str = "auto",
     bad_images: str = "error",
     save: str = "",
+    views: int = 0,
+    top: int = 5,
+    classes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Evaluates a run on a split of its own data, or on other data whose classes have the same
     names.
@@ -138,47 +171,92 @@ def evaluate_run(
             there is one.
         device, precision, bad_images: as the recipe's fields.
         save: also write the logits to this .npz file.
+        views: 1, 2 or 10 views averaged; 0 for as many as the run says.
+        top: also the top-k accuracy of this k.
+        classes: only images of these classes, by readable name or identifier; all classes of the
+            run stay possible answers. Empty for all.
 
     Returns:
         The figures of `metrics`.
 
     Raises:
         RunError: not a finished run. DataError: the classes do not match, or there is no such
-            split.
+            split or class. RecipeError: ten views of images that are not larger than their crop.
     """
     path = Path(run)
     trained = load_model(path)
+    how = trained.preprocessing
+    how = dataclasses.replace(how, views=views or how.views)
+    evaluation_transforms(how)  # ten views are refused before anything is packed
+    chosen = trained.labels(classes)
     settings = run_settings(path)
     store = open_data(
         data or settings.data,
-        image_size=trained.preprocessing.image_size,
+        image_size=how.image_size,
         greyscale=settings.recipe["greyscale"],
         bad_images=bad_images,
     )
     indices, split = choose_split(
         store, split, settings.recipe, own=store.fingerprint == settings.fingerprint
     )
-    unknown = [name for name in store.classes if name not in trained.classes]
-    if unknown:
-        raise DataError(
-            f"the run does not know {len(unknown)} of the {len(store.classes)} classes of {data}: "
-            f"{', '.join(unknown[:10])}. "
-            "It knows: "
-            f"{', '.join(trained.classes[:10])}{', ...' if len(trained.classes) > 10 else ''}.",
-            "Classes are matched by name: rename the class folders, or leave those out.",
-        )
+    own_label = matched_labels(store, trained.classes, data)
+    if chosen:
+        indices = indices[np.isin(own_label[store.y[indices]], chosen)]
+        if not len(indices):
+            raise DataError(
+                f"the {split} split has no image of {', '.join(classes)}.",
+                "Choose other --classes, or another --split.",
+            )
     where = choose_device(device)
     dtype, _ = choose_precision(precision, where)
     model = trained.model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    views = evaluation_views(store, indices, trained.preprocessing, where)
-    logits, labels = predict_logits(model, views, dtype, f"evaluating the {split} split")
-    own_label = np.array([trained.classes.index(name) for name in store.classes])
+    batches = evaluation_views(store, indices, how, where)
+    logits, labels = predict_logits(model, batches, dtype, f"evaluating the {split} split")
     matched = own_label[labels.numpy()]
     if save:
         save_predictions(
             Path(save), logits.numpy(), matched, [store.ids[i] for i in indices], trained.classes
         )
-    return metrics(logits.numpy(), matched, trained.names, split)
+    return metrics(logits.numpy(), matched, trained.names, split, top)
+
+
+def matched_labels(store: Store, known: list[str], data: str) -> Labels:
+    """For each class of a Store the label it has in a run that knows the classes `known`.
+
+    Raises:
+        DataError: the run does not know one of them.
+    """
+    unknown = [name for name in store.classes if name not in known]
+    if unknown:
+        raise DataError(
+            f"the run does not know {len(unknown)} of the {len(store.classes)} classes of {data}: "
+            f"{', '.join(unknown[:10])}. "
+            f"It knows: {', '.join(known[:10])}{', ...' if len(known) > 10 else ''}.",
+            "Classes are matched by name: rename the class folders, or leave those out.",
+        )
+    return np.array([known.index(name) for name in store.classes])
+
+
+def own_data(run: Path, how: Preprocessing) -> Store:
+    """The Store that a run was trained on.
+
+    Raises:
+        DataError: the data is not where it was, or has changed since.
+    """
+    settings = run_settings(run)
+    store = open_data(
+        settings.data,
+        image_size=how.image_size,
+        greyscale=settings.recipe["greyscale"],
+        bad_images=settings.recipe["bad_images"],
+    )
+    if store.fingerprint != settings.fingerprint:
+        raise DataError(
+            f"{settings.data} is not what {run} was trained on: fingerprint "
+            f"{settings.fingerprint[:12]} then, {store.fingerprint[:12]} now.",
+            "Restore the data, or train again.",
+        )
+    return store
 
 
 def choose_split(

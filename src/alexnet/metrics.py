@@ -44,7 +44,19 @@ def softmax(logits: Floats) -> NDArray[np.float64]:
     return probabilities
 
 
-def metrics(logits: Floats, labels: Labels, names: list[str], split: str) -> dict[str, Any]:
+def top_k(logits: Floats, labels: Labels, k: int) -> float:
+    """The share of examples whose label is among the min(k, K) highest logits."""
+    if k >= logits.shape[1]:  # scikit-learn takes no k that holds all classes
+        return 1.0
+    if k == 1:  # nor two classes with a logit each
+        return float((logits.argmax(1) == labels).mean())
+    every = np.arange(logits.shape[1])
+    return float(top_k_accuracy_score(labels, logits, k=k, labels=every))
+
+
+def metrics(
+    logits: Floats, labels: Labels, names: list[str], split: str, top: int = 5
+) -> dict[str, Any]:
     """All figures of a split, JSON-ready. Shares are from 0 to 1; top5 is the share within the best
     min(5, K).
 
@@ -53,6 +65,7 @@ def metrics(logits: Floats, labels: Labels, names: list[str], split: str) -> dic
         labels: (N,) indices into `names`.
         names: readable class names, K.
         split: what was evaluated, for the record.
+        top: also the share within the best so many, as "top3".
     """
     n, k = logits.shape
     every = np.arange(k)
@@ -69,14 +82,13 @@ def metrics(logits: Floats, labels: Labels, names: list[str], split: str) -> dic
         for label in every
         if totals[label]
     }
-    # scikit-learn takes no k that holds all classes
-    top5 = 1.0 if k <= 5 else top_k_accuracy_score(labels, logits, k=5, labels=every)
     return {
         "split": split,
         "n": n,
         "top1": correct / n,
         "top1_interval": list(wilson_interval(correct, n)),
-        "top5": float(top5),
+        "top5": top_k(logits, labels, 5),
+        f"top{top}": correct / n if top == 1 else top_k(logits, labels, top),
         "nll": float(log_loss(labels, probabilities, labels=every)),
         "ece": calibration_error(probabilities, labels),
         "chance": float(totals.max() / n),

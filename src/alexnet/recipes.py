@@ -141,8 +141,9 @@ class Recipe:
     # Unreadable images: error lists them and stops, skip lists them and goes on without them.
     bad_images: Literal["error", "skip"] = "error"
     # Views averaged in evaluation and prediction: 1 is the centre, 2 the centre and its mirror
-    # image. Validation during training looks at one.
-    views: Literal[1, 2] = 1
+    # image, 10 these and the four corners with their mirror images (2012 paper). Validation during
+    # training looks at one.
+    views: Literal[1, 2, 10] = 1
     # Share of the training images to use, drawn once, the same from each class.
     fraction: Annotated[float, Between(0, 1, open_low=True)] = 1.0
     # Share of the training images set aside for validation, where the data has no validation split.
@@ -225,6 +226,12 @@ class Recipe:
                 + (f", with their border {side} px." if self.border else "."),
                 "Lower --crop or raise --image-size (--border adds black).",
             )
+        if self.views == 10 and self.image_size and self.crop in (0, side):
+            raise RecipeError(
+                f"views is 10, windows at the corners and the centre, but images and crop both are "
+                f"{side} px.",
+                "Use --views 2, or a --crop below --image-size.",
+            )
         if self.image_size and self.crop_padding >= self.image_size:
             raise RecipeError(
                 f"crop_padding is {self.crop_padding} px, but a mirrored border must be smaller "
@@ -272,6 +279,12 @@ class Recipe:
                 f"freeze is {self.freeze}, but there are no weights: random layers would be "
                 "frozen.",
                 "Give --weights NAME (`alexnet weights list`), or --freeze none.",
+            )
+        if self.views == 10 and self.freeze != "none" and self.cache:
+            raise RecipeError(
+                "views is 10, but the cache would hold ten times the features, of training images "
+                "too.",
+                "Use --views 2, and after training `alexnet eval RUN --views 10`; or --no-cache.",
             )
         if self.frozen_dropout and self.cache:
             raise RecipeError(

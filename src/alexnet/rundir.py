@@ -2,6 +2,7 @@
 predicted."""
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,3 +54,50 @@ def save_predictions(
         np.savez_compressed(
             file, logits=logits, labels=labels, ids=np.array(ids), classes=np.array(classes)
         )
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What predictions.npz holds, N examples and K classes."""
+
+    logits: Floats  # (N, K)
+    labels: Labels  # (N,)
+    ids: list[str]  # N
+    classes: list[str]  # K
+
+    @property
+    def guesses(self) -> Labels:
+        """(N,)"""
+        return np.asarray(self.logits.argmax(1), dtype=np.int64)
+
+
+def read_predictions(run: Path) -> Predictions:
+    """The predictions of the evaluated split.
+
+    Raises:
+        RunError: there are none, or they are damaged.
+    """
+    try:
+        with np.load(run / "predictions.npz") as file:
+            found = Predictions(
+                np.asarray(file["logits"], dtype=np.float32),
+                np.asarray(file["labels"], dtype=np.int64),
+                [str(one) for one in file["ids"]],
+                [str(one) for one in file["classes"]],
+            )
+        n, k = found.logits.shape
+        if not n or len(found.labels) != n or len(found.ids) != n or len(found.classes) != k:
+            raise ValueError("logits, labels, ids and classes do not fit together")
+        if found.labels.min() < 0 or found.labels.max() >= k:
+            raise ValueError("there are labels without a class")
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise unfinished(run, error) from error
+    return found
+
+
+def unfinished(run: Path, error: Exception) -> RunError:
+    """The error of a run without figures."""
+    return RunError(
+        f"{run} has no figures that can be read ({error}).",
+        "If it was not finished, go on with `alexnet train ... --resume --out RUN`.",
+    )
