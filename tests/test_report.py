@@ -145,12 +145,12 @@ def test_the_numbers_are_those_of_the_run(run):
     page = opened(run / "report.html")
     found = json.loads((run / "metrics.json").read_text())
     for key in ("top1", "top5", "chance"):
-        assert f"{found[key]:.2%}".replace("%", " %") in page.text
+        assert f"{100 * found[key]:.2f} %" in page.text
     low, high = found["top1_interval"]
     assert f"from {100 * low:.2f} % to {100 * high:.2f} %" in page.text
     assert f"ECE {found['ece']:.4f}, NLL {found['nll']:.4f}" in page.text
     for name, one in found["per_class"].items():
-        told = f"{name}: {one['top1']:.1%}, {round(one['n'] * one['top1'])} of {one['n']}"
+        told = f"{name}: {100 * one['top1']:.1f} %, {round(one['n'] * one['top1'])} of {one['n']}"
         assert told in page.text
     confusion = np.array(found["confusion"])
     assert f"cat, taken for dog: {confusion[0, 1]} of 20" in page.text
@@ -185,9 +185,9 @@ def test_pictures_and_what_was_made_of_them(run):
     text, found = page.read_text(encoding="utf-8"), opened(page)
     for number in range(1, 10):
         assert data_uri(number, kind="JPEG" if number == 6 else "PNG") in text
-    assert "✓ cat 80 %" in found.text
-    assert "✗ dog 90 %" in found.text
-    assert "is cat 1 %" in found.text
+    assert "✓ 80 % cat" in found.text
+    assert "✗ 90 % dog" in found.text
+    assert "is 1 % cat" in found.text
     assert "conv5 , unit 17" in found.text
     assert "illustrations.json" not in found.text
 
@@ -199,7 +199,7 @@ def test_the_score_without_leaks(run):
     page = opened(write_report(run))
     right = int(predictions.hits[10:].sum())
     low, high = figures.wilson_interval(right, 50)
-    assert f"Without the 10 leaked images, {100 * right / 50:.2f} % of 50 are right" in page.text
+    assert f"Without 10 leaked images, {100 * right / 50:.2f} % of 50 are right" in page.text
     assert f"({100 * low:.2f} % to {100 * high:.2f} %)" in page.text
     assert "220 100" not in page.text
     assert "220" in page.text  # images in all
@@ -341,7 +341,7 @@ def test_too_many_pictures_are_left_out(run):
     write_json(run / "illustrations.json", found)
     page = write_report(run)
     assert page.stat().st_size < 3_000_000
-    assert "were left out" in opened(page).text
+    assert "pictures left out" in opened(page).text
 
 
 def test_a_state_of_the_data_is_read(run):
@@ -375,8 +375,10 @@ def test_two_hundred_classes_fit(tmp_path):
     [
         ("recipe.json", None, "not a run directory"),
         ("metrics.json", None, "no figures that can be read"),
-        ("metrics.json", "{}", "lacks split, n, top1"),
+        ("metrics.json", "{}", "no figures that can be read .'top1_interval'"),
         ("metrics.json", "7", "no figures"),
+        ("metrics.json", '{"top1_interval": 3}', "no figures that"),
+        ("recipe.json", '{"data": "x", "recipe": 3}', "not a run directory"),
         ("predictions.npz", None, "no figures"),
         ("predictions.npz", "PK damaged", "no figures"),
         ("epochs.jsonl", "{", "is damaged"),
@@ -390,6 +392,13 @@ def test_a_damaged_run_is_refused(run, file, content, message):
     with pytest.raises(RunError, match=message):
         write_report(run)
     assert not (run / "report.html").exists()
+
+
+def test_figures_that_are_no_numbers_are_refused(run):
+    found = json.loads((run / "metrics.json").read_text())
+    write_json(run / "metrics.json", found | {"nll": "<b>"})
+    with pytest.raises(RunError, match="'<b>' is no number"):
+        write_report(run)
 
 
 def test_figures_of_other_predictions_are_refused(run, tmp_path):

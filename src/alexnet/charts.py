@@ -47,6 +47,11 @@ def per_cent(value: float, _: object = None) -> str:
     return f"{100 * value:g} %"
 
 
+def tenths(value: float) -> str:
+    """0.5 -> "50.0 %"."""
+    return f"{100 * value:.1f} %"
+
+
 def curves(
     title: str, lines: Sequence[Curve], *, share: bool = False, from_zero: bool = False
 ) -> Markup:
@@ -115,7 +120,7 @@ def class_bars(names: Sequence[str], n: Sequence[int], right: Sequence[int]) -> 
 
 
 def _told(name: str, n: int, right: int) -> str:
-    return f"{label(name, 60)}: {right / n:.1%}, {right:,} of {n:,}"
+    return f"{label(name, 60)}: {tenths(right / n)}, {right:,} of {n:,}"
 
 
 def _share_axis(limits: Callable[[float, float], object], formatter: Callable[..., object]) -> None:
@@ -259,7 +264,7 @@ def reliability_diagram(title: str, bins: Reliability) -> Markup:
                 axes,
                 (edges[b], edges[b] + width),
                 (0, 1),
-                f"{bins.count[b]:,} images, confidence {sure[b]:.1%}, right {right[b]:.1%}",
+                f"{bins.count[b]:,} images, confidence {tenths(sure[b])}, right {tenths(right[b])}",
             )
             for b in np.flatnonzero(held)
         ]
@@ -340,7 +345,7 @@ def parallel_coordinates(
             for value in here:
                 _boxed(axes, place, height(place, value), label(value, 10))
         for share in (0.0, 1.0):
-            _boxed(axes, len(fields), 0.04 + 0.92 * share, f"{low + share * span:.1%}")
+            _boxed(axes, len(fields), 0.04 + 0.92 * share, tenths(low + share * span))
         axes.set_xticks(x, [*(label(field, 14) for field in fields), "accuracy"])
         axes.set_yticks([])
         axes.set(ylim=(0, 1), xlim=(-0.3, len(fields) + 0.35))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from alexnet import charts
 from alexnet.charts import Curve, series_colour
 from alexnet.errors import InputError, RunError
-from alexnet.illustrations import Album, read_illustrations
+from alexnet.illustrations import Album, count, number, read_illustrations
 from alexnet.metrics import softmax, wilson_interval
 from alexnet.pages import write_page, written
 from alexnet.recipes import Recipe
@@ -45,7 +45,7 @@ class Compared:
     predictions: Predictions
     epochs: list[dict[str, float]]
     best_epoch: int
-    seconds: float | None
+    seconds: float
     rows: NDArray[np.int64]  # (N,) places of the common images in its predictions
 
     @property
@@ -104,8 +104,8 @@ def common(paths: Sequence[Path]) -> list[Compared]:
             [str(word) for word in found["names"]],
             one,
             read_epochs(path),
-            int(found.get("best_epoch") or 0),
-            found.get("seconds"),
+            count(found.get("best_epoch")),
+            number(found.get("seconds")),
             here,
         )
         for name, path, one, found, here in zip(
@@ -134,6 +134,7 @@ def contents(compared: Sequence[Compared]) -> dict[str, Any]:
         "partly": max(evaluated) if max(evaluated) > n else 0,
         "other_data": len({one.settings.fingerprint for one in compared}) > 1,
         "rows": scores(compared),
+        "timed": known([one.seconds for one in compared]),
         "curves": curves(compared),
         "fields": differing_fields(compared),
         "names": [one.name for one in compared],
@@ -178,8 +179,8 @@ def curves(compared: Sequence[Compared]) -> list[Drawn]:
     wanted = (("loss", False), ("top1", True))
     for key, share in wanted:
         lines = []
-        for number, one in enumerate(compared):
-            colour = series_colour(number)
+        for place, one in enumerate(compared):
+            colour = series_colour(place)
             train, val = (column(one.epochs, f"{split}_{key}") for split in ("train", "val"))
             if known(train):
                 lines.append(Curve("", train, colour, dashed=True))
@@ -190,8 +191,8 @@ def curves(compared: Sequence[Compared]) -> list[Drawn]:
             heading = f"{what}: validation, and dashed, training"
             found.append(Drawn(charts.curves(what, lines, share=share), heading))
     rates = [
-        Curve(one.name, column(one.epochs, "lr"), series_colour(number))
-        for number, one in enumerate(compared)
+        Curve(one.name, column(one.epochs, "lr"), series_colour(place))
+        for place, one in enumerate(compared)
     ]
     if rates := [one for one in rates if known(one.y)]:
         found.append(Drawn(charts.curves("learning rate", rates), "learning rate"))
@@ -226,10 +227,10 @@ def disagreements(compared: Sequence[Compared]) -> dict[str, Any]:
     rows = []
     for place in order[:MOST_IMAGES]:
         guesses = []
-        for number, one in enumerate(compared):
+        for run, one in enumerate(compared):
             guess = one.predictions.guesses[one.rows[place]]
-            p = float(sure[number, place])
-            guesses.append({"name": one.names[guess], "p": p, "right": bool(hits[number, place])})
+            p = float(sure[run, place])
+            guesses.append({"name": one.names[guess], "p": p, "right": bool(hits[run, place])})
         label = first.names[first.predictions.labels[first.rows[place]]]
         row = {"id": ids[place], "label": label, "guesses": guesses}
         rows.append(row | {"image": pictures.get(ids[place], "")})

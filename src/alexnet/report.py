@@ -24,6 +24,8 @@ from alexnet.illustrations import (
     Album,
     DataState,
     as_object,
+    count,
+    number,
     read_data_state,
     read_illustrations,
     read_object,
@@ -80,8 +82,8 @@ def contents(run: Path) -> dict[str, Any]:
             f"{len(predictions.classes)}.",
             "They belong to different runs; put the right file back.",
         )
-    epochs = read_epochs(run)
-    surroundings = as_object(read_object(run / "environment.json"))
+    epochs, best_epoch = read_epochs(run), count(figures.get("best_epoch"))
+    surroundings = read_object(run / "environment.json")
     album = Album(PICTURES)
     shown, state = read_illustrations(run, album), read_data_state(run, album)
     names = [str(name) for name in figures["names"]]
@@ -92,13 +94,15 @@ def contents(run: Path) -> dict[str, Any]:
     return {
         "title": f"{run.resolve().name}: {Path(settings.data).name or settings.data}",
         "data_name": Path(settings.data).name or settings.data,
-        "metrics": figures | {"best_epoch": figures.get("best_epoch")},
+        "metrics": figures
+        | {"best_epoch": best_epoch, "val_top1": number(figures.get("val_top1"))}
+        | {"chose_epoch_on_it": figures.get("chose_epoch_on_it") is True},
         "expected": expected(settings),
         "leak_free": leak_free(predictions, state),
-        "seconds": figures.get("seconds"),
+        "seconds": number(figures.get("seconds")),
         "epochs_told": f"{len(epochs)} epochs" if epochs else "",
         "surroundings": usual | surroundings,
-        "training": training_curves(epochs, int(figures.get("best_epoch") or 0)),
+        "training": training_curves(epochs, best_epoch),
         "per_class": per_class(names, confusion),
         "confusion": confusions(names, confusion),
         "shown": shown,
@@ -106,11 +110,17 @@ def contents(run: Path) -> dict[str, Any]:
         "calibration": calibration(predictions, figures),
         "data": told_data(state),
         "speed": speed_curves(epochs),
-        "command": shlex.join(map(str, surroundings.get("command", ["alexnet"]))),
+        "command": command(run),
         "digest": str(read_object(run / "recipe.json").get("digest", "")),
         "recipe": settings.recipe,
         "machine": told_machine(surroundings),
     }
+
+
+def command(run: Path) -> str:
+    """The command line that a run notes."""
+    words = read_object(run / "environment.json").get("command")
+    return shlex.join(map(str, words)) if isinstance(words, list) else "unknown"
 
 
 def told_machine(surroundings: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,12 +245,7 @@ def per_class(names: Sequence[str], confusion: Labels) -> dict[str, Any]:
             Drawn(bars(order[-12:]), "the best"),
         ],
         "rows": [
-            {
-                "name": names[k],
-                "n": int(totals[k]),
-                "right": int(right[k]),
-                "share": float(right[k] / totals[k]),
-            }
+            {"name": names[k], "n": int(totals[k]), "share": float(right[k] / totals[k])}
             for k in order
         ],
     }
@@ -283,9 +288,9 @@ def calibration(predictions: Predictions, figures: Mapping[str, Any]) -> dict[st
             f"ECE {figures['ece']:.4f}, NLL {figures['nll']:.4f}",
         )
     ]
-    temperature = figures.get("temperature")
-    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
-        return {"drawings": drawings, "temperature": None}
+    temperature = number(figures.get("temperature"))
+    if not temperature > 0:
+        return {"drawings": drawings, "temperature": 0}
     scaled = softmax(logits / np.float32(temperature))
     error = calibration_error(scaled, labels)
     loss = log_loss(labels, scaled, labels=np.arange(logits.shape[1]))

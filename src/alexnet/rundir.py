@@ -35,12 +35,12 @@ def run_settings(run: Path) -> RunSettings:
         saved = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
         surroundings = json.loads((run / "environment.json").read_text(encoding="utf-8"))
         return RunSettings(
-            saved["data"],
-            saved["recipe"],
+            str(saved["data"]),
+            dict(saved["recipe"]),
             surroundings["data_fingerprint"],
             surroundings.get("weights_sha256", ""),
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"{run} is not a run directory ({error}).",
             "Give the folder that `alexnet train` printed.",
@@ -108,15 +108,16 @@ def read_metrics(run: Path) -> dict[str, Any]:
     Raises:
         RunError: there are none, or they are damaged.
     """
-    needed = "split n top1 top1_interval top5 nll ece chance names".split()
     try:
         found = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-        missing = [key for key in needed if key not in found]
-        if missing:
-            raise ValueError(f"it lacks {', '.join(missing)}")
-    except (OSError, ValueError, TypeError) as error:
+        low, high = found["top1_interval"]
+        for share in (low, high, *(found[key] for key in "n top1 top5 nll ece chance".split())):
+            if not isinstance(share, int | float):
+                raise ValueError(f"{share!r} is no number")
+        found["split"] = str(found["split"])
+        return {**found, "names": [str(name) for name in found["names"]]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise unfinished(run, error) from error
-    return dict(found)
 
 
 def read_epochs(run: Path) -> list[dict[str, float]]:

@@ -3,7 +3,6 @@ field mattered, every trial's curve. Imports no torch."""
 
 import csv
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from alexnet import charts
 from alexnet.charts import Curve, Level
 from alexnet.drawing import ACCENT, FAINT
 from alexnet.errors import RunError
-from alexnet.illustrations import as_object, read_object
+from alexnet.illustrations import as_object
 from alexnet.pages import signed, write_page, written
-from alexnet.report import PAGE, Drawn, column, known
+from alexnet.report import PAGE, Drawn, column, command, known
 from alexnet.rundir import read_epochs
 from alexnet.trials import told
 
@@ -53,7 +52,8 @@ def contents(sweep: Path) -> dict[str, Any]:
         return {
             "title": f"{sweep.resolve().name}: sweep over {', '.join(fields)}",
             "data_name": Path(definition["data"]).name,
-            "summary": summary,
+            "val_top1": float(summary["val_top1"]),
+            "counts": {key: int(summary[key]) for key in ("trials", "failed", "images", "seeds")},
             "winner": told(summary["winner"]),
             "fields": fields,
             "ranked": ranked,
@@ -73,7 +73,7 @@ def contents(sweep: Path) -> dict[str, Any]:
                 if row["status"] == "failed"
             ],
             "seconds": sum(float(row["seconds"] or 0) for row in done),
-            "command": command(sweep, done),
+            "command": command(sweep / "trials" / done[0]["trial"]),
             "recipe": {k: v for k, v in definition["recipe"].items() if k not in fields},
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
@@ -165,9 +165,3 @@ def in_words(effect: Mapping[str, Any]) -> str:
         best, worst = written(effect["best"]), written(effect["worst"])
         return f"Matters: {best} instead of {worst} brings {points}."
     return f"No effect that can be told from noise ({points})."
-
-
-def command(sweep: Path, rows: Sequence[Row]) -> str:
-    """The command that a trial notes, which is the sweep's."""
-    found = read_object(sweep / "trials" / rows[0]["trial"] / "environment.json").get("command")
-    return shlex.join(map(str, found)) if isinstance(found, list) else "alexnet sweep ..."
