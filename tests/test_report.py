@@ -265,21 +265,49 @@ def test_waiting_and_memory_are_shown_where_they_are_known(run):
 # -- hostile names, untrusted files
 
 
-def test_hostile_names_are_inert(tmp_path):
+@pytest.fixture
+def hostile_run(tmp_path):
     names = [name for name in HOSTILE if name]
     run = run_directory(tmp_path / '<b onclick="x">$run$', names=names, n=10 * len(names))
     found = illustrations(label=HOSTILE[0], guess=HOSTILE[2])
     found["samples"].append(picture(3, id=HOSTILE[4], label=HOSTILE[6], guess=HOSTILE[7], p=0.4))
-    write_json(run / "illustrations.json", found)
+    found["units"][0]["layer"] = found["neighbours"][0]["id"] = HOSTILE[2]
+    (run / "illustrations.json").write_text(json.dumps(found))  # as ASCII: surrogates too
     state = data_state([HOSTILE[0]])
     state["classes"] = {name: {"train": 1} for name in HOSTILE}
     state["blank"] = HOSTILE
-    write_json(run / "data.json", state)
-    page = opened(write_report(run))  # no element, address or attribute but ours
+    (run / "data.json").write_text(json.dumps(state))
+    return run
+
+
+def test_hostile_names_are_inert(hostile_run):
+    page = opened(write_report(hostile_run))  # no element, address or attribute but ours
     assert HOSTILE[0] in page.text
     assert HOSTILE[2] in page.titles  # in attributes they are text too
     assert "שלום עולם" in page.text
     assert "🐈‍⬛ 猫" in page.text
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
+def test_a_browser_fetches_nothing_and_finds_room(hostile_run):
+    playwright = pytest.importorskip("playwright.sync_api")
+    page_file = write_report(hostile_run)
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        for width in (360, 1280):
+            page = browser.new_page(viewport={"width": width, "height": 800})
+            said, asked = [], []
+            page.on("console", lambda message, said=said: said.append(message.text))
+            page.on("dialog", lambda dialog, said=said: said.append(dialog.message))
+            page.on("request", lambda request, asked=asked: asked.append(request.url))
+            page.goto(page_file.as_uri())
+            page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert not said
+            assert [url for url in asked if not url.startswith("data:")] == [page_file.as_uri()]
+        browser.close()
 
 
 @pytest.mark.parametrize(
