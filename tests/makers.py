@@ -1,7 +1,9 @@
 """Makers of tiny data: image folders, Tiny ImageNet's tree, CIFAR-10's files, archives, Stores,
 weights."""
 
+import base64
 import io
+import json
 import os
 import tarfile
 import zipfile
@@ -12,8 +14,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from alexnet.atomic import write_json
 from alexnet.checkpoint import Network, Preprocessing, save_network
+from alexnet.metrics import metrics
 from alexnet.model import AlexNet
+from alexnet.recipes import Recipe
+from alexnet.rundir import save_predictions
 from alexnet.store import Store, StoreWriter
 
 
@@ -157,3 +163,37 @@ def network_of(path, architecture, classes, preprocessing=None):
     network = Network(path, architecture, model.state_dict(), names, names, how)
     save_network(path, network)
     return network
+
+
+def data_uri(seed=0, size=(16, 16), kind="PNG"):
+    """A picture of random pixels as a page holds it."""
+    coded = base64.b64encode(encoded(noise(seed, size), kind)).decode("ascii")
+    return f"data:image/{kind.lower()};base64,{coded}"
+
+
+def run_directory(path, names=("cat", "dog", "eel"), n=60, seed=0, right=0.7, lines=3, **recipe):
+    """A finished run directory without weights: n images, of which about `right` are right."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(n) % len(names)
+    logits = np.random.default_rng(99).normal(size=(n, len(names))).astype(np.float32)
+    logits[np.arange(n), labels] += np.where(generator.random(n) < right, 4, -4)
+    path.mkdir(parents=True)
+    ids = [f"{names[label][:20]}/{number}.jpg" for number, label in enumerate(labels)]
+    save_predictions(path / "predictions.npz", logits, labels, ids, list(names))
+    figures = metrics(logits, labels, list(names), "test")
+    extra = {"best_epoch": 2, "val_top1": 0.5, "seconds": 61.5, "chose_epoch_on_it": False}
+    write_json(path / "metrics.json", figures | extra)
+    fields = Recipe(**recipe)
+    write_json(
+        path / "recipe.json",
+        {"data": "some/photos", "recipe": fields.to_dict(), "digest": fields.digest},
+    )
+    command = ["alexnet", "train", "some/photos", "--out", str(path)]
+    around = {"device": "cpu", "processor": "made", "precision": "float32", "command": command}
+    write_json(path / "environment.json", around | {"data_fingerprint": "0" * 64, "versions": {}})
+    with open(path / "epochs.jsonl", "w", encoding="utf-8") as file:
+        for epoch in range(1, lines + 1):
+            line = {"epoch": epoch, "best": epoch == 2, "lr": 0.1 / epoch, "seconds": 2.0}
+            line |= {"train_loss": 2 / epoch, "val_loss": 2.2 / epoch, "train_top1": epoch / 9}
+            file.write(json.dumps(line | {"val_top1": epoch / 10}) + "\n")
+    return path

@@ -17,6 +17,8 @@ FLOORS = [
         "atomic",
         "augment",
         "console",
+        "drawing",
+        "illustrations",
         "metrics",
         "model",
         "optimization",
@@ -24,9 +26,9 @@ FLOORS = [
         "runtime",
         "significance",
     },
-    {"images", "presets", "rundir", "store", "trees", "trials"},
-    {"checkpoint", "features", "fetch", "layouts", "linear", "lr_finder", "sheets"},
-    {"subset", "weights"},
+    {"charts", "images", "pages", "presets", "rundir", "store", "trees", "trials"},
+    {"checkpoint", "features", "fetch", "layouts", "linear", "lr_finder", "report", "sheets"},
+    {"comparison", "subset", "sweep_page", "weights"},
     {"datasets"},
     {"evaluation"},
     {"explain", "loop", "predict", "results"},
@@ -74,7 +76,9 @@ def test_recipes_need_the_standard_library_only(name):
     )
 
 
-@pytest.mark.parametrize("name", ["console", "metrics", "rundir", "significance"])
+@pytest.mark.parametrize(
+    "name", ["comparison", "console", "metrics", "report", "rundir", "significance", "sweep_page"]
+)
 def test_what_reads_a_run_needs_no_torch(name):
     code = f"import sys, alexnet.{name}\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

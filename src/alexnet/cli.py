@@ -341,6 +341,44 @@ class Explain:
 
 
 @dataclass(kw_only=True)
+class Report:
+    """Write one HTML page about a run or a sweep, or one that compares several runs, and print its
+    path. It needs the directories alone, no network and no data."""
+
+    runs: Annotated[
+        list[str],
+        tyro.conf.Positional,
+        tyro.conf.arg(
+            metavar="RUN",
+            help="a run or a sweep directory; several runs are compared over the same images",
+        ),
+    ]
+    # The page. [default: report.html in the directory, or comparison.html here]
+    out: str = ""
+
+    def run(self) -> None:
+        from pathlib import Path
+
+        from alexnet.comparison import compare
+        from alexnet.report import write_report
+        from alexnet.sweep_page import is_sweep, write_sweep_page
+
+        if not self.runs:
+            raise InputError("there is no run to report on.", "alexnet report RUN [RUN ...]")
+        sweeps = [run for run in self.runs if is_sweep(Path(run))]
+        if sweeps and len(self.runs) > 1:
+            raise InputError(
+                f"{sweeps[0]} is a sweep, and runs can be compared only with runs.",
+                f"Its trials are runs: {sweeps[0]}/trials/NAME.",
+            )
+        if len(self.runs) > 1:
+            print(compare(self.runs, self.out or "comparison.html"))
+        else:
+            write = write_sweep_page if sweeps else write_report
+            print(write(self.runs[0], self.out or None))
+
+
+@dataclass(kw_only=True)
 class Recipes:
     """List the named recipes, or show one: its source, command, numbers and every field."""
 
@@ -553,6 +591,7 @@ Command = (
     | Eval
     | Predict
     | Explain
+    | Report
     | Recipes
     | DataFetch
     | DataPrepare
@@ -568,6 +607,7 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "eval": Eval,
     "predict": Predict,
     "explain": Explain,
+    "report": Report,
     "recipes": Recipes,
     "data fetch": DataFetch,
     "data prepare": DataPrepare,

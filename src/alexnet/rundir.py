@@ -12,6 +12,7 @@ import numpy as np
 from alexnet.atomic import replacing
 from alexnet.errors import RunError
 from alexnet.metrics import Floats, Labels
+from alexnet.significance import Hits
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,12 @@ def run_settings(run: Path) -> RunSettings:
         saved = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
         surroundings = json.loads((run / "environment.json").read_text(encoding="utf-8"))
         return RunSettings(
-            saved["data"],
-            saved["recipe"],
+            str(saved["data"]),
+            dict(saved["recipe"]),
             surroundings["data_fingerprint"],
             surroundings.get("weights_sha256", ""),
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"{run} is not a run directory ({error}).",
             "Give the folder that `alexnet train` printed.",
@@ -70,6 +71,11 @@ class Predictions:
         """(N,)"""
         return np.asarray(self.logits.argmax(1), dtype=np.int64)
 
+    @property
+    def hits(self) -> Hits:
+        """(N,) whether each is right."""
+        return np.asarray(self.guesses == self.labels)
+
 
 def read_predictions(run: Path) -> Predictions:
     """The predictions of the evaluated split.
@@ -93,6 +99,45 @@ def read_predictions(run: Path) -> Predictions:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise unfinished(run, error) from error
     return found
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """The figures of the evaluated split, as `metrics.metrics` returns them, and which epoch was
+    chosen.
+
+    Raises:
+        RunError: there are none, or they are damaged.
+    """
+    try:
+        found = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+        low, high = found["top1_interval"]
+        for share in (low, high, *(found[key] for key in "n top1 top5 nll ece chance".split())):
+            if not isinstance(share, int | float):
+                raise ValueError(f"{share!r} is no number")
+        found["split"] = str(found["split"])
+        return {**found, "names": [str(name) for name in found["names"]]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise unfinished(run, error) from error
+
+
+def read_epochs(run: Path) -> list[dict[str, float]]:
+    """One dictionary of numbers for each epoch, as in epochs.jsonl; what is no number is left out.
+    Empty where nothing was trained in epochs.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    path = run / "epochs.jsonl"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [
+            {name: one for name, one in json.loads(line).items() if isinstance(one, int | float)}
+            for line in lines
+        ]
+    except (OSError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"{path} is damaged ({error}).", "Each line is one epoch, as JSON; mend or delete it."
+        ) from error
 
 
 def unfinished(run: Path, error: Exception) -> RunError:

@@ -52,6 +52,16 @@ def paired_difference(one: Hits, other: Hits, level: float = 0.95) -> Difference
     return Difference(mean, mean - half, mean + half)
 
 
+def mcnemar(one: Hits, other: Hits) -> float:
+    """The probability of a difference at least as large if both were equally good: McNemar's exact
+    test (1947) of two classifiers of the same N images, both (N,). Only the images that one gets
+    right and the other wrong count; if there are none, it is 1."""
+    only_one, only_other = int((one & ~other).sum()), int((other & ~one).sum())
+    if not only_one + only_other:
+        return 1.0
+    return float(stats.binomtest(only_one, only_one + only_other).pvalue)
+
+
 def mean_interval(values: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
     """Student's interval of the mean of a few values; of one value, itself twice."""
     mean = float(values.mean())

@@ -1,0 +1,173 @@
+"""Figures: equal ones are equal bytes, they take the page's colours, and whatever stands in a label
+is text."""
+
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from alexnet import charts
+from alexnet.charts import Curve, Level
+from alexnet.drawing import LOOK, VARIABLES, label
+from alexnet.metrics import reliability
+
+HOSTILE = [
+    '<script>alert("x")</script>',
+    "$\\frac{1}{$",
+    '"><img src=x onerror=alert(1)>',
+    "]]><!--",
+    "a\x00b\x1b[31m\nc",
+    "\udcff\ud800",
+    "שלום עולם",
+    "\u202etxt.exe",
+    "🐈‍⬛ 猫",
+    "long " * 200,
+    "&amp; &#60;",
+    "",
+]
+BINS = reliability(np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), np.array([0, 1, 1]))
+
+
+def every_chart(names):
+    """One of each kind, with these names wherever there is one."""
+    k = len(names)
+    confusion = np.random.default_rng(0).integers(1, 30, (k, k))
+    return {
+        "curves": charts.curves(names[0], [Curve(name, [1.0, 0.5], mark=2) for name in names]),
+        "bars": charts.class_bars(names, [10] * k, [3] * k),
+        "profile": charts.class_profile(names, [10] * k, [3] * k),
+        "map": charts.confusion_map(names, confusion),
+        "large map": charts.confusion_map(names, confusion, large=True),
+        "reliability": charts.reliability_diagram(names[0], BINS),
+        "effect": charts.main_effect(names[0], [Level(n, 0.5, [0.4], (0.3, 0.6)) for n in names]),
+        "parallel": charts.parallel_coordinates(
+            [names[0], names[1]], [[name, name] for name in names], np.linspace(0, 1, k), 1
+        ),
+    }
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return every_chart(["cat", "dog", "eel"])
+
+
+@pytest.fixture(scope="module")
+def hostile():
+    return every_chart(HOSTILE)
+
+
+def test_equal_figures_are_equal_bytes(plain):
+    assert every_chart(["cat", "dog", "eel"]) == plain
+
+
+@pytest.mark.parametrize("kind", ["curves", "bars", "map", "reliability", "effect", "parallel"])
+def test_colours_are_the_pages(plain, kind):
+    drawing = plain[kind]
+    assert "var(--" in drawing
+    assert not any(colour in drawing for colour in VARIABLES)
+    colours = {found.lower() for found in re.findall(r"#[0-9a-fA-F]{6}\b", drawing)}
+    assert not colours, "a colour that does not follow dark mode"
+    assert "DejaVu" not in drawing  # nor its fonts
+
+
+def test_nothing_leaks_out_of_a_figure(plain):
+    for drawing in plain.values():
+        root = ElementTree.fromstring(drawing)
+        assert root.tag == "svg"
+        assert root.get("width") is None  # it is as wide as its place
+        used = set(re.findall(r'="(?:url\()?#([^")]+)', drawing))
+        assert {one.get("id") for one in root.iter() if one.get("id")} <= used
+        assert not list(root.iter("style"))
+
+
+def test_names_used_inside_figures_differ_between_figures():
+    one, other = (
+        charts.curves("loss", [Curve("", [1, 2])]),
+        charts.curves("lr", [Curve("", [1, 2])]),
+    )
+    ids = [set(re.findall(r' id="([^"]+)"', drawing)) for drawing in (one, other)]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+
+
+def test_names_are_text(hostile):
+    for kind, drawing in hostile.items():
+        root = ElementTree.fromstring(drawing)  # well formed, whatever the names are
+        tags = {one.tag for one in root.iter()}
+        expected = {"svg", "g", "path", "text", "tspan", "use", "defs", "clipPath", "rect", "title"}
+        assert tags <= expected | {"image"}, kind
+        for one in root.iter():
+            assert not any(name.startswith("on") for name in one.attrib), kind
+            target = one.get("href", "#")
+            assert target.startswith(("#", "data:image/png;base64,")), kind
+    words = "".join(ElementTree.fromstring(hostile["bars"]).itertext())
+    assert "<script>alert" in words
+    assert "$\\frac{1}{$" in words  # not read as mathematics
+    assert "שלום עולם" in words
+    assert "🐈‍⬛ 猫" in words
+
+
+def test_labels_are_short_and_hold_what_xml_can_hold():
+    assert label("a\x00b\nc\udcff") == "a�b�c�"
+    assert label("x" * 100, 10) == "x" * 9 + "…"
+    assert label("exactly 10", 10) == "exactly 10"
+
+
+def test_users_settings_do_not_change_figures(plain):
+    import matplotlib
+
+    with matplotlib.rc_context({"axes.facecolor": "#ff0000", "lines.linewidth": 9}):
+        assert every_chart(["cat", "dog", "eel"]) == plain
+        assert matplotlib.rcParams["lines.linewidth"] == 9  # and ours do not stay
+    assert matplotlib.rcParams["text.parse_math"] is not LOOK["text.parse_math"]
+
+
+def test_confused_classes_stand_together():
+    confusion = 100 * np.eye(6, dtype=np.int64)
+    for one, other in ((0, 3), (1, 4), (2, 5)):
+        confusion[one, other] = confusion[other, one] = 20
+    order = charts.clustered(confusion)
+    assert sorted(order) == list(range(6))
+    for one in range(3):
+        assert abs(order.index(one) - order.index(one + 3)) == 1
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 30])
+def test_classes_without_images_or_confusions_are_clustered_too(k):
+    assert sorted(charts.clustered(np.zeros((k, k), dtype=np.int64))) == list(range(k))
+    assert sorted(charts.clustered(np.eye(k, dtype=np.int64))) == list(range(k))
+
+
+def test_a_map_tells_its_cells():
+    names = [f"class {number}" for number in range(60)]
+    confusion = 20 * np.eye(60, dtype=np.int64)
+    confusion[3, 7] = 5
+    root = ElementTree.fromstring(charts.confusion_map(names, confusion))
+    told = {one.text: one for one in root.iter("title")}
+    assert "class 3, taken for class 7: 5 of 25" in told
+    assert "class 3: 20 of 25 right" in told
+    [rectangle] = [
+        one for one in root.iter("rect") if one.find("title") is not None
+        and one.find("title").text == "class 3, taken for class 7: 5 of 25"
+    ]  # fmt: skip
+    others = [one for one in root.iter("rect") if one.find("title") is not None]
+    rows = [one for one in others if float(one.get("width")) > 5 * float(rectangle.get("width"))]
+    assert float(rectangle.get("y")) == pytest.approx(float(rows[3].get("y")), abs=0.2)
+    left = float(rows[3].get("x"))
+    width = float(rectangle.get("width"))
+    assert (float(rectangle.get("x")) - left) / width == pytest.approx(7, abs=0.1)
+
+
+def test_a_curve_marks_the_chosen_epoch_and_leaves_gaps():
+    marked = charts.curves("loss", [Curve("a", [3.0, float("nan"), 1.0], mark=3)])
+    plain = charts.curves("loss", [Curve("a", [3.0, float("nan"), 1.0])])
+    beyond = charts.curves("loss", [Curve("a", [3.0, float("nan"), 1.0], mark=2)])
+    assert marked.count("<use") == plain.count("<use") + 1
+    assert beyond == plain  # there is no point to mark
+    assert "nan" not in marked.lower()
+
+
+def test_numbers_are_sorted_as_numbers():
+    found = sorted(["0.5", "none", "1e-05", "10", "9", "adam"], key=charts.by_number)
+    assert found == ["1e-05", "0.5", "9", "10", "adam", "none"]

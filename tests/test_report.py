@@ -1,0 +1,696 @@
+"""Pages: their numbers are those of the run, they need nothing from outside, and hostile names are
+inert."""
+
+import json
+import math
+import re
+import shutil
+import time
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from makers import data_uri, run_directory
+from test_charts import HOSTILE
+
+from alexnet import metrics as figures
+from alexnet.atomic import write_json
+from alexnet.cli import main
+from alexnet.comparison import common, compare, scores, short_names
+from alexnet.errors import InputError, RunError
+from alexnet.illustrations import Album, read_data_state, read_illustrations
+from alexnet.presets import RECIPES
+from alexnet.report import same_recipe, write_report
+from alexnet.rundir import read_epochs, read_predictions, run_settings, save_predictions
+from alexnet.significance import mcnemar
+from alexnet.sweep_page import write_sweep_page
+
+NO_BREAK = "\N{NO-BREAK SPACE}"
+# every attribute through which a page could fetch, run or send something
+ADDRESSES = {"src", "href", "srcset", "action", "formaction", "data", "poster", "background"}
+ADDRESSES |= {"xlink:href", "ping", "cite", "manifest"}
+ELEMENTS = set(
+    "html head meta title style body h1 h2 h3 p b div dl dt dd small figure figcaption svg g path "
+    "text tspan use defs clippath rect image table tr th td details summary bdi span img pre "
+    "footer".split()
+)
+
+
+class Page(HTMLParser):
+    """Everything in a page: elements, addresses, attributes that run, text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.addresses, self.running, self.words = set(), [], [], []
+        self.policy, self.titles, self.hidden = "", [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.add(tag)
+        self.hidden = tag == "style"
+        for name, value in attributes:
+            if name in ADDRESSES:
+                self.addresses.append(value)
+            if name.startswith("on"):
+                self.running.append(name)
+            if name == "title":
+                self.titles.append(value)
+        found = dict(attributes)
+        if found.get("http-equiv") == "Content-Security-Policy":
+            self.policy = found["content"]
+
+    def handle_data(self, data):
+        if not self.hidden:
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).replace(NO_BREAK, " ").split())
+
+
+def opened(path):
+    """The page, after everything that must hold of all of them."""
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
+    assert page.elements <= ELEMENTS
+    assert not page.running
+    for address in page.addresses:
+        assert re.match(r"#|data:image/(png|jpeg|webp);base64,", address), address
+    assert "url(http" not in path.read_text(encoding="utf-8")
+    return page
+
+
+def picture(number, **more):
+    return {"id": f"cat/{number}.jpg", "image": data_uri(number), "label": "cat"} | more
+
+
+def illustrations(label="cat", guess="dog"):
+    """Some of everything."""
+    wrong = [
+        picture(
+            n, id=f"{label}-{n}", label=label, guess=guess, p=0.9, p_label=0.01, cam=data_uri(9)
+        )
+        for n in range(3)
+    ]
+    return {
+        "samples": [picture(1, guess="cat", p=0.8), picture(2, label=label, guess=guess, p=0.7)],
+        "mistakes": wrong,
+        "confident": wrong,
+        "confusions": [{"label": label, "guess": guess, "count": 7, "images": [data_uri(3)]}],
+        "filters": data_uri(4),
+        "units": [
+            {"layer": "conv5", "unit": 17, "images": [data_uri(5), data_uri(6, kind="JPEG")]}
+        ],
+        "neighbours": [
+            picture(7, guess=guess, neighbours=[picture(8, label=label, distance=0.25)])
+        ],
+    }
+
+
+def data_state(leaks=()):
+    return {
+        "classes": {"cat": {"train": 100, "val": 10, "test": 20}, "dog": {"train": 90}},
+        "image_size": 64,
+        "greyscale": 3,
+        "left_out": 1,
+        "blank": ["cat/white.jpg"],
+        "duplicates": {
+            "exact": 4,
+            "near": 5,
+            "across_splits": 2,
+            "examples": [
+                {
+                    "ids": ["cat/a.jpg", "cat/b.jpg"],
+                    "splits": ["train", "test"],
+                    "images": [data_uri(1), data_uri(1)],
+                    "distance": 2.5,
+                }
+            ],
+        },
+        "leaks": list(leaks),
+        "sizes": {"width": [30, 640, 4000], "height": [20, 480, 3000]},
+    }
+
+
+@pytest.fixture
+def run(tmp_path):
+    return run_directory(tmp_path / "run")
+
+
+# -- one run
+
+
+def test_the_numbers_are_those_of_the_run(run):
+    assert write_report(run) == run / "report.html"
+    page = opened(run / "report.html")
+    found = json.loads((run / "metrics.json").read_text())
+    for key in ("top1", "top5", "chance"):
+        assert f"{100 * found[key]:.2f} %" in page.text
+    low, high = found["top1_interval"]
+    assert f"from {100 * low:.2f} % to {100 * high:.2f} %" in page.text
+    assert f"ECE {found['ece']:.4f}, NLL {found['nll']:.4f}" in page.text
+    for name, one in found["per_class"].items():
+        told = f"{name}: {100 * one['top1']:.1f} %, {round(one['n'] * one['top1'])} of {one['n']}"
+        assert told in page.text
+    confusion = np.array(found["confusion"])
+    assert f"cat, taken for dog: {confusion[0, 1]} of 20" in page.text
+    assert "alexnet train some/photos --out" in page.text
+    assert "61.5 seconds" in page.text
+    assert "3 epochs" in page.text
+    assert "no illustrations.json" in page.text
+
+
+def test_an_equal_run_is_an_equal_page(run, tmp_path):
+    write_report(run, tmp_path / "a.html")
+    write_report(run, tmp_path / "b.html")
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+def test_sections_are_in_order(run):
+    write_json(run / "illustrations.json", illustrations())
+    write_json(run / "data.json", data_state())
+    page = write_report(run).read_text(encoding="utf-8")
+    assert re.findall("<h2>(.*?)</h2>", page) == [
+        "Training", "Accuracy of each class", "What is taken for what", "Samples",
+        "The hardest mistakes", "The most confident mistakes", "Can its confidence be trusted?",
+        "What the data looked like", "What it learned to see", "Nearest neighbours", "Speed",
+        "How to repeat it",
+    ]  # fmt: skip
+    opened(run / "report.html")
+
+
+def test_pictures_and_what_was_made_of_them(run):
+    write_json(run / "illustrations.json", illustrations())
+    page = write_report(run)
+    text, found = page.read_text(encoding="utf-8"), opened(page)
+    for number in range(1, 10):
+        assert data_uri(number, kind="JPEG" if number == 6 else "PNG") in text
+    assert "✓ 80 % cat" in found.text
+    assert "✗ 90 % dog" in found.text
+    assert "is 1 % cat" in found.text
+    assert "conv5 , unit 17" in found.text
+    assert "illustrations.json" not in found.text
+
+
+def test_the_score_without_leaks(run):
+    predictions = read_predictions(run)
+    leaks = [*predictions.ids[:10], "not/evaluated.jpg"]
+    write_json(run / "data.json", data_state(leaks))
+    page = opened(write_report(run))
+    right = int(predictions.hits[10:].sum())
+    low, high = figures.wilson_interval(right, 50)
+    assert f"Without 10 leaked images, {100 * right / 50:.2f} % of 50 are right" in page.text
+    assert f"({100 * low:.2f} % to {100 * high:.2f} %)" in page.text
+    assert "220 100" not in page.text
+    assert "220" in page.text  # images in all
+    assert "4 exact, 5 near" in page.text
+
+
+def test_a_temperature_shows_calibration_after_scaling(run):
+    found = json.loads((run / "metrics.json").read_text())
+    write_json(run / "metrics.json", found | {"temperature": 2.5})
+    page = opened(write_report(run))
+    predictions = read_predictions(run)
+    scaled = figures.metrics(
+        predictions.logits / np.float32(2.5), predictions.labels, found["names"], "test"
+    )
+    assert f"ECE {scaled['ece']:.4f}, NLL {scaled['nll']:.4f}" in page.text
+    assert f"ECE {found['ece']:.4f}, NLL {found['nll']:.4f}" in page.text
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_a_named_recipe_is_recognised(name):
+    recipe = RECIPES[name].recipe
+    filled = json.loads(json.dumps(recipe.to_dict())) | {"seed": 7, "device": "cpu"}
+    side = filled["image_size"] + 2 * filled["border"]
+    filled["model"] = "2014" if filled["model"] == "auto" and recipe.weights else filled["model"]
+    if filled["model"] == "auto":
+        filled["model"] = "small"
+    filled |= {"crop": filled["crop"] or (side if filled["image_size"] else 224)}
+    filled |= {"image_size": filled["image_size"] or 256}
+    filled |= {key: filled[key] or [0.5, 0.5, 0.5] for key in ("mean", "std")}
+    assert same_recipe(recipe, filled)
+    assert not same_recipe(recipe, filled | {"epochs": filled["epochs"] + 1})
+    assert not same_recipe(recipe, filled | {"lr": 0.123})
+
+
+def test_the_expected_number_stands_beside_the_score(tmp_path):
+    run = run_directory(tmp_path / "digits", **RECIPES["digits"].recipe.to_dict())
+    page = opened(write_report(run))
+    assert RECIPES["digits"].expected in page.text
+    other = run_directory(tmp_path / "other")
+    assert RECIPES["digits"].expected not in opened(write_report(other)).text
+
+
+def test_a_head_that_was_solved_has_no_curves(run):
+    (run / "epochs.jsonl").unlink()
+    found = json.loads((run / "metrics.json").read_text())
+    found.pop("best_epoch")
+    write_json(run / "metrics.json", found)
+    page = opened(write_report(run))
+    assert "Training" not in page.text
+    assert "Speed" not in page.text
+
+
+def test_waiting_and_memory_are_shown_where_they_are_known(run):
+    assert "peak memory" not in opened(write_report(run)).text
+    lines = [json.loads(line) for line in (run / "epochs.jsonl").read_text().splitlines()]
+    more = {"data_share": 0.25, "peak_memory": 3 * 2**30}
+    (run / "epochs.jsonl").write_text("\n".join(json.dumps(line | more) for line in lines))
+    page = opened(write_report(run))
+    assert "peak memory, GiB" in page.text
+    assert "share of time spent waiting for data" in page.text
+
+
+# -- hostile names, untrusted files
+
+
+@pytest.fixture
+def hostile_run(tmp_path):
+    names = [name for name in HOSTILE if name]
+    run = run_directory(tmp_path / '<b onclick="x">$run$', names=names, n=10 * len(names))
+    found = illustrations(label=HOSTILE[0], guess=HOSTILE[2])
+    found["samples"].append(picture(3, id=HOSTILE[4], label=HOSTILE[6], guess=HOSTILE[7], p=0.4))
+    found["units"][0]["layer"] = found["neighbours"][0]["id"] = HOSTILE[2]
+    (run / "illustrations.json").write_text(json.dumps(found))  # as ASCII: surrogates too
+    state = data_state([HOSTILE[0]])
+    state["classes"] = {name: {"train": 1} for name in HOSTILE}
+    state["blank"] = HOSTILE
+    (run / "data.json").write_text(json.dumps(state))
+    return run
+
+
+def test_hostile_names_are_inert(hostile_run):
+    page = opened(write_report(hostile_run))  # no element, address or attribute but ours
+    assert HOSTILE[0] in page.text
+    assert HOSTILE[2] in page.titles  # in attributes they are text too
+    assert "שלום עולם" in page.text
+    assert "🐈‍⬛ 猫" in page.text
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
+def test_a_browser_fetches_nothing_and_finds_room(hostile_run):
+    playwright = pytest.importorskip("playwright.sync_api")
+    page_file = write_report(hostile_run)
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        for width in (360, 1280):
+            page = browser.new_page(viewport={"width": width, "height": 800})
+            said, asked = [], []
+            page.on("console", lambda message, said=said: said.append(message.text))
+            page.on("dialog", lambda dialog, said=said: said.append(dialog.message))
+            page.on("request", lambda request, asked=asked: asked.append(request.url))
+            page.goto(page_file.as_uri())
+            page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert not said
+            assert [url for url in asked if not url.startswith("data:")] == [page_file.as_uri()]
+        browser.close()
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://example.org/x.png",
+        "data:text/html;base64,PHNjcmlwdD4=",
+        "data:image/svg+xml;base64,PHN2Zz4=",
+        'data:image/png;base64,AAAA" onerror="alert(1)',
+        "data:image/png;base64,AAAA\n",
+        "data:image/png,AAAA",
+        "javascript:alert(1)",
+        "data:image/png;base64,",
+        7,
+        None,
+        ["data:image/png;base64,AAAA"],
+    ],
+)
+def test_only_pictures_are_taken_for_pictures(run, uri):
+    found = illustrations()
+    found["samples"] = [picture(1, image=uri, guess="cat")]
+    found["mistakes"][0]["cam"] = uri
+    found["filters"] = uri
+    write_json(run / "illustrations.json", found)
+    shown = read_illustrations(run, Album(10**6))
+    assert not shown.samples
+    assert not shown.filters
+    assert shown.mistakes[0].image
+    assert not shown.mistakes[0].cam
+    opened(write_report(run))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "[]", "null", "not json", '{"samples": 3}', '{"samples": [1, null, {"image": {}}]}',
+        '{"units": [{"unit": -1}]}', '{"classes": [1], "duplicates": "x", "leaks": {"a": 1}}',
+        '{"classes": {"cat": 3, "dog": {"train": "many"}}, "image_size": NaN}',
+        '{"classes": {"cat": {"train": 1}}, "sizes": {"width": [1], "height": [1, 2, "3"]}}',
+        '{"confusions": [{"label": 1, "count": 1e999}]}', "[" * 100_000,
+    ],
+)  # fmt: skip
+def test_damaged_illustrations_are_left_out(run, content):
+    for name in ("illustrations.json", "data.json"):
+        (run / name).write_text(content)
+    opened(write_report(run))
+
+
+def test_too_many_pictures_are_left_out(run):
+    heavy = data_uri(1, size=(200, 200))
+    found = illustrations()
+    found["samples"] = [picture(1, image=heavy, guess="cat", p=0.5)] * 24
+    write_json(run / "illustrations.json", found)
+    album = Album(10 * len(heavy) + 1)
+    assert len(read_illustrations(run, album).samples) == 10
+    assert album.left_out >= 14
+    found["samples"] = found["mistakes"] = [picture(1, image=heavy * 1, cam=heavy, guess="x")] * 99
+    found["confident"] = found["mistakes"]
+    write_json(run / "illustrations.json", found)
+    page = write_report(run)
+    assert page.stat().st_size < 3_000_000
+    assert "pictures left out" in opened(page).text
+
+
+def test_a_state_of_the_data_is_read(run):
+    assert read_data_state(run, Album(0)) is None
+    write_json(run / "data.json", data_state(["cat/1.jpg"]))
+    state = read_data_state(run, Album(10**6))
+    assert state.splits == ["train", "val", "test"]
+    assert state.exact == 4
+    assert state.twins[0].distance == 2.5
+    assert state.leaks == ["cat/1.jpg"]
+
+
+def test_two_hundred_classes_fit(tmp_path):
+    names = [f"class number {n}, with a rather long readable name" for n in range(200)]
+    run = run_directory(tmp_path / "large", names=names, n=10_000, right=0.5)
+    write_json(run / "illustrations.json", illustrations())
+    begun = time.monotonic()
+    page = write_report(run)
+    assert time.monotonic() - begun < 20
+    assert page.stat().st_size < 3_000_000
+    found = opened(page)
+    assert "the map with all names" in found.text
+    assert "all 200 classes" in found.text
+
+
+# -- what is refused
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("recipe.json", None, "not a run directory"),
+        ("metrics.json", None, "no figures that can be read"),
+        ("metrics.json", "{}", "no figures that can be read .'top1_interval'"),
+        ("metrics.json", "7", "no figures"),
+        ("metrics.json", '{"top1_interval": 3}', "no figures that"),
+        ("recipe.json", '{"data": "x", "recipe": 3}', "not a run directory"),
+        ("predictions.npz", None, "no figures"),
+        ("predictions.npz", "PK damaged", "no figures"),
+        ("epochs.jsonl", "{", "is damaged"),
+        ("epochs.jsonl", "[]", "is damaged"),
+    ],
+)
+def test_a_damaged_run_is_refused(run, file, content, message):
+    (run / file).unlink()
+    if content is not None:
+        (run / file).write_text(content)
+    with pytest.raises(RunError, match=message):
+        write_report(run)
+    assert not (run / "report.html").exists()
+
+
+def test_figures_that_are_no_numbers_are_refused(run):
+    found = json.loads((run / "metrics.json").read_text())
+    write_json(run / "metrics.json", found | {"nll": "<b>"})
+    with pytest.raises(RunError, match="'<b>' is no number"):
+        write_report(run)
+
+
+def test_figures_of_other_predictions_are_refused(run, tmp_path):
+    other = run_directory(tmp_path / "other", n=30)
+    shutil.copy(other / "predictions.npz", run / "predictions.npz")
+    with pytest.raises(RunError, match=r"about 60 images in 3 classes, .* about 30 in 3"):
+        write_report(run)
+
+
+def test_labels_without_a_class_are_refused(run):
+    save_predictions(
+        run / "predictions.npz",
+        np.zeros((2, 2), np.float32),
+        np.array([0, 2]),
+        ["a", "b"],
+        ["x", "y"],
+    )
+    with pytest.raises(RunError, match="labels without a class"):
+        write_report(run)
+
+
+def test_epochs_hold_numbers_only(run):
+    line = '{"epoch": 1, "val_loss": NaN, "note": "<b>", "best": true, "waiting": null}\n'
+    (run / "epochs.jsonl").write_text(line)
+    [found] = read_epochs(run)
+    assert set(found) == {"epoch", "val_loss", "best"}
+    assert math.isnan(found["val_loss"])
+    opened(write_report(run))
+
+
+# -- comparisons
+
+
+def test_two_runs_are_compared_over_the_same_images(tmp_path):
+    one = run_directory(tmp_path / "a" / "run", n=300, right=0.9, lr=0.1)
+    other = run_directory(tmp_path / "b" / "run", n=300, right=0.6, seed=1, lr=0.2)
+    page = opened(compare([one, other], tmp_path / "page.html"))
+    a, b = read_predictions(one).hits, read_predictions(other).hits
+    assert f"{100 * a.mean():.2f} %" in page.text
+    assert f"{100 * (b.mean() - a.mean()):+.2f}".replace("-", "\N{MINUS SIGN}") in page.text
+    assert "worse" in page.text
+    assert f"All are right on {(a & b).sum()} images, none on {(~a & ~b).sum()}" in page.text
+    assert "a/run" in page.text
+    rows = scores(common([one, other]))
+    assert rows[1]["only_best"] == (a & ~b).sum()
+    assert rows[1]["only_this"] == (~a & b).sum()
+    assert "lr 0.1 0.2" in page.text
+    assert "epochs" not in page.text.split("What differs")[1].split("Where they")[0]
+
+
+def test_a_small_difference_is_noise_and_a_planted_one_is_found(tmp_path):
+    """A difference of 3 points over 5,000 images is found, one of 0.3 is not."""
+    generator = np.random.default_rng(0)
+    for name, right in (("best", 0.80), ("near", 0.797), ("worse", 0.77)):
+        run = run_directory(tmp_path / name, names=("a", "b"), n=5000)
+        hits = generator.permutation(5000) < round(right * 5000)
+        logits = np.stack([hits, ~hits], 1).astype(np.float32)
+        labels = np.zeros(5000, dtype=np.int64)
+        ids = [str(n) for n in range(5000)]
+        save_predictions(run / "predictions.npz", logits, labels, ids, ["a", "b"])
+    rows = scores(common([tmp_path / name for name in ("worse", "near", "best")]))
+    assert [row["name"] for row in rows] == ["best", "near", "worse"]
+    assert [row["beyond"] for row in rows] == [False, False, True]
+
+
+def test_pictures_of_images_on_which_runs_disagree(tmp_path):
+    one = run_directory(tmp_path / "one", n=60, right=1.0)
+    other = run_directory(tmp_path / "other", n=60, right=0.0, seed=1)
+    write_json(one / "illustrations.json", {"samples": [picture(30, id="cat/30.jpg", guess="cat")]})
+    text = compare([one, other], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert text.count(data_uri(30)) == 1
+
+
+def test_runs_with_some_common_images_are_compared_on_those(tmp_path):
+    one, other = run_directory(tmp_path / "one", n=60), run_directory(tmp_path / "other", n=90)
+    page = opened(compare([one, other], tmp_path / "page.html"))
+    assert "the same 60 images, those that all runs evaluated, of up to 90" in page.text
+
+
+def test_runs_that_cannot_be_compared(tmp_path):
+    one = run_directory(tmp_path / "one")
+    with pytest.raises(RunError, match="none is common"):
+        compare([one, run_directory(tmp_path / "two", names=("x", "y", "z"))], tmp_path / "x.html")
+    with pytest.raises(InputError, match="at least two different runs"):
+        compare([one, one], tmp_path / "x.html")
+    other = run_directory(tmp_path / "three")
+    found = read_predictions(other)
+    save_predictions(
+        other / "predictions.npz", found.logits, found.labels, found.ids, ["dog", "cat", "eel"]
+    )
+    with pytest.raises(RunError, match=r"cat/0.jpg is 'cat' in .*one, and 'dog' in .*three"):
+        compare([one, other], tmp_path / "x.html")
+    assert not (tmp_path / "x.html").exists()
+
+
+def test_short_names_tell_runs_apart(tmp_path):
+    paths = [tmp_path / "a" / "run", tmp_path / "b" / "run"]
+    assert short_names(paths) == ["a/run", "b/run"]
+    assert short_names([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
+
+
+def test_mcnemar_by_hand():
+    one = np.array([True] * 8 + [False] * 2 + [True] * 90)
+    other = np.array([False] * 8 + [True] * 2 + [True] * 90)
+    # twice the probability of at most 2 heads in 10
+    assert mcnemar(one, other) == pytest.approx(2 * (1 + 10 + 45) / 2**10)
+    assert mcnemar(other, one) == mcnemar(one, other)
+    assert mcnemar(one, one) == 1.0
+
+
+# -- calibration
+
+
+def test_the_temperature_is_the_best_of_a_fine_grid():
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 5, 400)
+    logits = generator.normal(size=(400, 5)).astype(np.float32)
+    logits[np.arange(400), labels] += 1
+    logits *= 3
+    grid = np.exp(np.linspace(np.log(0.1), np.log(20), 20_001))
+    exact = logits.astype(np.float64)
+    losses = [
+        -np.log(figures.softmax(exact / t)[np.arange(400), labels]).mean() for t in grid[::10]
+    ]
+    best = grid[::10][int(np.argmin(losses))]
+    assert figures.fit_temperature(logits, labels) == pytest.approx(best, rel=3e-3)
+
+
+def test_the_temperature_is_found_again():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(20_000, 4)) * 2
+    gumbel = generator.gumbel(size=logits.shape)
+    labels = (logits + gumbel).argmax(1)  # drawn from softmax(logits)
+    over = (logits * 2.5).astype(np.float32)
+    assert figures.fit_temperature(over, labels) == pytest.approx(2.5, rel=0.03)
+
+
+def test_a_temperature_stays_in_its_range():
+    right = np.eye(3, dtype=np.float32) * 5
+    assert 0.01 <= figures.fit_temperature(right, np.arange(3)) < 0.2
+    assert figures.fit_temperature(right, np.array([1, 2, 0])) == pytest.approx(100, rel=0.01)
+
+
+def test_reliability_by_hand():
+    probabilities = np.array([[0.95, 0.05], [0.97, 0.03], [0.4, 0.6]])
+    bins = figures.reliability(probabilities, np.array([0, 1, 1]))
+    assert bins.count.sum() == 3
+    assert bins.count[14] == 2
+    assert bins.right[14] == 1
+    assert bins.confidence[14] == pytest.approx(1.92)
+    assert bins.count[8] == 1  # 0.6 is the upper edge of the ninth
+    expected = (abs(1 - 1.92) + abs(1 - 0.6)) / 3
+    assert figures.calibration_error(probabilities, np.array([0, 1, 1])) == pytest.approx(expected)
+
+
+# -- sweeps
+
+
+FIELDS = [("lr", [0.1, 0.01]), ("model", ["small", "<2014>"])]
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """A finished sweep of four trials, one of which failed."""
+    folder = tmp_path / "sweep"
+    rows, configurations = ["trial,lr,model,status,reason,epochs,best_epoch,val_top1,seconds"], []
+    for number, (lr, model) in enumerate((lr, m) for lr in FIELDS[0][1] for m in FIELDS[1][1]):
+        trial = run_directory(folder / "trials" / f"t{number}", seed=number)
+        if number == 3:
+            rows.append(f't3,{lr},{model},failed,"not finite: <script>",1,,,')
+            continue
+        top1 = [0.7, 0.69, 0.5][number]
+        rows.append(f"{trial.name},{lr},{model},done,,3,2,{top1},2.5")
+        configurations.append(
+            {
+                "settings": {"lr": lr, "model": model},
+                "val_top1": top1,
+                "interval": [top1, top1],
+                "behind": 0.7 - top1,
+                "behind_interval": [-0.01, 0.03] if number < 2 else [0.1, 0.3],
+                "tied": number < 2,
+            }
+        )
+    (folder / "results.csv").write_text("\n".join(rows) + "\n")
+    grid = dict(FIELDS)
+    definition = {"data": "some/photos", "recipe": {"lr": 1, "epochs": 3}, "grid": grid, "seeds": 1}
+    write_json(folder / "sweep.json", definition)
+    effect = {"values": {"0.1": 0.7, "0.01": 0.5}, "best": 0.1, "worst": 0.01, "difference": 0.2}
+    words = {"values": {'"small"': 0.6, '"<2014>"': 0.6}, "best": "small", "worst": "<2014>"}
+    words |= {"difference": 0.0, "interval": [0.0, 0.0], "verdict": "none at all"}
+    summary = {
+        "trials": 4,
+        "failed": 1,
+        "images": 60,
+        "seeds": 1,
+        "winner": {"lr": 0.1, "model": "small"},
+        "winner_trials": ["t0"],
+        "val_top1": 0.7,
+        "configurations": configurations,
+        "effects": {"lr": effect | {"interval": [0.1, 0.3], "verdict": "matters"}, "model": words},
+        "test": [{"n": 80, "top1": 0.65, "top1_interval": [0.54, 0.75], "top5": 1.0}],
+    }
+    write_json(folder / "summary.json", summary)
+    return folder
+
+
+def test_a_sweep_in_one_page(sweep):
+    assert write_sweep_page(sweep) == sweep / "report.html"
+    page = opened(sweep / "report.html")
+    assert page.text.count("cannot be told apart from the best") == 1
+    assert page.text.count("worse") == 1
+    assert "65.00 % of 80 test images, with lr=0.1, model=small" in page.text
+    assert "The test split was looked at once, for the winner" in page.text
+    assert "Matters: 0.1 instead of 0.01 brings +20.00 points" in page.text
+    assert "No effect at all" in page.text
+    assert "not finite: <script>" in page.text
+    assert "<2014>" in page.text
+    assert "All trials" in page.text
+
+
+def test_a_sweep_of_several_seeds(sweep):
+    summary = json.loads((sweep / "summary.json").read_text())
+    one = summary["test"][0]
+    summary |= {"seeds": 2, "test": [one, one | {"top1": 0.75}]}
+    write_json(sweep / "summary.json", summary)
+    page = opened(write_sweep_page(sweep))
+    assert "70.00 % of 80" in page.text
+    assert "mean of 2 seeds, which go from 65.00 % to 75.00 %" in page.text
+
+
+@pytest.mark.parametrize("file", ["summary.json", "results.csv", "sweep.json"])
+def test_an_unfinished_sweep_is_refused(sweep, file):
+    (sweep / file).unlink()
+    with pytest.raises(RunError, match="not the directory of a finished sweep"):
+        write_sweep_page(sweep)
+
+
+# -- the command
+
+
+def test_the_command_recognises_what_it_is_given(run, sweep, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", str(run)]) == 0
+    assert main(["report", str(sweep), "--out", str(tmp_path / "s.html")]) == 0
+    other = run_directory(tmp_path / "other", seed=4)
+    assert main(["report", str(run), str(other)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out == [str(run / "report.html"), str(tmp_path / "s.html"), "comparison.html"]
+    assert "sweep over lr, model" in opened(tmp_path / "s.html").text
+    assert "Comparison of run, other" in opened(tmp_path / "comparison.html").text
+
+
+def test_the_command_refuses_in_words(run, sweep, tmp_path, capsys):
+    for arguments, message in (
+        ([], "there is no run to report on"),
+        ([str(tmp_path / "missing")], "is not a run directory"),
+        ([str(run), str(sweep)], "is a sweep, and runs can be compared only with runs"),
+        ([str(run), str(run)], "at least two different runs"),
+    ):
+        assert main(["report", *arguments]) == 2
+        captured = capsys.readouterr()
+        assert message in captured.err
+        assert not captured.out
+
+
+def test_settings_are_those_of_the_run(run):
+    assert run_settings(run).data == "some/photos"
