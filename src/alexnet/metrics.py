@@ -72,7 +72,7 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
     return math.exp(float(found.x))
 
 
-def softmax(logits: Floats) -> NDArray[np.float64]:
+def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """(N, K) logits to probabilities, in double precision."""
     probabilities: NDArray[np.float64] = special.softmax(logits.astype(np.float64), 1)
     return probabilities
