@@ -32,7 +32,7 @@ def both_cores():
 
 def brief(name, **changes):
     return dataclasses.replace(
-        RECIPES[name].recipe, epochs=1, warmup=0.0, tensorboard=False, **changes
+        RECIPES[name].recipe, epochs=1, warmup=0.0, tensorboard=False, report=False, **changes
     )
 
 
@@ -85,7 +85,7 @@ def test_frozen_layers_of_the_2012_network(tmp_path):
     weights.import_weights(HERE / "bvlc_alexnet_q7_int8.npz", "bvlc")
     recipe = dataclasses.replace(
         RECIPES["tiny-imagenet"].recipe, weights="bvlc", fraction=0.05, epochs=3, views=1,
-        cached_views=1, flip=False, finetune_epochs=0, tensorboard=False,
+        cached_views=1, flip=False, finetune_epochs=0, tensorboard=False, report=False,
     )  # fmt: skip
     run = alexnet.train(HERE / "tiny-imagenet-100", recipe, out=tmp_path / "run")
     figures = json.loads((run / "metrics.json").read_text())

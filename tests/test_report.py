@@ -255,7 +255,7 @@ def test_a_head_that_was_solved_has_no_curves(run):
 def test_waiting_and_memory_are_shown_where_they_are_known(run):
     assert "peak memory" not in opened(write_report(run)).text
     lines = [json.loads(line) for line in (run / "epochs.jsonl").read_text().splitlines()]
-    more = {"data_share": 0.25, "peak_memory": 3 * 2**30}
+    more = {"waiting": 0.25, "peak_memory": 3 * 2**30}
     (run / "epochs.jsonl").write_text("\n".join(json.dumps(line | more) for line in lines))
     page = opened(write_report(run))
     assert "peak memory, GiB" in page.text

@@ -28,6 +28,7 @@ from alexnet.recipes import Recipe
 TINY = Recipe(
     image_size=16, pool="max", width=0.125, batch_size=16, epochs=2, lr=0.05, dropout=0.0,
     tensorboard=False,
+    report=False,
 )  # fmt: skip
 COLOURS = {"blue": (40, 60, 200), "green": (50, 200, 60), "red": (210, 50, 40)}
 

@@ -30,7 +30,7 @@ SMALL = architecture("small", width=0.125, pool="max")
 MADE_FOR = Preprocessing(20, 16, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
 FROZEN = Recipe(
     weights="made", freeze="conv", batch_size=16, epochs=2, lr=0.05, dropout=0.0,
-    precision="fp32", tensorboard=False,
+    precision="fp32", tensorboard=False, report=False,
 )  # fmt: skip
 
 

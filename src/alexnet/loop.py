@@ -22,7 +22,7 @@ from alexnet.console import progress
 from alexnet.errors import Interrupted, TrainingError
 from alexnet.evaluation import predict_logits
 from alexnet.optimization import Loss
-from alexnet.runtime import StopFlag, arithmetic
+from alexnet.runtime import StopFlag, arithmetic, peak_memory
 from alexnet.store import Batches, seed_dropout
 
 
@@ -42,6 +42,7 @@ class Epoch:
         float  # share of the training time spent on getting batches: reading, moving, augmenting
     )
     best: bool  # the best validation accuracy so far (on a tie, the lower loss)
+    peak_memory: int = 0  # bytes: of the GPU that trains, else of this process; 0: not known
 
 
 @dataclass
@@ -229,6 +230,7 @@ def finish_epoch(
         train_images_per_second=n / state.seconds,
         waiting=state.waited / state.seconds,
         best=better,
+        peak_memory=peak_memory(val.device),
     )
 
 

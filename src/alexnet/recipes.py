@@ -212,6 +212,8 @@ class Recipe:
     log_every: Annotated[int, Between(1)] = 50
     # Write TensorBoard event files.
     tensorboard: bool = True
+    # Write report.html at the end, with pictures of the data and of what the network sees.
+    report: bool = True
 
     def __post_init__(self) -> None:
         for name, hint in FIELD_TYPES.items():

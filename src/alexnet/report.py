@@ -204,10 +204,7 @@ def training_curves(epochs: Sequence[Mapping[str, float]], best: int) -> list[Dr
 def speed_curves(epochs: Sequence[Mapping[str, float]]) -> list[Drawn]:
     """Seconds, images per second, and where they are known, the share of time spent waiting for
     data and peak memory."""
-    waiting = [
-        one.get("data_share", one.get("waiting", math.nan) / (one.get("seconds") or math.nan))
-        for one in epochs
-    ]
+    waiting = [one.get("waiting", math.nan) for one in epochs]
     wanted = (
         ("seconds of each epoch", column(epochs, "seconds"), False),
         ("images per second, training", column(epochs, "train_images_per_second"), False),

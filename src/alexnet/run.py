@@ -29,7 +29,7 @@ from alexnet.inputs import Inputs
 from alexnet.linear import solve
 from alexnet.loop import Epoch, State, fit
 from alexnet.lr_finder import find_lr, save_suggestion
-from alexnet.metrics import Labels, metrics
+from alexnet.metrics import Labels, fit_temperature, metrics
 from alexnet.model import AlexNet, parameter_count
 from alexnet.optimization import learning_rate, make_loss, make_optimizer
 from alexnet.recipes import Recipe
@@ -63,7 +63,7 @@ class Run:
         self.introduction: list[str] = []
         self.resumed_phase = -1
         self.history: list[Epoch] = []  # of the phases that are over, or as found on disk
-        self.solved: dict[str, float] = {}  # of a head that was solved, not trained
+        self.fitted: dict[str, float] = {}  # a solved head's penalty, the temperature
 
     def open(self, out: Path | None, resume: bool) -> None:
         """Makes the run directory, or takes up the one that is there."""
@@ -301,7 +301,7 @@ class Run:
             + ", ".join(f"{penalty:g}: {top1:.2%}" for penalty, top1 in found.tried.items())
             + ")"
         )
-        self.solved = {"val_top1": found.val_top1, "penalty": found.penalty}
+        self.fitted = {"val_top1": found.val_top1, "penalty": found.penalty}
         self.save_best(head.state_dict(), freeze)
 
     def evaluate(self, split: str = "test") -> None:
@@ -315,6 +315,10 @@ class Run:
         part = model if freeze == "none" else model.split(freeze)[1]
         views = self.inputs.views(indices, freeze)
         logits, labels = evaluation.predict_logits(part, views, self.dtype, f"evaluating {split}")
+        if split == "test":  # never fitted to the images that are evaluated
+            val = self.inputs.views(self.inputs.splits.val, freeze)
+            seen = evaluation.predict_logits(part, val, self.dtype, "fitting the temperature")
+            self.fitted["temperature"] = fit_temperature(seen[0].numpy(), seen[1].numpy())
         if freeze != "none":
             self._verify(model, indices[:VERIFIED_IMAGES], logits[:VERIFIED_IMAGES])
         evaluation.show(*self.write_figures(logits, labels, split))
@@ -332,7 +336,7 @@ class Run:
             "val_top1": best.val_top1 if best else None,
             "seconds": sum(epoch.seconds for epoch in self.history),
             "chose_epoch_on_it": split == "val" and bool(self.recipe.epochs),
-            **self.solved,
+            **self.fitted,
         }
         ids = [self.inputs.store.ids[place] for place in indices]
         save_predictions(

@@ -96,6 +96,19 @@ def keep_memory() -> None:
                 libc.mallopt(setting, value)
 
 
+def peak_memory(device: torch.device) -> int:
+    """The most memory in bytes that was in use so far: of a CUDA device what tensors took, else
+    all of this process; 0 where that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
 def make_deterministic(device: torch.device) -> None:
     """From here on only algorithms that give the same bits every time; an operation that has none
     is an error."""

@@ -24,7 +24,7 @@ from alexnet.errors import Interrupted, ModelError
 from alexnet.evaluation import forward
 from alexnet.loop import Epoch
 from alexnet.optimization import Loss
-from alexnet.runtime import StopFlag, arithmetic
+from alexnet.runtime import StopFlag, arithmetic, peak_memory
 from alexnet.store import Batches, seed_dropout
 
 
@@ -300,6 +300,7 @@ def fit_stack(
                 train_images_per_second=n * len(going) / seconds,
                 waiting=waited / seconds,
                 best=better,
+                peak_memory=peak_memory(device),
             )
             if better:
                 state.best[m] = stack.head(m)

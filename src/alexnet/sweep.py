@@ -26,6 +26,7 @@ from alexnet.estimates import in_words
 from alexnet.recipes import Recipe
 from alexnet.results import Result, result, summarise, write_results
 from alexnet.search import TpeSearch
+from alexnet.sweep_page import write_sweep_page
 from alexnet.training import open_store, resolved
 from alexnet.trial_runs import Job
 from alexnet.trials import Point, Range, Space, plan, points_of, stacks, told
@@ -117,6 +118,7 @@ def sweep(
     if tpe is not None:
         planned = tpe.trials()
     summarise(folder, [result(folder, trial) for trial in planned])
+    say(f"report: {write_sweep_page(folder)}")
     return folder
 
 

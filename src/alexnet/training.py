@@ -1,13 +1,16 @@
 """`train`: from a data set and a recipe to a run directory."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from alexnet.atomic import write_json
 from alexnet.checkpoint import Network, Preprocessing
+from alexnet.console import say
 from alexnet.datasets import make_splits, open_data
-from alexnet.errors import RecipeError
+from alexnet.errors import AlexNetError, RecipeError
 from alexnet.inputs import Inputs
 from alexnet.model import AlexNet, architecture, parameter_count
 from alexnet.presets import default_recipe
@@ -53,7 +56,36 @@ def train(
     for _ in run.train():
         pass
     run.evaluate(split)
+    if run.recipe.report:
+        report(run, split)
     return run.path
+
+
+def report(run: Run, split: str) -> None:
+    """Writes report.html, and before it what it shows: data.json and illustrations.json. A part
+    that fails is told and left out: the run is whole without it."""
+    from alexnet.description import describe  # half a second that only this needs
+    from alexnet.report import write_report
+    from alexnet.showcase import illustrate
+
+    store, splits = run.inputs.store, run.inputs.splits
+    evaluated = "test" if split == "test" and len(splits.test) else "val"
+    parts: list[tuple[str, Callable[[], object]]] = [
+        (
+            "what the data looks like",
+            lambda: write_json(
+                run.path / "data.json", describe(store, splits, evaluated, run.data)
+            ),
+        ),
+        ("pictures", lambda: illustrate(run.path, store)),
+        ("the report", lambda: write_report(run.path)),
+    ]
+    for what, make in parts:
+        try:
+            make()
+        except AlexNetError as error:
+            say(f"without {what}: {error.message}")
+    say(f"report: {run.path / 'report.html'}")
 
 
 def set_up(data: str | Path, recipe: Recipe) -> Run:
