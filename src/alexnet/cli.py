@@ -423,6 +423,42 @@ class DataPrepare:
 
 
 @dataclass(kw_only=True)
+class DataCheck:
+    """Say what is wrong with DATA before anyone trains on it: bad files, duplicates within and
+    across splits, blank images, class balance, doubtful labels. Nothing is changed.
+
+    Exit code 0: no problems; 1: problems, which are listed; 2: wrong input.
+    """
+
+    data: Data
+    # Print the findings as JSON, with all examples.
+    json: bool = False
+    # Look for wrong labels with pretrained weights: a name, see `alexnet weights list`.
+    weights: str = ""
+    # Look for wrong labels with the network of a run.
+    run_directory: Annotated[str, tyro.conf.arg(name="run", metavar="RUN")] = ""
+    # Side in pixels of the stored squares.
+    image_size: int = 64
+    # Draw contact sheets of the duplicates, pair by pair, into this folder.
+    sheets: str = ""
+    # Exit with 1 for warnings, too.
+    strict: bool = False
+
+    def run(self) -> None:
+        from alexnet.check import check_data
+
+        check_data(
+            self.data,
+            image_size=Recipe(image_size=self.image_size).image_size,  # the same range
+            weights=self.weights,
+            run=self.run_directory,
+            as_json=self.json,
+            sheets=self.sheets,
+            strict=self.strict,
+        )
+
+
+@dataclass(kw_only=True)
 class DataSubset:
     """Copy some classes of DATA, and some images of each, into a new folder with train, val and
     test splits, all drawn from its training images."""
@@ -541,7 +577,7 @@ class Doctor:
         for key in ("machine", "processor", "device", "threads"):
             print(f"{key:<13} {found[key]}")
         print(f"{'precision':<13} {found['precision']} ({reason})\n{'cache':<13} {cache_folder()}")
-        for folder in ("downloads", "stores", "features", "weights"):
+        for folder in ("downloads", "stores", "features", "weights", "checks"):
             files = [file for file in (cache_folder() / folder).rglob("*") if file.is_file()]
             size = sum(file.stat().st_size for file in files)
             print(f"  {folder:<11} {size / 2**30:.2f} GiB{'' if size else ' (nothing)'}")
@@ -556,6 +592,7 @@ Command = (
     | Recipes
     | DataFetch
     | DataPrepare
+    | DataCheck
     | DataSubset
     | WeightsFetch
     | WeightsImport
@@ -571,6 +608,7 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "recipes": Recipes,
     "data fetch": DataFetch,
     "data prepare": DataPrepare,
+    "data check": DataCheck,
     "data subset": DataSubset,
     "weights fetch": WeightsFetch,
     "weights import": WeightsImport,

@@ -4,6 +4,7 @@ AlexNetError                    exit code 1: something failed while working
     DownloadError               a file could not be fetched or is not the file that was meant
     DiskError                   nothing could be written: full disk, missing permission
     TrainingError               the loss is no longer a number
+    CheckError                  a data set was checked, and has problems
     Interrupted                 Ctrl-C; the state is saved (exit code 130)
     InputError                  exit code 2: what was given cannot be used
         DataError               a folder, an archive, an image, an annotation, a Store
@@ -42,6 +43,10 @@ class DiskError(AlexNetError):
 
 class TrainingError(AlexNetError):
     """Training cannot go on: the loss is no longer a finite number."""
+
+
+class CheckError(AlexNetError):
+    """A data set was checked, and has problems."""
 
 
 class Interrupted(AlexNetError):

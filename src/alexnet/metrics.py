@@ -38,7 +38,7 @@ def calibration_error(probabilities: NDArray[np.floating[Any]], labels: Labels) 
     return sum(gaps) / len(labels)
 
 
-def softmax(logits: Floats) -> NDArray[np.float64]:
+def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """(N, K) logits to probabilities, in double precision."""
     probabilities: NDArray[np.float64] = special.softmax(logits.astype(np.float64), 1)
     return probabilities

@@ -5,7 +5,7 @@ import os
 import stat
 import zipfile
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import IO, Protocol
 
 from alexnet.errors import DataError
 
@@ -30,6 +30,9 @@ class Tree(Protocol):
 
     def read(self, path: str) -> bytes:
         """The content of a file."""
+
+    def open(self, path: str) -> IO[bytes]:
+        """A file opened for reading, for those that want its beginning only."""
 
 
 def hidden(name: str) -> bool:
@@ -89,6 +92,9 @@ class FolderTree:
             raise OSError(f"{state.st_size:,} bytes is no image file")
         return full.read_bytes()
 
+    def open(self, path: str) -> IO[bytes]:
+        return open(self.where / path, "rb")
+
 
 class ZipTree:
     """A zip archive, read in place."""
@@ -128,6 +134,9 @@ class ZipTree:
             return self.archive.read(self.entries[path])
         except Exception as error:  # of every kind: zlib.error, BadZipFile, RuntimeError, ...
             raise OSError(str(error)) from error
+
+    def open(self, path: str) -> IO[bytes]:
+        return self.archive.open(self.entries[path])
 
 
 def source_signature(where: Path) -> str:
