@@ -157,3 +157,18 @@ def network_of(path, architecture, classes, preprocessing=None):
     network = Network(path, architecture, model.state_dict(), names, names, how)
     save_network(path, network)
     return network
+
+
+def textures(count, side, seed=0):
+    """Pillow images with as much detail at every scale as photographs, all different."""
+    generator = np.random.default_rng(seed)
+    down, across = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)
+    weight = 1 / np.maximum(np.hypot(down, across), 1 / side)
+    images = []
+    for _ in range(count):
+        noise = generator.standard_normal((3, side, side))
+        noise[1:] = 0.3 * noise[1:] + noise[0]  # channels of a photograph go together
+        wave = np.fft.irfft2(np.fft.rfft2(noise) * weight, (side, side))
+        wave = 128 + 50 * (wave - wave.mean()) / wave.std()
+        images.append(Image.fromarray(wave.clip(0, 255).astype(np.uint8).transpose(1, 2, 0)))
+    return images

@@ -105,7 +105,7 @@ def _bad_files(store: Store) -> list[Finding]:
         found.append(
             Finding(
                 "bad_files", "problem", len(bad),
-                f"{plural(len(bad), 'file')} cannot be used, and would be left out",
+                f"{plural(len(bad), 'file')} that cannot be used",
                 "Repair or remove them, or train with --bad-images skip.",
                 [f"{one['id']}: {one['reason']}" for one in bad],
             )
@@ -143,7 +143,7 @@ def _duplicates(store: Store) -> list[Finding]:
             found.append(
                 Finding(
                     "leaks", "problem", len(leaky),
-                    f"{plural(len(leaky), f'{split} image')} ({share:.1%}) have a duplicate or "
+                    f"{plural(len(leaky), f'{split} image')} ({share:.1%}) with a duplicate or "
                     "near-duplicate in train; accuracy on them is memory",
                     f"Remove them from train or from {split}, or look at the accuracy without "
                     "them.",
@@ -155,7 +155,7 @@ def _duplicates(store: Store) -> list[Finding]:
         found.append(
             Finding(
                 "contradictions", "problem", len(mixed),
-                f"{plural(len(mixed), 'group')} of duplicates or near-duplicates have different "
+                f"{plural(len(mixed), 'group')} of duplicates or near-duplicates with different "
                 "labels",
                 "Look at them, and keep the right label.",
                 [", ".join(f"{ids[one]} ({names[y[one]]})" for one in group[:4])
@@ -172,7 +172,7 @@ def _duplicates(store: Store) -> list[Finding]:
             found.append(
                 Finding(
                     kind, "warning", len(groups),
-                    f"{plural(len(groups), 'group')} of images, {images:,} in all, are {word}",
+                    f"{plural(len(groups), 'group')} of images ({images:,} in all) that are {word}",
                     "Keep one of each."
                     + (" Splits drawn at random would put some on both sides." if drawn else ""),
                     [told(group) for group in groups],
@@ -188,7 +188,7 @@ def _blank(store: Store) -> list[Finding]:
     return [
         Finding(
             "blank", "problem", len(blank),
-            f"{plural(len(blank), 'image')} show one colour and nothing else",
+            f"{plural(len(blank), 'image')} of one colour and nothing else",
             "Remove them, or get them again.",
             [store.ids[one] for one in blank],
         )
@@ -205,7 +205,7 @@ def _names(store: Store) -> list[Finding]:
     return [
         Finding(
             "names", "problem", len(groups),
-            f"{plural(len(groups), 'group')} of classes have names that are equal but for case, "
+            f"{plural(len(groups), 'group')} of classes whose names are equal but for case, "
             "spaces or punctuation",
             "If they are one class, put their images into one folder.",
             [" / ".join(map(repr, group)) for group in groups],
@@ -240,7 +240,7 @@ def _balance(store: Store) -> list[Finding]:
         found.append(
             Finding(
                 "few", "warning", len(few),
-                f"{plural(len(few), 'class', 'classes')} have fewer than {FEW} images in {split}",
+                f"{plural(len(few), 'class', 'classes')} with fewer than {FEW} images in {split}",
                 "Add images, or start from pretrained weights.",
                 [f"{store.names[label]}: {count[label]}" for label in few],
             )
@@ -267,7 +267,7 @@ def _headers(store: Store, headers: Headers | None) -> list[Finding]:
         found.append(
             Finding(
                 "greyscale", "note", grey,
-                f"{plural(grey, 'image')} ({grey / (len(store) + len(store.info['bad'])):.1%}) are "
+                f"{plural(grey, 'image')} ({grey / (len(store) + len(store.info['bad'])):.1%}) "
                 "stored as greyscale",
             )
         )  # fmt: skip
@@ -286,8 +286,8 @@ def _headers(store: Store, headers: Headers | None) -> list[Finding]:
         found.append(
             Finding(
                 "long", "warning", len(headers.long),
-                f"{plural(len(headers.long), 'image')} are more than {LONG:.0f} times as long as "
-                "wide; only the centre square is seen",
+                f"{plural(len(headers.long), 'image')} more than {LONG:.0f} times as long as wide "
+                "(or as wide as high); only the centre square is seen",
                 "Crop them to what they should show.",
                 headers.long,
             )
@@ -307,7 +307,7 @@ def doubtful_labels(data: str, store: Store, *, weights: str, run: str) -> list[
         found.append(
             Finding(
                 "mixed_classes", "problem", len(mixed),
-                f"{plural(len(mixed), 'class', 'classes')} look like another one in large part: "
+                f"{plural(len(mixed), 'class', 'classes')} that in large part look like another: "
                 "mislabelled, swapped, mixed, or not to be told apart",
                 "Look at these folders.",
                 [
@@ -321,7 +321,7 @@ def doubtful_labels(data: str, store: Store, *, weights: str, run: str) -> list[
         found.append(
             Finding(
                 "label_errors", "warning", len(errors),
-                f"{plural(len(errors), 'label')} ({len(errors) / len(store):.1%}) are doubted by a "
+                f"{plural(len(errors), 'label')} ({len(errors) / len(store):.1%}) doubted by a "
                 f"classifier that agrees with {accuracy:.1%} of all labels",
                 "Look at the first ones; the list is of suspects, the likeliest errors first.",
                 [

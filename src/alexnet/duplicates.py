@@ -36,8 +36,8 @@ COARSE, FINE = 8, 16  # frequencies a side: to find pairs with, to decide with
 CANDIDATE = 0.7  # correlation of coarse detail that makes a pair worth a closer look
 # What makes a pair, chosen by looking at pairs of CIFAR-10 (docs/data-check.md): correlation of the
 # fine detail, more of it for a mirrored pair, and Fisher's z of it over as many pixels as have
-# detail, so that two specks in an empty sky are no pair
-SAME, MIRRORED, SURE = 0.8, 0.84, 12.5
+# detail, so that two specks in an empty sky are no pair; with fewer than SPECK there is no telling
+SAME, MIRRORED, SURE, SPECK = 0.8, 0.84, 12.5, 24
 FAINT = 8.0  # detail weaker than this, in grey levels times frequency, is rounding and compression
 BLANK = 3.0  # levels of 255: an image whose channels all deviate less shows nothing
 SHIFT = 2  # px of the grid of fine detail, 2 * FINE a side
@@ -153,8 +153,10 @@ def strength(details: Floats) -> Floats:
 def candidates(details: Floats, advance: Any) -> Iterator[tuple[Indices, Indices, NDArray[Any]]]:
     """Pairs a < b (P,) of details (N, K, K) whose coarse part correlates, and whether it is with
     the mirror; for each image the best few."""
-    coarse: Floats = details[:, 1:COARSE, 1:COARSE]
-    coarse = coarse / np.maximum(strength(coarse), 1e-6)[:, None, None]
+    if not len(details):
+        return
+    coarse = details[:, 1:COARSE, 1:COARSE].copy()
+    coarse /= np.maximum(strength(coarse), 1e-6)[:, None, None]
     n = len(coarse)
     odd, even = coarse[:, :, 0::2].reshape(n, -1), coarse[:, :, 1::2].reshape(n, -1)
     for start in range(0, n, BLOCK):
@@ -201,7 +203,8 @@ def compare(details: Floats, a: Indices, b: Indices, mirrored: NDArray[Any]) -> 
         pixels = np.minimum(detailed_pixels(one), detailed_pixels(other))
         pixels *= (details.shape[-1] / FINE) ** 2  # small images have fewer that are independent
         z = np.arctanh(np.minimum(correlation, 1 - 1e-6)) * np.sqrt(pixels)
-        good = (correlation > np.where(turned, MIRRORED, SAME)) & (z > SURE)
+        enough = np.where(turned, MIRRORED, SAME)
+        good = (correlation > enough) & (z > SURE) & (pixels > SPECK)
         found += [
             Pair(int(i[p]), int(j[p]), round(1 - float(correlation[p]), 4), bool(turned[p]))
             for p in np.flatnonzero(good)
