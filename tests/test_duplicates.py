@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from makers import textures
+from makers import pictures_store, textures
 from PIL import Image, ImageEnhance
 
 from alexnet import duplicates
 from alexnet.duplicates import Pair, connected, detail, find_duplicates, search
-from alexnet.store import Store, StoreWriter
 
 
 def pixels(images):
@@ -169,19 +168,9 @@ def test_connected_components():
     assert connected([(0, 3), (4, 3), (1, 2)], 6) == [[0, 3, 4], [1, 2]]
 
 
-def make_store(parent, x):
-    with StoreWriter(parent, x.shape[1:], "uint8") as writer:
-        writer.append(x)
-        names = ["a", "b"]
-        info = {"source": "made", "classes": names, "names": names, "bad": [], "native": True}
-        info |= {"splits": {"all": (0, len(x))}, "fingerprint": "0" * 64}
-        ids = [f"{place}.png" for place in range(len(x))]
-        return Store.open(writer.finish("made", info, np.arange(len(x)) % 2, ids))
-
-
 def test_a_second_search_reads_the_first(tmp_path, monkeypatch):
     images = textures(5, 32, seed=6)
-    store = make_store(tmp_path / "stores", pixels([*images, saved_again(images[2], 70)]))
+    store = pictures_store(tmp_path / "stores", [*images, saved_again(images[2], 70)])
     first = find_duplicates(store)
     assert [(pair.a, pair.b) for pair in first.pairs] == [(2, 5)]
     [kept] = (tmp_path / "cache" / "checks").iterdir()

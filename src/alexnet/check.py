@@ -300,7 +300,7 @@ def doubtful_labels(data: str, store: Store, *, weights: str, run: str) -> list[
     probabilities = probabilities_of(data, store, weights=weights, run=run)
     errors = label_errors(probabilities, store.y)
     splits = {split: store.split(split) for split in store.info["splits"]}
-    mixed = mixed_classes(errors, store.y, splits)
+    mixed = mixed_classes(probabilities, errors, store.y, splits)
     accuracy = float((probabilities.argmax(1) == store.y).mean())
     names, found = store.names, []
     if mixed:

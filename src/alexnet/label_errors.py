@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize_scalar
+from sklearn.metrics import confusion_matrix
 
 from alexnet.checkpoint import load_model
 from alexnet.console import progress, say
@@ -34,8 +35,9 @@ MOST_FEATURES = 1024  # more are projected at random: distances stay, the soluti
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)  # of ridge regression, relative to the variance of a feature
 CHUNK = 4096  # examples projected at once
 FEWEST = FOLDS  # images of a class; with fewer a fold may be without it
-# A class stands out if so much of it is taken for one other class with confidence
-SHARE, COUNT = 0.2, 5
+# A class stands out if so much of it is taken for one other class, and at least so many images; or
+# less of it, with confidence, and so many times as much as the other way round
+LARGE, COUNT, SHARE, ONE_WAY = 0.4, 5, 0.1, 3.0
 
 Probabilities = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -190,22 +192,33 @@ def label_errors(probabilities: Probabilities, labels: Labels) -> list[LabelErro
 
 
 def mixed_classes(
-    errors: Sequence[LabelError], labels: Labels, splits: dict[str, Labels]
+    probabilities: Probabilities,
+    errors: Sequence[LabelError],
+    labels: Labels,
+    splits: dict[str, Labels],
 ) -> list[Mixed]:
-    """Classes of which, in one split, at least a fifth is confidently taken for one other class:
-    swapped, or mixed with its images, or not to be told apart; the worst first."""
+    """Classes of which, in one split, much is taken for one other class: at least two fifths, or a
+    tenth with confidence, three times as much as the other way round; the worst first.
+
+    They are swapped, or hold each other's images, or cannot be told apart.
+    """
+    k = probabilities.shape[1]
+    best = probabilities.argmax(1)
+    doubted = np.zeros(len(labels), dtype=bool)
+    doubted[[one.place for one in errors]] = True
     found = []
     for split, places in splits.items():
-        inside = set(places.tolist())
-        of = np.bincount(labels[places], minlength=int(labels.max()) + 1)
-        counts: dict[tuple[int, int], int] = {}
-        for one in errors:
-            if one.place in inside:
-                pair = (one.given, one.suggested)
-                counts[pair] = counts.get(pair, 0) + 1
+        of = np.bincount(labels[places], minlength=k)
+        taken = confusion_matrix(labels[places], best[places], labels=np.arange(k))
+        sure = places[doubted[places]]
+        doubts = np.zeros((k, k), dtype=int)
+        np.add.at(doubts, (labels[sure], best[sure]), 1)
+        share = doubts / np.maximum(of, 1)[:, None]
+        large = (taken >= LARGE * of[:, None]) & (taken >= COUNT)
+        one_way = (share >= SHARE) & (share >= ONE_WAY * share.T) & (doubts >= COUNT)
+        np.fill_diagonal(large, False)
         found += [
-            Mixed(split, given, suggested, count, int(of[given]))
-            for (given, suggested), count in counts.items()
-            if count >= COUNT and count >= SHARE * of[given]
+            Mixed(split, int(given), int(other), int(taken[given, other]), int(of[given]))
+            for given, other in np.argwhere(large | one_way)
         ]
     return sorted(found, key=lambda one: -one.count / one.of)
