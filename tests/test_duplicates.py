@@ -131,6 +131,16 @@ def test_coarse_search_in_blocks_is_the_same(monkeypatch):
     assert len(whole.pairs) == 25
 
 
+def test_images_that_are_all_alike_cost_no_more(monkeypatch):
+    images = textures(20, 32, seed=7)
+    copies = [saved_again(image, quality) for image in images for quality in (90, 80, 70)]
+    x = pixels(images + copies)
+    monkeypatch.setattr(duplicates, "CANDIDATE", -1.0)  # every pair is a candidate
+    monkeypatch.setattr(duplicates, "MOST_IN_BLOCK", 400)
+    groups = [[n, 20 + 3 * n, 21 + 3 * n, 22 + 3 * n] for n in range(20)]
+    assert sorted(search(x).near) == groups
+
+
 def test_many_copies_of_one_image_stay_one_group():
     image = textures(1, 32, seed=5)[0]
     copies = [ImageEnhance.Brightness(image).enhance(0.5 + n / 100) for n in range(60)]

@@ -12,6 +12,8 @@ import torch
 import alexnet
 from alexnet import subset, weights
 from alexnet.datasets import make_splits, open_data, read_source
+from alexnet.description import leaks
+from alexnet.duplicates import find_duplicates
 from alexnet.presets import RECIPES
 
 HERE = Path(__file__).parent.parent / "real-data"
@@ -94,3 +96,18 @@ def test_frozen_layers_of_the_2012_network(tmp_path):
     halves = {one.id.rpartition("/")[2]: one.split for one in part.examples}
     assert (halves["n01443537_7.JPEG"], halves["n01443537_93.JPEG"]) == ("val", "test")
     assert (halves["n01629819_7.JPEG"], halves["n01629819_93.JPEG"]) == ("test", "val")
+
+
+def test_near_duplicates_of_cifar10_and_tiny_imagenet():
+    store = open_data(HERE / "cifar10", image_size=32)
+    found = find_duplicates(store)
+    leaky = leaks(store, store.split("test"), store.split("train"))
+    assert 125 <= len(leaky) <= 145  # 135; ciFAIR (2020) lists 286 of all 10,000 test images
+    assert 600 <= len(found.near) <= 700
+    assert found.exact == found.blank == []
+    tiny = open_data(HERE / "tiny-imagenet-100", image_size=64)
+    found = find_duplicates(tiny)
+    assert len(found.exact) == 5
+    assert all(len(set(tiny.y[group])) == 2 for group in found.exact)  # each in two classes
+    assert 8 <= len(found.near) <= 12
+    assert find_duplicates(open_data(HERE / "photos", image_size=64)).groups == []

@@ -15,7 +15,6 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,8 +40,9 @@ SAME, MIRRORED, SURE, SPECK = 0.8, 0.84, 12.5, 24
 FAINT = 8.0  # detail weaker than this, in grey levels times frequency, is rounding and compression
 BLANK = 3.0  # levels of 255: an image whose channels all deviate less shows nothing
 SHIFT = 2  # px of the grid of fine detail, 2 * FINE a side
-NEIGHBOURS = 8  # pairs looked at for each image, at most
+NEIGHBOURS = 4  # pairs that an image brings to the closer look, at most
 BLOCK = 2048  # images compared with as many at once
+MOST_IN_BLOCK = 2 * NEIGHBOURS * BLOCK  # pairs of these
 CHUNK_BYTES = 2**23  # of images looked at at once
 
 Floats = NDArray[np.float32]
@@ -98,7 +98,7 @@ def _read(path: Path) -> Duplicates | None:
 
 def search(x: NDArray[np.uint8]) -> Duplicates:
     """The duplicates among images x (N, 3, S, S)."""
-    with progress("looking for duplicates", 3 * len(x)) as advance:
+    with progress("looking for duplicates", 2 * len(x)) as advance:
         blank: list[int] = []
         same: dict[bytes, list[int]] = defaultdict(list)
         details = np.empty((len(x), min(FINE, x.shape[-1]), min(FINE, x.shape[-1])), np.float32)
@@ -112,10 +112,9 @@ def search(x: NDArray[np.uint8]) -> Duplicates:
             advance(len(chunk))
         exact = [group for group in same.values() if len(group) > 1]
         first = np.array([group[0] for group in same.values()], dtype=np.int64)
-        pairs = []
         rows = first[strength(details[first]) > FAINT]
-        for a, b, mirrored in candidates(details[rows], advance):
-            pairs += compare(details, rows[a], rows[b], mirrored)
+        a, b, mirrored = candidates(details[rows], advance)
+        pairs = compare(details, rows[a], rows[b], mirrored)
     pairs.sort(key=lambda pair: (pair.distance, pair))
     links = [(pair.a, pair.b) for pair in pairs]
     in_pairs = {place for link in links for place in link}
@@ -150,33 +149,37 @@ def strength(details: Floats) -> Floats:
     return total
 
 
-def candidates(details: Floats, advance: Any) -> Iterator[tuple[Indices, Indices, NDArray[Any]]]:
+def candidates(details: Floats, advance: Any) -> tuple[Indices, Indices, NDArray[np.bool_]]:
     """Pairs a < b (P,) of details (N, K, K) whose coarse part correlates, and whether it is with
-    the mirror; for each image the best few."""
-    if not len(details):
-        return
+    the mirror; for each image the best few, so that P does not grow with the square of N."""
     coarse = details[:, 1:COARSE, 1:COARSE].copy()
     coarse /= np.maximum(strength(coarse), 1e-6)[:, None, None]
     n = len(coarse)
+    none = np.empty(0, np.int64)
+    a, b, score, mirrored = none, none, np.empty(0, np.float32), np.empty(0, np.bool_)
+    if not n:
+        return a, b, mirrored
     odd, even = coarse[:, :, 0::2].reshape(n, -1), coarse[:, :, 1::2].reshape(n, -1)
     for start in range(0, n, BLOCK):
-        found = []
+        found = [(a, b, score, mirrored)]
         for other in range(start, n, BLOCK):
             unchanged = even[start : start + BLOCK] @ even[other : other + BLOCK].T
             turned = odd[start : start + BLOCK] @ odd[other : other + BLOCK].T
             best = np.abs(turned)
             best += unchanged
-            a, b = np.divmod(np.flatnonzero(best > CANDIDATE), best.shape[1])
+            places = np.flatnonzero(best > CANDIDATE)
+            if len(places) > MOST_IN_BLOCK:  # all images are much alike: the closest will do
+                order = np.argpartition(best.ravel()[places], -MOST_IN_BLOCK)
+                places = places[order[-MOST_IN_BLOCK:]]
+            i, j = np.divmod(places, best.shape[1])
             if other == start:
-                a, b = a[a < b], b[a < b]
-            score = best[a, b]
-            kept = closest(a, b, score)
-            a, b, score = a[kept], b[kept], score[kept]
-            found.append((a + start, b + other, score, turned[a, b] < 0))
+                i, j = i[i < j], j[i < j]
+            found.append((i + start, j + other, best[i, j], turned[i, j] < 0))
         a, b, score, mirrored = (np.concatenate(part) for part in zip(*found, strict=True))
         kept = closest(a, b, score)
-        yield a[kept], b[kept], mirrored[kept]
-        advance(2 * len(even[start : start + BLOCK]))
+        a, b, score, mirrored = a[kept], b[kept], score[kept], mirrored[kept]
+        advance(len(even[start : start + BLOCK]))
+    return a, b, mirrored
 
 
 def closest(a: Indices, b: Indices, score: Floats) -> Indices:
