@@ -34,7 +34,8 @@ def desk(tmp_path, monkeypatch):
         for number, name in enumerate(["n01", "n02"]):
             (tmp_path / folder / name).mkdir(parents=True)
             for image in range(8):
-                pixels = np.random.default_rng(image).integers(0, 90, (16, 16, 3)) + 150 * number
+                generator = np.random.default_rng([number, image])  # no two alike
+                pixels = generator.integers(0, 90, (16, 16, 3)) + 150 * number
                 Image.fromarray(pixels.astype(np.uint8)).save(
                     tmp_path / folder / name / f"{image}.png"
                 )
