@@ -657,6 +657,21 @@ def test_a_sweep_of_several_seeds(sweep):
     assert "mean of 2 seeds, which go from 65.00 % to 75.00 %" in page.text
 
 
+def test_pruned_trials_are_curves_without_a_score(sweep):
+    table = (sweep / "results.csv").read_text()
+    failed = next(line for line in table.splitlines() if line.startswith("t3"))
+    (sweep / "results.csv").write_text(table.replace(failed, "t3,0.01,<2014>,pruned,,1,,,"))
+    page = opened(write_sweep_page(sweep))
+    assert "1 pruned" in page.text
+    assert "Failed trials" not in page.text
+
+
+def test_a_sweep_of_listed_points(sweep):
+    definition = json.loads((sweep / "sweep.json").read_text())
+    write_json(sweep / "sweep.json", definition | {"grid": [{"lr": 0.1, "model": "small"}]})
+    assert "sweep over lr, model" in opened(write_sweep_page(sweep)).text
+
+
 @pytest.mark.parametrize("file", ["summary.json", "results.csv", "sweep.json"])
 def test_an_unfinished_sweep_is_refused(sweep, file):
     (sweep / file).unlink()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from alexnet import charts
 from alexnet.charts import Curve, Level
@@ -44,28 +45,25 @@ def contents(sweep: Path) -> dict[str, Any]:
         summary = json.loads((sweep / "summary.json").read_text(encoding="utf-8"))
         with open(sweep / "results.csv", newline="", encoding="utf-8") as file:
             rows: list[Row] = list(csv.DictReader(file))
-        fields = list(definition["grid"])
+        fields = list(summary["winner"])
         done = [row for row in rows if row["status"] == "done"]
         winners = set(summary["winner_trials"])
-        best = next(place for place, row in enumerate(done) if row["trial"] in winners)
         ranked = [ranked_row(one) for one in summary["configurations"]]
         return {
             "title": f"{sweep.resolve().name}: sweep over {', '.join(fields)}",
             "data_name": Path(definition["data"]).name,
             "val_top1": float(summary["val_top1"]),
+            "pruned": sum(row["status"] == "pruned" for row in rows),
             "counts": {key: int(summary[key]) for key in ("trials", "failed", "images", "seeds")},
             "winner": told(summary["winner"]),
             "fields": fields,
             "ranked": ranked,
             "tied": sum(row["tied"] for row in ranked) - 1,
             "test": test_figures(summary["test"]),
-            "curves": curves(sweep, done, winners),
-            "parallel": charts.parallel_coordinates(
-                fields,
-                [[as_written(row[field]) for field in fields] for row in done],
-                [float(row["val_top1"]) for row in done],
-                best,
+            "curves": curves(
+                sweep, [row for row in rows if row["status"] in ("done", "pruned")], winners
             ),
+            "parallel": parallel(fields, done, winners),
             "effects": effects(summary),
             "failed": [
                 {"settings": [as_written(row[field]) for field in fields], "reason": row["reason"]}
@@ -81,6 +79,16 @@ def contents(sweep: Path) -> dict[str, Any]:
             f"{sweep} is not the directory of a finished sweep ({type(error).__name__}: {error}).",
             "Give the same `alexnet sweep` command again: it goes on where it was stopped.",
         ) from error
+
+
+def parallel(fields: Sequence[str], rows: Sequence[Row], winners: set[str]) -> Markup:
+    """Every finished trial as a line; of several seeds of the winner, the first stands out."""
+    return charts.parallel_coordinates(
+        fields,
+        [[as_written(row[field]) for field in fields] for row in rows],
+        [float(row["val_top1"]) for row in rows],
+        next(place for place, row in enumerate(rows) if row["trial"] in winners),
+    )
 
 
 def as_written(value: str) -> str:
