@@ -27,11 +27,12 @@ def say(text: str) -> None:
 @contextlib.contextmanager
 def redirected(file: TextIO) -> Iterator[None]:
     """While the block runs, what is said goes to `file`."""
-    before, console.file = console.file, file
+    before = console._file  # console.file would name today's stderr instead of none
+    console.file = file
     try:
         yield
     finally:
-        console.file = before
+        console._file = before
 
 
 @contextlib.contextmanager
