@@ -149,8 +149,7 @@ def random_points(space: Space, count: int, seed: int) -> list[Point]:
     """`count` points of the space, none twice; all of a grid that has fewer."""
     generator = random_module.Random(seed)  # noqa: S311
     if not any(isinstance(values, Range) for values in space.values()):
-        points = grid_points(space)
-        return generator.sample(points, min(count, len(points)))
+        return drawn(grid_points(space), count, seed)
     return [
         {
             name: values.draw(generator)
@@ -162,10 +161,16 @@ def random_points(space: Space, count: int, seed: int) -> list[Point]:
     ]
 
 
+def drawn(points: list[Point], count: int, seed: int) -> list[Point]:
+    """`count` of the points, none twice."""
+    return random_module.Random(seed).sample(points, min(count, len(points)))  # noqa: S311
+
+
 def points_of(space: Space | Sequence[Point], random: int, seed: int) -> list[Point]:
     """The points to try: those listed, all of a grid, or some drawn at random."""
     if not isinstance(space, dict):
-        return list(space)
+        points = list(space)
+        return drawn(points, random, seed) if random else points
     return random_points(space, random, seed) if random else grid_points(space)
 
 
