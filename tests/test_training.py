@@ -13,6 +13,7 @@ from PIL import Image
 
 import alexnet
 from alexnet import checkpoint
+from alexnet.cli import main
 from alexnet.errors import (
     DataError,
     DiskError,
@@ -379,3 +380,29 @@ def test_deterministic_is_accepted_on_a_cpu(folder, tmp_path):
         alexnet.train(folder, change(epochs=1, deterministic=True), out=tmp_path / "run")
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+# -- the report at the end
+
+
+def test_a_run_ends_with_its_report(tmp_path, capsys):
+    folder = write_pictures(tmp_path / "colours")
+    run = alexnet.train(folder, change(TINY, report=True, epochs=2), out=tmp_path / "run")
+    figures = json.loads((run / "metrics.json").read_text())
+    page = (run / "report.html").read_text()
+    assert f"{100 * figures['top1']:.2f}" in page
+    assert figures["temperature"] > 0
+    state = json.loads((run / "data.json").read_text())
+    assert sum(one["test"] for one in state["classes"].values()) == figures["n"]
+    assert len(json.loads((run / "illustrations.json").read_text())["samples"]) == figures["n"]
+    epochs = [json.loads(line) for line in (run / "epochs.jsonl").read_text().splitlines()]
+    assert all(one["peak_memory"] > 2**20 for one in epochs)
+
+    for name in ("report.html", "data.json", "illustrations.json"):
+        (run / name).unlink()
+    assert main(["report", str(run), "--pictures"]) == 0
+    assert (run / "report.html").read_text() == page
+    shutil.rmtree(folder)  # without its data it still is a report
+    assert main(["report", str(run), "--pictures"]) == 0
+    assert "the report is without pictures" in " ".join(capsys.readouterr().err.split())
+    assert main(["report", str(tmp_path), "--pictures"]) == 2

@@ -355,6 +355,8 @@ class Report:
     ]
     # The page. [default: report.html in the directory, or comparison.html here]
     out: str = ""
+    # Draw the pictures anew and look at the data of a run again, which must still be there.
+    pictures: bool = False
 
     def run(self) -> None:
         from pathlib import Path
@@ -366,6 +368,12 @@ class Report:
         if not self.runs:
             raise InputError("there is no run to report on.", "alexnet report RUN [RUN ...]")
         sweeps = [run for run in self.runs if is_sweep(Path(run))]
+        if self.pictures:
+            from alexnet.training import draw_report
+
+            for run in self.runs:
+                if run not in sweeps:
+                    draw_report(run)
         if sweeps and len(self.runs) > 1:
             raise InputError(
                 f"{sweeps[0]} is a sweep, and runs can be compared only with runs.",

@@ -7,15 +7,17 @@ from pathlib import Path
 import torch
 
 from alexnet.atomic import write_json
-from alexnet.checkpoint import Network, Preprocessing
+from alexnet.checkpoint import Network, Preprocessing, load_model
 from alexnet.console import say
 from alexnet.datasets import make_splits, open_data
 from alexnet.errors import AlexNetError, RecipeError
+from alexnet.evaluation import own_data
 from alexnet.inputs import Inputs
 from alexnet.model import AlexNet, architecture, parameter_count
 from alexnet.presets import default_recipe
 from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD, Recipe
 from alexnet.run import Run
+from alexnet.rundir import read_metrics, run_settings
 from alexnet.runtime import choose_device, choose_precision, make_deterministic
 from alexnet.store import Store, keyed_seed
 from alexnet.weights import carry_over, find_weights
@@ -57,35 +59,44 @@ def train(
         pass
     run.evaluate(split)
     if run.recipe.report:
-        report(run, split)
+        say(f"report: {draw_report(run.path, run.inputs.store)}")
     return run.path
 
 
-def report(run: Run, split: str) -> None:
-    """Writes report.html, and before it what it shows: data.json and illustrations.json. A part
-    that fails is told and left out: the run is whole without it."""
+def draw_report(run: str | Path, store: Store | None = None) -> Path:
+    """Writes RUN/report.html, and before it what it shows besides figures: data.json and
+    illustrations.json. A part that fails is told and left out: the run is whole without it.
+
+    Args:
+        run: a finished run directory.
+        store: the data of the run, where it is open already.
+
+    Raises:
+        RunError: the run is not finished.
+    """
     from alexnet.description import describe  # half a second that only this needs
     from alexnet.report import write_report
     from alexnet.showcase import illustrate
 
-    store, splits = run.inputs.store, run.inputs.splits
-    evaluated = "test" if split == "test" and len(splits.test) else "val"
-    parts: list[tuple[str, Callable[[], object]]] = [
-        (
-            "what the data looks like",
-            lambda: write_json(
-                run.path / "data.json", describe(store, splits, evaluated, run.data)
-            ),
-        ),
-        ("pictures", lambda: illustrate(run.path, store)),
-        ("the report", lambda: write_report(run.path)),
-    ]
-    for what, make in parts:
+    path = Path(run).expanduser()
+    settings, split = run_settings(path), read_metrics(path)["split"]
+
+    def describe_data() -> None:
+        data = store or own_data(path, load_model(path).preprocessing)
+        keys = ("val_size", "test_size", "fraction", "seed")
+        splits = make_splits(data, **{key: settings.recipe[key] for key in keys})
+        write_json(path / "data.json", describe(data, splits, split, settings.data))
+
+    parts: dict[str, Callable[[], object]] = {
+        "what the data looks like": describe_data,
+        "pictures": lambda: illustrate(path, store),
+    }
+    for what, make in parts.items():
         try:
             make()
         except AlexNetError as error:
-            say(f"without {what}: {error.message}")
-    say(f"report: {run.path / 'report.html'}")
+            say(f"the report is without {what}: {error.message}")
+    return write_report(path)
 
 
 def set_up(data: str | Path, recipe: Recipe) -> Run:
