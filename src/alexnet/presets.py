@@ -367,8 +367,8 @@ RECIPES: dict[str, Preset] = {
         command="alexnet train tiny-image10 --recipe tiny-image10-as-run",
         expected="54 % test top-1 (the program: 54.6 and 53.4 % with this rate and momentum)",
         measured=(
-            "53.4 % test top-1 (500 images, 49.0 to 57.7 %), 53.6 % on validation; about 50 minutes "
-            "where nothing else runs; one run, seed 0, 2 cores of an AMD EPYC with bf16"
+            "53.4 % test top-1 (500 images, 49.0 to 57.7 %), about 50 minutes where nothing else "
+            "runs; one run, seed 0, 2 cores of an AMD EPYC with bf16"
         ),
     ),
 }
@@ -403,9 +403,9 @@ STUDIES: dict[str, Study] = {
         summary="a public program's grid of rates, momenta and decay factors, from scratch",
         source="a public program's grid search; ours trains 20 epochs at 56 px and does decay",
         measured=(
-            "66.2 % test top-1 of the winner (500 images, 61.9 to 70.2 %), 37.5 minutes with --jobs 2 "
-            "beside other programs (50 minutes of processor time); one run, seed 0, 2 cores of an "
-            "AMD EPYC with bf16"
+            "66.2 % test top-1 of the winner (500 images, 61.9 to 70.2 %), 37.5 minutes with "
+            "--jobs 2 beside other programs (50 minutes of processor time); one run, seed 0, 2 "
+            "cores of an AMD EPYC with bf16"
         ),
     ),
     "tiny-image10-frozen": Study(
