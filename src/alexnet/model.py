@@ -223,10 +223,12 @@ class LocalResponseNorm(nn.Module):
 
     def __init__(self, channels: int, size: int = 5, alpha: float = 1e-4, k: float = 2.0) -> None:
         super().__init__()
-        distance = torch.arange(channels)[:, None] - torch.arange(channels)[None, :]
+        # on the CPU, also where a network is built without memory to take over weights
+        place = torch.arange(channels, device="cpu")
+        distance = place[:, None] - place[None, :]
         band = (distance.abs() <= size // 2).float() * (alpha / size)
         self.register_buffer("band", band[:, :, None, None], persistent=False)  # (C, C, 1, 1)
-        self.register_buffer("k", torch.full((channels,), k), persistent=False)
+        self.register_buffer("k", torch.full((channels,), k, device="cpu"), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         y: Tensor = _Lrn.apply(x, self.band.to(x.dtype), self.k.to(x.dtype))
@@ -281,15 +283,14 @@ class AdaptiveAverage(nn.Module):
         height, width = x.shape[-2:]
         if height == width == self.side:
             return x
-        rows, columns = self._windows(height, x), self._windows(width, x)
+        rows, columns = self.windows(height, x), self.windows(width, x)
         return torch.matmul(torch.matmul(rows, x), columns.T)
 
     def extra_repr(self) -> str:
         return f"side={self.side}"
 
-    def _windows(
-        self, length: int, like: Tensor
-    ) -> Tensor:  # (side, length), each row averages its window
+    def windows(self, length: int, like: Tensor) -> Tensor:
+        """(side, length): each row averages its window of a map's side."""
         place, window = (
             torch.arange(length, device=like.device),
             torch.arange(self.side, device=like.device)[:, None],
