@@ -110,8 +110,7 @@ def misfit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str
 def load_weights(
     model: nn.Module, tensors: dict[str, Tensor], where: str, *, assign: bool = False
 ) -> None:
-    """Copies weights into a model; with `assign` they take the place of its own, which may then be
-    on the meta device.
+    """Copies weights into a model; with `assign` they take the place of its own.
 
     Raises:
         WeightsError: names the layers that are missing, unknown, or of another shape.
@@ -255,7 +254,6 @@ def load_model(where: str | Path) -> Trained:
             f"{network.path} is for starting from; it names no classes.",
             "Train on your images with --weights, and use that run.",
         )
-    with torch.device("meta"):  # no memory and no random numbers for what is replaced at once
-        model = AlexNet(network.architecture, len(network.classes))
+    model = AlexNet(network.architecture, len(network.classes), init="empty")
     load_weights(model, network.tensors, str(network.path), assign=True)
     return Trained(model.eval(), network.classes, network.names, network.preprocessing)

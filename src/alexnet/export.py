@@ -226,18 +226,19 @@ def verify(
         AlexNetError: too far.
     """
     reference = RunClassifier(trained, device="cpu", precision="fp32")
-    furthest, same = 0.0, 0
+    differences, same = [], 0
     with progress(f"verifying {name}", len(samples)) as advance:
         for image in samples:
             found, expected = classify(image[None])[0], reference.predict_proba(image)[0]
-            furthest = max(furthest, float(np.abs(found - expected).max()))
+            differences.append(np.abs(found - expected).max())
             same += int(found.argmax() == expected.argmax())
             advance(1)
+    furthest = float(np.max(differences))  # not a number, if one is none
     words = (
         f"same class for {same} of {len(samples)} {whose}; probabilities differ by at most "
         f"{furthest:.1e}"
     )
-    if not furthest <= TOLERANCE:  # nor if it is no number
+    if not furthest <= TOLERANCE:
         raise AlexNetError(
             f"{name} does not say what the run says: {words}, expected {TOLERANCE:.0e}.",
             "Nothing was written. Please report it, with the recipe of the run.",
