@@ -27,13 +27,14 @@ FLOORS = [
         "significance",
     },
     {"charts", "images", "pages", "presets", "rundir", "store", "trees", "trials"},
-    {"checkpoint", "duplicates", "features", "fetch", "layouts", "linear", "lr_finder", "report"}
-    | {"sheets"},
-    {"comparison", "subset", "sweep_page", "weights"},
+    {"checkpoint", "classifier", "duplicates", "features", "fetch", "layouts", "linear"}
+    | {"lr_finder", "quantise", "report", "sheets"},
+    {"comparison", "onnx_classifier", "onnx_graph", "subset", "sweep_page", "weights", "whole"},
     {"datasets"},
     {"evaluation", "headers"},
-    {"description", "explain", "label_errors", "loop", "predict", "results"},
-    {"check", "inputs", "panels", "showcase", "stack"},
+    {"description", "explain", "label_errors", "loop", "results", "run_classifier"},
+    {"check", "export", "inputs", "predict", "showcase", "stack"},
+    {"panels"},
     {"run"},
     {"training"},
     {"estimates", "trial_runs"},
@@ -78,7 +79,9 @@ def test_recipes_need_the_standard_library_only(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["comparison", "console", "metrics", "report", "rundir", "significance", "sweep_page"]
+    "name",
+    "classifier comparison console images metrics onnx_classifier predict report rundir "
+    "significance sweep_page".split(),
 )
 def test_what_reads_a_run_needs_no_torch(name):
     code = f"import sys, alexnet.{name}\nsys.exit('torch' in sys.modules)"

@@ -13,9 +13,10 @@ from alexnet.presets import RECIPES
 from alexnet.recipes import Recipe
 
 if TYPE_CHECKING:
+    from alexnet.classifier import Classifier
     from alexnet.evaluation import evaluate_run as evaluate
     from alexnet.loop import fit
-    from alexnet.predict import Classifier, load
+    from alexnet.predict import load
     from alexnet.training import train
 
 __version__ = "0.1.0"
@@ -25,7 +26,7 @@ _WHERE = {
     "train": ("alexnet.training", "train"),
     "fit": ("alexnet.loop", "fit"),
     "load": ("alexnet.predict", "load"),
-    "Classifier": ("alexnet.predict", "Classifier"),
+    "Classifier": ("alexnet.classifier", "Classifier"),
     "evaluate": ("alexnet.evaluation", "evaluate_run"),
 }
 

@@ -223,13 +223,6 @@ def evaluation_views(
     Raises:
         RecipeError: ten views of images that are no larger than their crop.
     """
-    side = image_size + 2 * border
-    if views == 10 and crop == side:
-        raise RecipeError(
-            f"ten views are windows at the corners and the centre, but the network sees all of an "
-            f"image: both are {crop} px.",
-            "Use --views 2; or train with a --crop below --image-size.",
-        )
 
     def window(top: int, left: int, mirrored: bool) -> Transform:
         def view(
@@ -241,11 +234,26 @@ def evaluation_views(
 
         return view
 
+    return [window(*one) for one in view_windows(image_size, border, crop, views)]
+
+
+def view_windows(
+    image_size: int, border: int, crop: int, views: int
+) -> list[tuple[int, int, bool]]:
+    """Where the windows of `evaluation_views` begin in an image with its border, rows and columns,
+    and which are mirrored afterwards; errors as there."""
+    side = image_size + 2 * border
+    if views == 10 and crop == side:
+        raise RecipeError(
+            f"ten views are windows at the corners and the centre, but the network sees all of an "
+            f"image: both are {crop} px.",
+            "Use --views 2; or train with a --crop below --image-size.",
+        )
     middle, last = (side - crop) // 2, side - crop
     # where a margin is odd, the window of the mirrored image is a pixel off the mirrored window
     beside = middle if views == 10 else last - middle
-    transforms = [window(middle, middle, False), window(middle, beside, True)]
+    windows = [(middle, middle, False), (middle, beside, True)]
     if views == 10:
         for corner in ((0, 0), (0, last), (last, 0), (last, last)):
-            transforms += [window(*corner, False), window(*corner, True)]
-    return transforms[:views]
+            windows += [(*corner, False), (*corner, True)]
+    return windows[:views]

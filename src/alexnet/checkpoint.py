@@ -107,8 +107,10 @@ def misfit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str
     return wrong
 
 
-def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
-    """Copies weights into a model.
+def load_weights(
+    model: nn.Module, tensors: dict[str, Tensor], where: str, *, assign: bool = False
+) -> None:
+    """Copies weights into a model; with `assign` they take the place of its own.
 
     Raises:
         WeightsError: names the layers that are missing, unknown, or of another shape.
@@ -120,7 +122,9 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> No
             f"the weights of {where} do not fit: {listing}.",
             "Use the network and classes they were made for.",
         )
-    model.load_state_dict(tensors)
+    own = model.state_dict()
+    fitting = {name: tensor.to(own[name].dtype) for name, tensor in tensors.items()}
+    model.load_state_dict(fitting if assign else tensors, assign=assign)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -250,6 +254,6 @@ def load_model(where: str | Path) -> Trained:
             f"{network.path} is for starting from; it names no classes.",
             "Train on your images with --weights, and use that run.",
         )
-    model = AlexNet(network.architecture, len(network.classes))
-    load_weights(model, network.tensors, str(network.path))
+    model = AlexNet(network.architecture, len(network.classes), init="empty")
+    load_weights(model, network.tensors, str(network.path), assign=True)
     return Trained(model.eval(), network.classes, network.names, network.preprocessing)

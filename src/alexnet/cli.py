@@ -30,6 +30,11 @@ Run = Annotated[
     tyro.conf.Positional,
     tyro.conf.arg(metavar="RUN", help="a run directory, as `alexnet train` printed it"),
 ]
+Model = Annotated[
+    str,
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="RUN", help="a run directory, or an exported .onnx file"),
+]
 Images = Annotated[
     list[str],
     tyro.conf.Positional,
@@ -231,19 +236,27 @@ class Eval:
 
 @dataclass(kw_only=True)
 class Predict:
-    """Print the most probable classes of images, or write them to a file; a folder stands for all
-    images in it."""
+    """Print the most probable classes of images, or write them to a file.
 
-    run_directory: Run
+    A folder stands for all images in it, a pattern for what fits it, and - for the image that
+    standard input holds. RUN may be an exported .onnx file. Files that cannot be used are reported
+    and counted, and do not stop the others.
+    """
+
+    run_directory: Model
     images: Images
     # How many classes to print or write for each image.
     top: int = 5
     # Print one JSON object per image.
     json: bool = False
-    # Write a table to this .csv file instead.
+    # Print a table of comma-separated values.
+    csv: bool = False
+    # Write that table to this .csv file instead.
     save: str = ""
     # Write contact sheets, pages of labelled pictures, into this folder.
     sheets: str = ""
+    # Copy the files into this folder, into one folder for each class.
+    copy_to: str = ""
     device: Device = "auto"
     precision: Precision = "auto"
 
@@ -252,23 +265,30 @@ class Predict:
             raise InputError(f"top is {self.top}, expected at least 1.")
         if not self.images:
             raise InputError("there are no images to classify.", "alexnet predict RUN IMAGE ...")
+        if self.json and self.csv:
+            raise InputError("--json and --csv are two forms of one output.", "Choose one.")
+        if self.copy_to and "-" in self.images:
+            raise InputError("standard input is no file to copy.", "Leave out --copy-to, or -.")
         from contextlib import ExitStack
         from pathlib import Path
 
         from PIL import Image
 
         from alexnet.console import say
-        from alexnet.predict import Table, image_files, load
+        from alexnet.predict import Copies, Table, image_files, load
         from alexnet.sheets import Labelled, Sheets
 
         classifier = load(self.run_directory, device=self.device, precision=self.precision)
-        names, files, bad = classifier.trained.names, image_files(self.images), 0
+        files, bad = image_files(self.images), 0
+        copies = Copies(Path(self.copy_to), classifier.names) if self.copy_to else None
         with ExitStack() as stack:
             table = sheets = None
-            if self.save:
-                table = stack.enter_context(Table(Path(self.save), classifier.trained, self.top))
+            if self.save or self.csv:
+                where = Path(self.save) if self.save else sys.stdout
+                table = stack.enter_context(Table(where, classifier, self.top))
             if self.sheets:
                 sheets = stack.enter_context(Sheets(Path(self.sheets)))
+            quiet = bool(table or sheets or copies)
             for one in classifier.predict_files(files):
                 if table:
                     table.add(one)
@@ -276,24 +296,66 @@ class Predict:
                     bad += 1
                     say(f"not used: {one.reason}")
                     continue
-                order = (-one.p).argsort()[: self.top]
-                best = [(names[k], float(one.p[k])) for k in order]
+                if copies:
+                    copies.add(one.file, int(one.p.argmax()))
                 if sheets:
+                    name = classifier.names[int(one.p.argmax())]
                     picture = Image.fromarray(one.pixels.transpose(1, 2, 0))
-                    sheets.add(Labelled(picture, f"{best[0][0]} {best[0][1]:.0%}"))
-                if self.json:
-                    top = [{"class": name, "p": round(p, 6)} for name, p in best]
-                    print(json.dumps({"image": str(one.file), "top": top}))
-                elif not table and not sheets:
-                    print(f"{one.file}: " + ", ".join(f"{name} {p:.1%}" for name, p in best))
-        if table:
+                    sheets.add(Labelled(picture, f"{name} {one.p.max():.0%}"))
+                if self.json or not quiet:
+                    order = (-one.p).argsort()[: self.top]
+                    best = [(classifier.names[k], float(one.p[k])) for k in order]
+                    print(self._line(str(one.file), best))
+        if self.save:
             print(self.save)
         if sheets:
             say(f"{len(sheets.pages)} contact sheets in {self.sheets}")
+        if copies:
+            say(f"{len(files) - bad:,} files copied into folders of {self.copy_to}")
         if bad:
             say(f"{bad} of {len(files):,} files could not be used")
         if bad == len(files):
             raise InputError("none of the files could be used.", "The reasons are above.")
+
+    def _line(self, file: str, best: list[tuple[str, float]]) -> str:
+        if self.json:
+            top = [{"class": name, "p": round(p, 6)} for name, p in best]
+            return json.dumps({"image": file, "top": top})
+        return f"{file}: " + ", ".join(f"{name} {p:.1%}" for name, p in best)
+
+
+@dataclass(kw_only=True)
+class Export:
+    """Write RUN as one file that classifies without this package: uint8 images of any size in,
+    probabilities out, with the classes and the preprocessing inside.
+
+    The file is verified against the run on images of its own data before it is called done. Needs
+    the extra "export".
+    """
+
+    run_directory: Run
+    # onnx: for onnxruntime, and for alexnet predict. pt2: for torch.export.load.
+    format: Literal["onnx", "pt2"] = "onnx"
+    # The file. [default: RUN/model.onnx or RUN/model.pt2]
+    out: str = ""
+    # Store the weights of the fully connected layers in 8 bits, and measure on the test split what
+    # that costs.
+    int8: bool = False
+    # The licence of the weights, for the metadata.
+    licence: str = ""
+
+    def run(self) -> None:
+        from alexnet.export import export
+
+        print(
+            export(
+                self.run_directory,
+                format=self.format,
+                out=self.out,
+                int8=self.int8,
+                licence=self.licence,
+            )
+        )
 
 
 @dataclass(kw_only=True)
@@ -635,6 +697,7 @@ Command = (
     | Eval
     | Predict
     | Explain
+    | Export
     | Report
     | Recipes
     | DataFetch
@@ -652,6 +715,7 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "eval": Eval,
     "predict": Predict,
     "explain": Explain,
+    "export": Export,
     "report": Report,
     "recipes": Recipes,
     "data fetch": DataFetch,

@@ -1,16 +1,14 @@
 """From the bytes of an image file to square RGB pixels: the one loader that packing, evaluation and
-prediction share."""
+prediction share. Imports torch only to enlarge."""
 
 import io
 import struct
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from alexnet.augment import resize
 from alexnet.errors import DataError
 
 EXTENSIONS = frozenset(  # lower case
@@ -130,5 +128,9 @@ def load_image(content: bytes | Pixels | Image.Image, size: int) -> Pixels:
 
 def enlarged(pixels: Any, size: int) -> Pixels:
     """(3, S, S) pixels, S <= size, as (3, size, size)."""
+    import torch
+
+    from alexnet.augment import resize
+
     result: Pixels = resize(torch.from_numpy(np.array(pixels))[None], size)[0].numpy()
     return result

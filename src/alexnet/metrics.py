@@ -1,5 +1,6 @@
 """Logits and labels -> figures: top-1 and top-5 with intervals, per class, confusion, likelihood,
-calibration. Imports no torch.
+calibration. Imports no torch; and SciPy and scikit-learn only when figures are asked for, because
+classifying needs `softmax` alone, and they would take a third of its start.
 
 Shapes: N examples, K classes.
 """
@@ -10,8 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special
-from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
 
 Z95 = 1.959963984540054  # standard normal quantile of 0.975
 CALIBRATION_BINS = 15  # Guo et al., "On calibration of modern neural networks" (2017)
@@ -60,6 +59,8 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
     probable (Guo et al., 2017); fit it on images that are not evaluated. Guesses stay as they are.
     It lies from 0.01 to 100: where every guess is right, no temperature is low enough.
     """
+    from scipy import optimize, special
+
     exact = logits.astype(np.float64)
     own = exact[np.arange(len(labels)), labels]
 
@@ -74,7 +75,9 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
 
 def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """(N, K) logits to probabilities, in double precision."""
-    probabilities: NDArray[np.float64] = special.softmax(logits.astype(np.float64), 1)
+    exact = logits.astype(np.float64)
+    raised = np.exp(exact - exact.max(1, keepdims=True))
+    probabilities: NDArray[np.float64] = raised / raised.sum(1, keepdims=True)
     return probabilities
 
 
@@ -84,6 +87,8 @@ def top_k(logits: Floats, labels: Labels, k: int) -> float:
         return 1.0
     if k == 1:  # nor two classes with a logit each
         return float((logits.argmax(1) == labels).mean())
+    from sklearn.metrics import top_k_accuracy_score
+
     every = np.arange(logits.shape[1])
     return float(top_k_accuracy_score(labels, logits, k=k, labels=every))
 
@@ -101,6 +106,8 @@ def metrics(
         split: what was evaluated, for the record.
         top: also the share within the best so many, as "top3".
     """
+    from sklearn.metrics import confusion_matrix, log_loss
+
     n, k = logits.shape
     every = np.arange(k)
     guesses = logits.argmax(1)

@@ -281,15 +281,14 @@ class AdaptiveAverage(nn.Module):
         height, width = x.shape[-2:]
         if height == width == self.side:
             return x
-        rows, columns = self._windows(height, x), self._windows(width, x)
+        rows, columns = self.windows(height, x), self.windows(width, x)
         return torch.matmul(torch.matmul(rows, x), columns.T)
 
     def extra_repr(self) -> str:
         return f"side={self.side}"
 
-    def _windows(
-        self, length: int, like: Tensor
-    ) -> Tensor:  # (side, length), each row averages its window
+    def windows(self, length: int, like: Tensor) -> Tensor:
+        """(side, length): each row averages its window of a map's side."""
         place, window = (
             torch.arange(length, device=like.device),
             torch.arange(self.side, device=like.device)[:, None],
@@ -302,11 +301,26 @@ class AdaptiveAverage(nn.Module):
         return (inside / inside.sum(1, keepdim=True)).to(like.dtype)
 
 
+class Conv2d(nn.Conv2d):
+    """Made without values: a second of random numbers would be spent on a network whose weights are
+    read from a file."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class Linear(nn.Linear):
+    """Made without values, as `Conv2d`."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 class AlexNet(nn.Module):
     """A network of the family: uint8 images, normalised, in; logits out.
 
     Parameter names of the 2014 network are torchvision's (`features.0.weight` ...
-    `classifier.6.bias`).
+    `classifier.6.bias`). `init` is as for `initialise`; "empty" leaves weights for others to set.
     """
 
     def __init__(self, architecture: Architecture, classes: int, init: str = "auto") -> None:
@@ -315,7 +329,8 @@ class AlexNet(nn.Module):
         self.features = nn.Sequential(*_feature_layers(architecture))
         self.avgpool = AdaptiveAverage(architecture.map_side)
         self.classifier = nn.Sequential(*_classifier_layers(architecture, classes))
-        initialise(self, init)
+        if init != "empty":
+            initialise(self, init)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, K)
         if min(x.shape[-2:]) < self.architecture.smallest_input:
@@ -353,7 +368,7 @@ def _feature_layers(architecture: Architecture) -> list[nn.Module]:
     channels = 3
     for conv in architecture.convs:
         layers.append(
-            nn.Conv2d(
+            Conv2d(
                 channels,
                 conv.channels,
                 conv.kernel,
@@ -385,14 +400,14 @@ def _classifier_layers(architecture: Architecture, classes: int) -> list[nn.Modu
     if normed:
         layers.append(nn.BatchNorm1d(units))
     for hidden in architecture.hidden:
-        layer: list[nn.Module] = [nn.Linear(units, hidden)] + [nn.BatchNorm1d(hidden)] * normed
+        layer: list[nn.Module] = [Linear(units, hidden)] + [nn.BatchNorm1d(hidden)] * normed
         layer.append(_activation(architecture.activation))
         dropout = nn.Dropout(architecture.dropout)
         layers += [dropout, *layer] if architecture.dropout_first else [*layer, dropout]
         units = hidden
     if not architecture.hidden:  # dropout acts on the features themselves
         layers.append(nn.Dropout(architecture.dropout))
-    return [*layers, nn.Linear(units, classes)]
+    return [*layers, Linear(units, classes)]
 
 
 def initialise(model: AlexNet, init: str) -> None:
@@ -402,6 +417,11 @@ def initialise(model: AlexNet, init: str) -> None:
     inputs of 0 to 255; "auto" is He et al. (2015), made for inputs of unit variance; "torch"
     leaves what torch's layers begin with.
     """
+    for layer in model.modules():  # the paper's and He's layers, too: it keeps what a seed means
+        if isinstance(layer, Conv2d):
+            nn.Conv2d.reset_parameters(layer)
+        elif isinstance(layer, Linear):
+            nn.Linear.reset_parameters(layer)
     if init == "torch":
         return
     biases = [conv.paper_bias for conv in model.architecture.convs]

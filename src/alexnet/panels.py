@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from alexnet.atomic import replacing
+from alexnet.classifier import Prediction
 from alexnet.console import say
 from alexnet.datasets import make_splits
 from alexnet.errors import InputError
@@ -23,7 +24,8 @@ from alexnet.explain import grad_cam, nearest_neighbours, occlusion, overlay, pi
 from alexnet.features import FrozenPart, View, feature_stores
 from alexnet.images import Pixels
 from alexnet.metrics import Floats
-from alexnet.predict import Classifier, Prediction, image_files, load
+from alexnet.predict import image_files
+from alexnet.run_classifier import RunClassifier, load_run
 from alexnet.rundir import run_settings
 from alexnet.runtime import choose_precision
 
@@ -62,7 +64,7 @@ class Explanation:
 class Gallery:
     """The features of the training images of a run, ready to be searched."""
 
-    def __init__(self, classifier: Classifier, precision: str = "auto") -> None:
+    def __init__(self, classifier: RunClassifier, precision: str = "auto") -> None:
         """Computes the features, or finds them in the cache. `precision` is that of this pass: it
         has many images, and neighbours need no more.
 
@@ -132,7 +134,7 @@ def explain_files(
         RunError: not a finished run. DataError: no such class, nothing at a path. InputError: none
             of the files can be used.
     """
-    classifier = load(run, device=device, precision="fp32")
+    classifier = load_run(run, device=device, precision="fp32")
     trained, bad = classifier.trained, 0
     label = trained.label(class_name) if class_name else None
     files, gallery = image_files(images), None
@@ -156,7 +158,7 @@ def explain_files(
         raise InputError("none of the files could be used.", "The reasons are above.")
 
 
-def open_gallery(classifier: Classifier, precision: str) -> Gallery | None:
+def open_gallery(classifier: RunClassifier, precision: str) -> Gallery | None:
     """The training images of a run; None, and a line that says why, if they are not there."""
     try:
         return Gallery(classifier, precision)
@@ -166,7 +168,7 @@ def open_gallery(classifier: Classifier, precision: str) -> Gallery | None:
 
 
 def explain_image(
-    classifier: Classifier,
+    classifier: RunClassifier,
     image: Prediction,
     *,
     label: int | None = None,

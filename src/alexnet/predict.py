@@ -1,164 +1,68 @@
-"""Classifier: a trained run, put to use. The names are scikit-learn's."""
+"""Putting classifiers to work: load one, find the files to classify, write tables and sorted
+copies. Imports torch only to load a run."""
 
 import csv
-import json
+import glob
+import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, TextIO
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from PIL import Image
 
-from alexnet.atomic import replacing
-from alexnet.checkpoint import Trained, load_model
-from alexnet.console import progress
-from alexnet.errors import DataError, RunError
-from alexnet.evaluation import average_views, evaluation_transforms, forward
-from alexnet.images import EXTENSIONS, BadImage, Pixels, load_image
-from alexnet.metrics import softmax
-from alexnet.runtime import choose_device, choose_precision
-
-Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
-BATCH = 64
+from alexnet.atomic import disk_error, replacing
+from alexnet.classifier import STDIN, Classifier, Prediction
+from alexnet.errors import DataError
+from alexnet.images import EXTENSIONS
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a classifier says of one file."""
+def load(model: str | Path, *, device: str = "auto", precision: str = "auto") -> Classifier:
+    """The classifier of a run directory (or of its best.safetensors), or of an exported .onnx file,
+    which needs onnxruntime and no torch.
 
-    file: Path
-    p: NDArray[np.float32] | None  # (K,) probabilities; None if the file cannot be used
-    pixels: Pixels | None = None  # (3, S, S) uint8, what the network saw before its crop
-    reason: str = ""  # why it cannot be used
+    Args:
+        model: what `train` returned, or `alexnet export` wrote.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: "auto", "bf16" or "fp32".
 
+    Raises:
+        RunError: not a run directory, or not finished. WeightsError: its weights, or the file, are
+        damaged.
+    """
+    path = Path(model).expanduser()
+    if path.suffix.lower() == ".onnx":
+        from alexnet.onnx_classifier import OnnxClassifier
 
-class Classifier:
-    """Classifies images with the network, the classes and the preprocessing of a run."""
+        return OnnxClassifier(path, device=device, precision=precision)
+    from alexnet.run_classifier import load_run
 
-    def __init__(
-        self,
-        trained: Trained,
-        *,
-        device: str = "auto",
-        precision: str = "auto",
-        run: Path | None = None,
-    ) -> None:
-        self.trained = trained
-        self.device = choose_device(device)
-        self.dtype, _ = choose_precision(precision, self.device)
-        self.model = trained.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.run = run
-        self.generator = torch.Generator()  # transforms want one; in evaluation nothing is random
-
-    @property
-    def classes_(self) -> NDArray[np.str_]:
-        """(K,) readable class names, in the order of `predict_proba`'s columns."""
-        return np.array(self.trained.names)
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """The figures of the run's metrics.json (`evaluate.metrics`)."""
-        path = (self.run or Path()) / "metrics.json"
-        if self.run is None or not path.exists():
-            raise RunError(
-                f"there is no {path}.", "Only a finished run has figures: alexnet eval RUN"
-            )
-        figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return figures
-
-    def predict_proba(self, images: Picture | Sequence[Picture]) -> NDArray[np.float32]:
-        """Class probabilities, (N, K) float32; each row sums to 1.
-
-        Args:
-            images: one image or a sequence of them: paths, the bytes of image files, Pillow images,
-                or uint8 arrays of shape (H, W, 3) RGB or (H, W) grey, 0 to 255. Any size; scaled
-                and cropped as in the evaluation of the run.
-
-        Raises:
-            DataError: an image cannot be read; says which, and why.
-        """
-        pixels = [self._pixels(image, place) for place, image in enumerate(_as_list(images))]
-        if not pixels:
-            return np.zeros((0, len(self.trained.classes)), dtype=np.float32)
-        logits = [
-            self._logits(np.stack(pixels[start : start + BATCH]))
-            for start in range(0, len(pixels), BATCH)
-        ]
-        return softmax(np.concatenate(logits)).astype(np.float32)
-
-    def predict_files(self, files: Sequence[Path]) -> Iterator[Prediction]:
-        """One Prediction per file, in order. A file that cannot be used is one with a reason, and
-        does not stop the others. Memory stays flat, progress is shown."""
-        with progress("classifying", len(files)) as advance:
-            for start in range(0, len(files), BATCH):
-                batch = files[start : start + BATCH]
-                loaded: list[Pixels | DataError] = []
-                for file in batch:
-                    try:
-                        loaded.append(self._pixels(file, 0))
-                    except DataError as error:
-                        loaded.append(error)
-                pixels = [one for one in loaded if not isinstance(one, DataError)]
-                rows = iter(softmax(self._logits(np.stack(pixels))) if pixels else ())
-                for file, one in zip(batch, loaded, strict=True):
-                    if isinstance(one, DataError):
-                        yield Prediction(file, None, reason=one.message)
-                    else:
-                        yield Prediction(file, next(rows).astype(np.float32), one)
-                advance(len(batch))
-
-    def predict(self, images: Picture | Sequence[Picture]) -> NDArray[np.str_]:
-        """(N,) the most probable class name of each image; `images` as for `predict_proba`."""
-        best: NDArray[np.str_] = self.classes_[self.predict_proba(images).argmax(1)]
-        return best
-
-    def score(self, images: Sequence[Picture], labels: Iterable[str]) -> float:
-        """Share of `images` whose predicted name is the one in `labels`, 0 to 1."""
-        return float((self.predict(images) == np.array(list(labels))).mean())
-
-    def _pixels(self, image: Picture, place: int) -> Pixels:
-        name = str(image) if isinstance(image, (str, Path)) else f"image {place}"
-        try:
-            if isinstance(image, (str, Path)):
-                image = Path(image).expanduser().read_bytes()
-            elif isinstance(image, np.ndarray):
-                _check_array(image)
-            return load_image(image, self.trained.preprocessing.image_size)
-        except FileNotFoundError as error:
-            raise DataError(f"there is no file {name}.", "Check the path.") from error
-        except OSError as error:
-            raise DataError(
-                f"{name} cannot be read: {error.strerror or error}.",
-                "Give the path of an image file.",
-            ) from error
-        except BadImage as error:
-            raise DataError(
-                f"{name} cannot be used: {error.message}.", "Give an image file of a known format."
-            ) from error
-
-    def _logits(self, pixels: Pixels) -> NDArray[np.float32]:  # (B, 3, S, S) -> (B, K)
-        x = torch.from_numpy(pixels).to(self.device)
-        views = [
-            forward(self.model, transform(x, self.generator), self.dtype)
-            for transform in evaluation_transforms(self.trained.preprocessing)
-        ]
-        return average_views(views).cpu().numpy()
+    return load_run(path, device=device, precision=precision)
 
 
 def image_files(given: Sequence[str]) -> list[Path]:
-    """The files that paths stand for: a folder stands for all images in it and below, in natural
-    order (9 before 10); hidden ones are passed over.
+    """The files that words stand for: a folder stands for all images in it and below, in natural
+    order (9 before 10); hidden ones are passed over. A pattern such as "photos/**/*.jpg" stands for
+    what fits it, unless there is a file of that name; "-" for standard input.
 
     Raises:
-        DataError: there is nothing at a path, or no image in a folder.
+        DataError: no image in a folder, or nothing that fits a pattern.
     """
     files: list[Path] = []
     for name in given:
+        if name == "-":
+            files.append(STDIN)
+            continue
         path = Path(name).expanduser()
+        if path == STDIN:  # ./-
+            path = path.absolute()
+        if glob.has_magic(name) and not path.exists():
+            fitting = [Path(one) for one in glob.glob(str(path), recursive=True)]  # noqa: PTH207
+            if not fitting:
+                raise DataError(f"nothing fits the pattern {name}.", "Check the path.")
+            files += sorted((one for one in fitting if not one.is_dir()), key=_natural)
+            continue
         if not path.is_dir():
             files.append(path)  # whether it can be read is said of each file
             continue
@@ -183,66 +87,92 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 
 class Table:
-    """A .csv file with one line per file: its path, why it cannot be used, and class, readable name
-    and probability of its `top` most probable classes. Use as a context."""
+    """CSV with one line per file: its path, why it cannot be used, and class, readable name and
+    probability of its `top` most probable classes; into a file, which is written whole at the end,
+    or line by line into a stream. Use as a context."""
 
-    def __init__(self, path: Path, trained: Trained, top: int) -> None:
-        self.path, self.trained, self.top = path, trained, min(top, len(trained.classes))
+    def __init__(self, where: Path | TextIO, classifier: Classifier, top: int) -> None:
+        self.where, self.classifier = where, classifier
+        self.top = min(top, len(classifier.classes))
         ranks = range(1, self.top + 1)
         columns = [f"{what}_{rank}" for rank in ranks for what in ("class", "name", "p")]
-        self.lines = [["image", "error", *columns]]
+        self.lines: list[list[str]] = []
+        self.columns = 2 + len(columns)
+        self._write(["image", "error", *columns])
 
     def add(self, one: Prediction) -> None:
         """One more line."""
         line = [str(one.file), one.reason]
         p = one.p if one.p is not None else np.zeros(0, np.float32)
         for k in (-p).argsort()[: self.top]:
-            line += [self.trained.classes[k], self.trained.names[k], f"{p[k]:.6f}"]
-        self.lines.append(line + [""] * (len(self.lines[0]) - len(line)))
+            line += [self.classifier.classes[k], self.classifier.names[k], f"{p[k]:.6f}"]
+        self._write(line + [""] * (self.columns - len(line)))
+
+    def _write(self, line: list[str]) -> None:
+        if isinstance(self.where, Path):
+            self.lines.append(line)
+        else:
+            csv.writer(self.where, lineterminator="\n").writerow(line)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with replacing(self.path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(self.lines)
+        if isinstance(self.where, Path):
+            with (
+                replacing(self.where) as aside,
+                open(aside, "w", newline="", encoding="utf-8") as file,
+            ):
+                csv.writer(file).writerows(self.lines)
 
 
-def _as_list(images: Picture | Sequence[Picture]) -> list[Picture]:
-    if isinstance(images, (str, Path, bytes, Image.Image)):
-        return [images]
-    if isinstance(images, np.ndarray) and (
-        images.ndim == 2 or (images.ndim == 3 and images.shape[-1] == 3)
-    ):
-        return [images]
-    return list(images)
+class Copies:
+    """Copies files into one folder per class below `folder`. Nothing is ever overwritten: where a
+    name is taken, a number is added to it."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self.folders = [folder / name for name in folder_names(names)]
+
+    def add(self, file: Path, label: int) -> Path:
+        """Copies a file to the class of that label; returns the path of the copy.
+
+        Raises:
+            DiskError: it cannot be written.
+        """
+        folder = self.folders[label]
+        path, number = folder / file.name, 1
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            while not _taken(path):
+                number += 1
+                path = folder / f"{file.stem}-{number}{file.suffix}"
+        except OSError as error:
+            raise disk_error(error, path) from error
+        with replacing(path) as aside:
+            shutil.copyfile(file, aside)
+        return path
 
 
-def _check_array(image: NDArray[Any]) -> None:
-    if image.dtype != np.uint8 or not (
-        image.ndim == 2 or (image.ndim == 3 and image.shape[-1] == 3)
-    ):
-        raise BadImage(
-            f"an array of {image.dtype}, shape {image.shape}; expected uint8, (H, W, 3) RGB or (H, "
-            "W) grey"
-        )
+def _taken(path: Path) -> bool:
+    """Takes a name for a file that is to come; False if there is something of that name."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return False
+    return True
 
 
-def load(run: str | Path, *, device: str = "auto", precision: str = "auto") -> Classifier:
-    """The classifier of a run directory (or of its best.safetensors).
-
-    Args:
-        run: what `train` returned.
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        precision: "auto", "bf16" or "fp32".
-
-    Raises:
-        RunError: not a run directory, or not finished. WeightsError: its weights are damaged.
-    """
-    path = Path(run).expanduser()
-    return Classifier(
-        load_model(path),
-        device=device,
-        precision=precision,
-        run=path if path.is_dir() else path.parent,
-    )
+def folder_names(names: Sequence[str]) -> list[str]:
+    """Class names as names of folders on any system, no two alike, whatever the names hold."""
+    found: list[str] = []
+    for name in names:
+        safe = re.sub(r"[^\w .,()+-]+", "_", name).strip(" .")[:60].rstrip(" .")
+        # "con" and its like are devices on Windows, with any ending
+        if not safe.strip("_") or re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?", safe):
+            safe = f"class {safe}".strip()
+        different, number = safe, 1
+        while different.casefold() in {one.casefold() for one in found}:
+            number += 1
+            different = f"{safe} {number}"
+        found.append(different)
+    return found

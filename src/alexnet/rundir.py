@@ -5,14 +5,16 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from alexnet.atomic import replacing
 from alexnet.errors import RunError
 from alexnet.metrics import Floats, Labels
-from alexnet.significance import Hits
+
+if TYPE_CHECKING:
+    from alexnet.significance import Hits  # which loads SciPy
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Predictions:
         return np.asarray(self.logits.argmax(1), dtype=np.int64)
 
     @property
-    def hits(self) -> Hits:
+    def hits(self) -> "Hits":
         """(N,) whether each is right."""
         return np.asarray(self.guesses == self.labels)
 
