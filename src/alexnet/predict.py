@@ -120,6 +120,18 @@ class Classifier:
         """Share of `images` whose predicted name is the one in `labels`, 0 to 1."""
         return float((self.predict(images) == np.array(list(labels))).mean())
 
+    def square(self, image: bytes | Image.Image | Pixels) -> Pixels:
+        """The centre square of an image, (3, S, S) uint8.
+
+        Raises:
+            BadImage: it cannot be used.
+        """
+        return load_image(image, self.trained.preprocessing.image_size)
+
+    def probabilities(self, squares: Sequence[Pixels]) -> NDArray[np.float32]:
+        """(N, K) of the centre squares of N images, at most BATCH of them."""
+        return softmax(self._logits(np.stack(squares))).astype(np.float32)
+
     def _pixels(self, image: Picture, place: int) -> Pixels:
         name = str(image) if isinstance(image, (str, Path)) else f"image {place}"
         try:
