@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
@@ -15,6 +16,7 @@ MOST_BYTES = 20 * 2**20  # of a request's body
 MOST_HELD = 512 * 2**20  # of all bodies together
 MOST_FILES = 32  # images in one request
 BODY_SECONDS = 20.0  # for a body to come
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it quotes what it was sent
 
 
 class Bodies:
@@ -94,6 +96,7 @@ async def pictures_in(request: Request, body: bytes) -> list[bytes]:
         for _, one in form.multi_items():
             if isinstance(one, UploadFile):
                 files.append(await one.read())
+        await form.close()
     except (MultiPartException, KeyError, ValueError) as error:
         raise Refused(
             400,

@@ -2,6 +2,7 @@
 slowly."""
 
 import asyncio
+import contextlib
 import hmac
 import ipaddress
 import os
@@ -89,7 +90,7 @@ class Rules:
         """A page of another name that was pointed at this address is refused (DNS rebinding): a
         name must be known, and addresses, which cannot be pointed elsewhere, are."""
         given = headers.getlist("host")
-        host = urlsplit(f"//{given[0]}").hostname or "" if len(given) == 1 else ""
+        host = place_of(f"//{given[0]}")[1] if len(given) == 1 else ""
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
@@ -107,7 +108,7 @@ class Rules:
         """Pages of other origins are refused."""
         origin = headers.get("origin")
         site = headers.get("sec-fetch-site", "none")
-        foreign = origin is not None and urlsplit(origin).netloc.lower() != headers["host"].lower()
+        foreign = origin is not None and place_of(origin)[0] != headers["host"].lower()
         if foreign or (site in ("cross-site", "same-site") and not navigates):
             raise Refused(
                 403, "pages of other origins may not use this server.", "Open its own page."
@@ -129,6 +130,15 @@ class Rules:
     def is_token(self, given: str) -> bool:
         """Whether it is the token, in a time that tells nothing."""
         return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
+
+
+def place_of(address: str) -> tuple[str, str]:
+    """The host with its port, and without, in lower case; empty where that cannot be read."""
+    try:
+        found = urlsplit(address)
+        return found.netloc.lower(), found.hostname or ""
+    except ValueError:
+        return "", ""
 
 
 class Guard:
@@ -237,6 +247,19 @@ class Protocol(H11Protocol):
         if self._clock:
             self._clock.cancel()
             self._clock = None
+
+
+def allow_connections() -> None:
+    """Lets the process hold MOST_CONNECTIONS sockets, where the system permits it: the usual limit
+    is 1,024 files."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such limit
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 2 * MOST_CONNECTIONS
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def listen(host: str, port: int) -> socket.socket:

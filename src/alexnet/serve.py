@@ -2,6 +2,7 @@
 
 import errno
 import getpass
+import io
 import ipaddress
 import os
 import secrets
@@ -10,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import uvicorn
+from PIL import Image
 
 from alexnet.api import Server, make_app
-from alexnet.batching import Classifies
+from alexnet.batching import Classifies, Served, grad_cam_png
 from alexnet.console import say
 from alexnet.errors import InputError
-from alexnet.guard import Protocol, Rules, listen
+from alexnet.guard import Guard, Protocol, Rules, allow_connections, listen
 from alexnet.predict import load
 
 
@@ -29,9 +31,10 @@ def load_models(runs: Sequence[str], device: str = "auto") -> dict[str, Classifi
     for run in runs:
         path = Path(run).expanduser().resolve()
         stem = path.name if path.is_dir() else path.stem
-        name = next(
-            one for one in (stem, *(f"{stem}-{n}" for n in range(2, 2**31))) if one not in found
-        )
+        name, number = stem, 1
+        while name in found:
+            number += 1
+            name = f"{stem}-{number}"
         found[name] = load(run, device=device)
     return found
 
@@ -81,20 +84,46 @@ def serve(
     rules = Rules(
         loopback, frozenset(known if loopback else known | {socket.gethostname().lower()}), token
     )
+    allow_connections()
     server = Server(models)
-    config = uvicorn.Config(
-        make_app(server, rules, say if log else None),
-        http=Protocol, ws="none", lifespan="off", log_config=None, log_level="error",
-        access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=3,
-        h11_max_incomplete_event_size=16 * 1024,
-    )  # fmt: skip
+    for model in server.models.values():
+        warm_up(model)
     for line in where_to_look(server, host, port, loopback, token):
         say(line)
     try:
-        uvicorn.Server(config).run([listener])
+        http_server(make_app(server, rules, say if log else None)).run([listener])
     finally:
         server.stop()
         listener.close()
+
+
+def http_server(app: Guard) -> uvicorn.Server:
+    """What speaks HTTP for an application. It trusts no header about who asks, and writes nothing
+    about requests but what fails inside."""
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=3,
+        h11_max_incomplete_event_size=16 * 1024,  # of a request's head
+    )
+    return uvicorn.Server(config)
+
+
+def warm_up(model: Served) -> None:
+    """The first picture costs up to a second more than all others, so it is none of a client's."""
+    blank = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(blank, "PNG")
+    square = model.classifier.square(blank.getvalue())
+    model.classifier.probabilities([square])
+    if model.explains:
+        grad_cam_png(model.classifier, square, None)
 
 
 def where_to_look(server: Server, host: str, port: int, loopback: bool, token: str) -> list[str]:
