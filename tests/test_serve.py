@@ -245,7 +245,7 @@ def test_the_log_holds_neither_images_nor_queries(start):
     assert [re.sub(r"\d+ ms", "N ms", line) for line in lines] == [
         "127.0.0.1 GET / 303 N ms",
         "127.0.0.1 POST /v1/predict 200 N ms",
-        r"127.0.0.1 GET /a\nb\x1b[31m 401 N ms",
+        r"127.0.0.1 GET /a\nb\x1b[31m 404 N ms",
     ]
 
 

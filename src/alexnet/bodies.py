@@ -118,4 +118,6 @@ async def unless_gone(request: Request, asked: "asyncio.Future[Any]") -> Any:
         return asked.result()
     finally:
         gone.cancel()
+        # whatever it comes to is looked at, or asyncio would complain that nobody did
+        asked.add_done_callback(lambda one: one.cancelled() or one.exception())
         asked.cancel()

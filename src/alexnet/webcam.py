@@ -177,9 +177,8 @@ def labelled(picture: Pixels, best: list[tuple[str, float]]) -> Pixels:
         draw.text((margin, y), name, INK, font)
         draw.text((width - margin, y), share, INK, font, anchor="ra")
         bottom = y + line - max(2, size // 6)
-        draw.rectangle(
-            (margin, bottom, margin + round((width - 2 * margin) * p), bottom + size // 8), BAR
-        )
+        right = margin + max(0, round((width - 2 * margin) * p))
+        draw.rectangle((margin, bottom, right, bottom + size // 8), BAR)
     return np.asarray(Image.alpha_composite(image, layer).convert("RGB"))
 
 
