@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from makers import network_of
 from PIL import Image
+from test_webcam import film
 
 import alexnet
 from alexnet import cli, presets
+from alexnet.guard import listen
 from alexnet.model import architecture
 from alexnet.presets import Preset
 from alexnet.weights import weights_folder
@@ -54,6 +56,10 @@ def desk(tmp_path, monkeypatch):
     monkeypatch.setattr(presets, "RECIPES", brief_ones)
     monkeypatch.setattr("alexnet.fetch.fetch", lambda name, url: Path(name))
     monkeypatch.setattr("alexnet.weights.fetch_weights", lambda name, url: Path(name))
+    # the server starts, listens at a free port, and stops at once
+    monkeypatch.setattr("alexnet.serve.listen", lambda host, port: listen(host, 0))
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)
+    film(tmp_path / "film.mp4", each=1)
     network_of(weights_folder() / "imagenet-2014.safetensors", architecture("2014", width=0.1), 5)
     assert all(isinstance(preset, Preset) for preset in brief_ones.values())
     return tmp_path

@@ -48,7 +48,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        # the same ending, by which some writers choose a format
+        descriptor, name = tempfile.mkstemp(path.suffix, f".{path.name}.", path.parent)
         os.close(descriptor)
     except OSError as error:
         raise disk_error(error, path) from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from alexnet.errors import AlexNetError, InputError, did_you_mean
+from alexnet.errors import AlexNetError, InputError, did_you_mean, missing_extra
 from alexnet.presets import BY_DATA, default_recipe, preset, study
 from alexnet.recipes import Recipe
 
@@ -403,6 +403,85 @@ class Explain:
 
 
 @dataclass(kw_only=True)
+class Serve:
+    """Serve RUNs over HTTP: one page to drop pictures on or show a webcam to, and an API for
+    programs (extra "serve"). Reached from this machine only, unless --host is given.
+    """
+
+    runs: Annotated[
+        list[str],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN", help="run directories or exported files"),
+    ]
+    # The address to listen at; 0.0.0.0 stands for all of this machine. All but its own need a
+    # token.
+    host: str = "127.0.0.1"
+    # 0: any that is free.
+    port: int = 8000
+    # What clients must know. [default: made up and printed, where one is needed]
+    token: str = ""
+    # Further host names that the server is known by, such as one of a proxy before it.
+    name: tyro.conf.UseAppendAction[list[str]] = dataclasses.field(default_factory=list)
+    # Print a line for every request: who, what, status, time; never what was sent.
+    log: bool = False
+    device: Device = "auto"
+
+    def run(self) -> None:
+        if not self.runs:
+            raise InputError("there is nothing to serve.", "alexnet serve RUN [RUN ...]")
+        if not 0 <= self.port < 2**16:
+            raise InputError(f"port is {self.port}, expected 0 to 65535.")
+        try:
+            from alexnet.serve import serve
+        except ModuleNotFoundError as error:
+            raise missing_extra("alexnet serve", "serve") from error
+        serve(
+            self.runs,
+            host=self.host,
+            port=self.port,
+            token=self.token,
+            names=self.name,
+            log=self.log,
+            device=self.device,
+        )
+
+
+@dataclass(kw_only=True)
+class Webcam:
+    """Draw what RUN says of each picture of a camera, a video file or a stream onto it (extra
+    "webcam"). Esc stops."""
+
+    run_directory: Run
+    # The number of a camera, a video file, or the address of a stream.
+    source: str = "0"
+    # Also write the labelled video to this .mp4 file.
+    save: str = ""
+    # Show a window.
+    window: bool = True
+    # How many classes to show.
+    top: int = 3
+    device: Device = "auto"
+
+    def run(self) -> None:
+        if self.top < 1:
+            raise InputError(f"top is {self.top}, expected at least 1.")
+        try:
+            from alexnet.webcam import webcam
+        except ModuleNotFoundError as error:
+            raise missing_extra("alexnet webcam", "webcam") from error
+        frames = webcam(
+            self.run_directory,
+            self.source,
+            save=self.save,
+            window=self.window,
+            top=self.top,
+            device=self.device,
+        )
+        if self.save:
+            print(f"{self.save}: {frames} frames")
+
+
+@dataclass(kw_only=True)
 class Report:
     """Write one HTML page about a run or a sweep, or one that compares several runs, and print its
     path. It needs the directories alone, no network and no data."""
@@ -698,6 +777,8 @@ Command = (
     | Predict
     | Explain
     | Export
+    | Serve
+    | Webcam
     | Report
     | Recipes
     | DataFetch
@@ -716,6 +797,8 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "predict": Predict,
     "explain": Explain,
     "export": Export,
+    "serve": Serve,
+    "webcam": Webcam,
     "report": Report,
     "recipes": Recipes,
     "data fetch": DataFetch,

@@ -1,0 +1,197 @@
+"""The page of the server in a real browser: pictures chosen and pasted, the camera, its refusal."""
+
+import contextlib
+import shutil
+
+import pytest
+from makers import network_of
+from test_serve import HOSTILE, Colours, Running, picture
+
+from alexnet.model import architecture
+from alexnet.predict import load
+
+playwright = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+CAMERA = ["--use-fake-device-for-media-stream"]
+GRANTED = "--use-fake-ui-for-media-stream"
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
+PASTE = """
+colour => {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 40;
+  const pen = canvas.getContext("2d");
+  pen.fillStyle = colour;
+  pen.fillRect(0, 0, 40, 40);
+  return new Promise(done => canvas.toBlob(blob => {
+    const data = new DataTransfer();
+    data.items.add(new File([blob], "x.png", { type: "image/png" }));
+    document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));
+    done();
+  }));
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    path = tmp_path_factory.mktemp("net") / "net.safetensors"
+    network_of(path, architecture("small", width=0.1), 5)
+    return load(path)
+
+
+@pytest.fixture
+def served(network):
+    hostile = Colours(names=("red", "green", "blue", HOSTILE))  # what is grey has a hostile name
+    running = Running({"colours": hostile, "network": network})
+    yield running
+    running.close()
+
+
+@contextlib.contextmanager
+def opened(served, *flags, size=DESK, host="localhost", **how):
+    """The page in a browser; whatever goes wrong in it is an error, and so is any request to
+    another place."""
+    with playwright.sync_playwright() as driver:
+        arguments = [*QUIET, *flags, "--host-resolver-rules=MAP box.lan 127.0.0.1"]
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
+        page = browser.new_context(viewport=size, **how).new_page()
+        page.set_default_timeout(20_000)
+        wrong, home = [], f"http://{host}:{served.port}/"
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("dialog", lambda dialog: wrong.append(dialog.message))
+        page.on(
+            "request",
+            lambda request: (
+                None
+                if request.url.startswith((home, "blob:", "data:"))
+                else wrong.append(request.url)
+            ),
+        )
+        page.goto(home)
+        page.locator("#model option").nth(1).wait_for(state="attached")
+        yield page
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+        assert not wrong
+        browser.close()
+
+
+def best(page):
+    """The most probable class, once there is one."""
+    page.locator("#answers:not([hidden]) li").first.wait_for()
+    return page.locator("#answers .name").first.inner_text()
+
+
+def file(name, content):
+    return {"name": name, "mimeType": "image/png", "buffer": content}
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK])
+def test_pictures_are_chosen_and_remembered(served, size):
+    with opened(served, size=size, color_scheme="dark") as page:
+        names = ["red", "green", "blue"]
+        page.set_input_files("#file", [file("a.png", picture(name)) for name in names])
+        page.locator("#history button").nth(2).wait_for()
+        assert best(page) == "blue"
+        assert page.locator("#answers .p").first.inner_text() == "> 99.9 %"
+        told = page.locator("#history span:not(.p)").all_inner_texts()
+        assert told == ["blue", "green", "red"]
+        page.locator("#history button").nth(2).click()
+        page.locator("#answers .name", has_text="red").first.wait_for()
+        assert best(page) == "red"
+        assert page.locator("#history button").count() == 3
+
+
+def test_pictures_are_pasted_and_names_are_text(served):
+    with opened(served) as page:
+        page.evaluate(PASTE, "rgb(30, 200, 40)")
+        assert best(page) == "green"
+        page.evaluate(PASTE, "rgb(128, 128, 128)")
+        page.locator("#history button").nth(1).wait_for()
+        assert best(page) == HOSTILE
+        assert page.locator("#answers img, #history span img").count() == 0
+
+
+def test_trouble_is_said(served):
+    with opened(served) as page:
+        page.set_input_files("#file", [file("a.png", b"hello")])
+        page.locator("#trouble:not([hidden])").wait_for()
+        assert "Not an image of a known format" in page.inner_text("#trouble")
+        page.set_input_files("#file", [file("a.png", picture("red"))])
+        assert best(page) == "red"
+        assert page.locator("#trouble").is_hidden()
+        served.http.should_exit = True
+        served.thread.join(10)
+        page.locator("#history button").click()
+        page.locator("#trouble:not([hidden])").wait_for()
+        assert "does not answer" in page.inner_text("#trouble")
+
+
+def test_the_model_is_chosen_and_looked_into(served):
+    with opened(served) as page:
+        assert page.locator("#look").is_disabled()  # this one has no inside
+        page.set_input_files("#file", [file("a.png", picture("red"))])
+        assert best(page) == "red"
+        page.select_option("#model", "network")
+        page.locator("#answers .name", has_text="class").first.wait_for()
+        page.click("#look")
+        page.locator("#heat:not([hidden])").wait_for()
+        assert page.evaluate("document.getElementById('heat').src").startswith("blob:")
+        page.click("#look")
+        page.locator("#heat").wait_for(state="hidden")
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK])
+def test_the_camera_is_classified_frame_by_frame(served, tmp_path, size):
+    film = tmp_path / "film.mjpeg"
+    frame = {name: picture(name, "JPEG", (320, 240)) for name in ("red", "blue")}
+    film.write_bytes(b"".join(frame[name] * 60 for name in frame))
+    with opened(
+        served, *CAMERA, GRANTED, f"--use-file-for-fake-video-capture={film}", size=size
+    ) as page:
+        under_way, most = set(), []
+
+        def begins(request):
+            if "/v1/" in request.url:
+                under_way.add(request)
+                most.append(len(under_way))
+
+        page.on("request", begins)
+        page.on("requestfinished", lambda request: under_way.discard(request))
+        page.click("#camera")
+        for name in ("red", "blue"):
+            page.locator("#answers li:first-child .name", has_text=name).wait_for()
+            page.locator("#history span", has_text=name).first.wait_for()
+        page.locator("#speed", has_text="frames/s").wait_for()
+        assert page.locator("#video").is_visible()
+        page.click("#camera")
+        page.locator("#video").wait_for(state="hidden")
+        assert len(most) > 5
+        assert max(most) == 1  # never more than one frame on its way
+        assert page.locator("#empty").is_visible()
+
+
+def test_a_refused_camera_is_explained(served):
+    with opened(served, *CAMERA) as page:  # without a click on "Allow"
+        page.click("#camera")
+        page.locator("#trouble:not([hidden])").wait_for()
+        assert "camera was refused" in page.inner_text("#trouble")
+        assert "Allow it" in page.inner_text("#trouble")
+        page.set_input_files("#file", [file("a.png", picture("red"))])
+        assert best(page) == "red"
+
+
+def test_an_absent_camera_is_explained(served):
+    with opened(served, GRANTED) as page:
+        page.click("#camera")
+        page.locator("#trouble:not([hidden])").wait_for()
+        assert "There is no camera" in page.inner_text("#trouble")
+
+
+def test_a_page_without_the_right_to_a_camera_says_how(served):
+    with opened(served, *CAMERA, GRANTED, host="box.lan") as page:
+        page.click("#camera")
+        page.locator("#trouble:not([hidden])").wait_for()
+        assert f"ssh -L {served.port}:localhost:{served.port} USER@box.lan" in page.inner_text(
+            "#trouble"
+        )
