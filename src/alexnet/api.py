@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import importlib.resources
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -89,7 +90,9 @@ def refusal(error: Exception) -> Refused:
         return Refused(
             422, f"the picture cannot be used: {reason}.", "Save it again, or send another."
         )
-    raise error
+    # told here: an error that goes on upwards closes the connection, and the client may want it
+    logging.getLogger("uvicorn.error").error("a picture was not classified", exc_info=error)
+    return Refused(500, "something failed inside.", "The server's own words say what.")
 
 
 class Server:
@@ -163,7 +166,9 @@ class Server:
             asked = asyncio.ensure_future(served.explain(pictures[0], label))
             try:
                 found = await unless_gone(request, asked)
-            except (BadImage, Busy) as error:
+            except (ClientDisconnect, Refused):
+                raise
+            except Exception as error:
                 raise refusal(error) from error
         return Response(found, media_type="image/png")
 
