@@ -334,15 +334,19 @@ class Export:
     """
 
     run_directory: Run
-    # onnx: for onnxruntime, and for alexnet predict. pt2: for torch.export.load.
-    format: Literal["onnx", "pt2"] = "onnx"
-    # The file. [default: RUN/model.onnx or RUN/model.pt2]
+    # onnx: for onnxruntime, and for alexnet predict. pt2: for torch.export.load. web: a folder for
+    # any static host, with a page that classifies in the browser of whoever opens it.
+    format: Literal["onnx", "pt2", "web"] = "onnx"
+    # The file, or with --format web the folder. [default: RUN/model.onnx, RUN/model.pt2, RUN/web]
     out: str = ""
     # Store the weights of the fully connected layers in 8 bits, and measure on the test split what
     # that costs.
     int8: bool = False
     # The licence of the weights, for the metadata.
     licence: str = ""
+    # With --format web: where onnxruntime-web lies, as a folder or as the .tgz of `npm pack
+    # onnxruntime-web`.
+    runtime: str = ""
 
     def run(self) -> None:
         from alexnet.export import export
@@ -354,6 +358,7 @@ class Export:
                 out=self.out,
                 int8=self.int8,
                 licence=self.licence,
+                runtime=self.runtime,
             )
         )
 

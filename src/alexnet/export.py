@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from alexnet.atomic import replacing
+from alexnet import web
+from alexnet.atomic import replacing, write_json
 from alexnet.checkpoint import Trained, load_model
 from alexnet.classifier import BATCH, Probabilities
 from alexnet.console import progress, say
@@ -51,42 +52,58 @@ def export(
     out: str | Path = "",
     int8: bool = False,
     licence: str = "",
+    runtime: str | Path = "",
 ) -> Path:
     """Writes a run as one file whose input is (N, H, W, 3) uint8 RGB images of any size, and whose
     output is (N, K) probabilities; returns its path.
 
     Args:
         run: a finished run directory.
-        format: "onnx", or "pt2" for `torch.export.load`.
-        out: the file; empty for RUN/model.onnx or RUN/model.pt2.
+        format: "onnx"; "pt2", for `torch.export.load`; or "web", a folder with a page that
+            classifies in the browser of whoever opens it.
+        out: the file or folder; empty for RUN/model.onnx, RUN/model.pt2 or RUN/web.
         int8: store the weights of fully connected layers in 8 bits, and measure on the test split
             what that costs.
         licence: of the weights, for the metadata.
+        runtime: for "web", where onnxruntime-web lies: a folder, or the .tgz of npm.
 
     Raises:
         RunError: not a finished run. InputError: packages are missing, or arguments that do not go
         together. AlexNetError: the file does not say what the run says; nothing is left of it.
         DataError: `int8`, and the data of the run is not there any more.
     """
-    if format == "onnx":
-        need_packages()
-    elif int8:
-        raise InputError("--int8 is for ONNX.", "Leave it out, or use --format onnx.")
     path = Path(run).expanduser()
+    default = path / ("web" if format == "web" else f"model.{format}")
+    target = Path(out).expanduser() if out else default
+    if format == "pt2" and int8:
+        raise InputError("--int8 is for ONNX.", "Leave it out, or use --format onnx.")
+    if format != "pt2":
+        need_packages()
+    if runtime and format != "web":
+        raise InputError("--runtime is for a page.", "Leave it out, or use --format web.")
+    files = web.runtime_files(Path(runtime).expanduser()) if runtime else {}
+    if format == "web":
+        web.check_folder(target)
     trained, recipe = load_model(path), run_settings(path).recipe
     about = description(path, trained, recipe, licence)
     split = own_split(path, trained, recipe, needed=int8)
     if int8 and split:
         about["int8"] = round_and_measure(trained, split)
-    target = Path(out).expanduser() if out else path / f"model.{format}"
     samples, whose = sample_images(split, trained.preprocessing.image_size)
-    with replacing(target) as aside:
-        if format == "onnx":
-            aside.write_bytes(onnx_bytes(trained, about, int8=int8))
-            classify: Classify = OnnxClassifier(aside, name=target.name).run
-        else:
+    file = target / "model.onnx" if format == "web" else target
+    with replacing(file) as aside:
+        if format == "pt2":
             classify = write_pt2(aside, trained, about)
-        verify(classify, trained, samples, target.name, whose)
+        else:
+            aside.write_bytes(onnx_bytes(trained, about, int8=int8))
+            classify = OnnxClassifier(aside, name=file.name).run
+        verify(classify, trained, samples, file.name, whose)
+    if format == "web":
+        write_json(target / "about.json", about)
+        web.write_runtime(target, files)
+        web.write_page(target)
+        if not (target / "runtime" / "ort.js").exists():
+            say(f"the folder has no runtime yet: --runtime. {web.HOW}")
     return target
 
 

@@ -1,0 +1,154 @@
+// Classifies pictures in this browser. What a file or a class is called is only ever text here.
+
+const TOP = 5;
+const MOST = 4096; // px of the longer side; larger pictures are scaled before they are read
+const element = (id) => document.getElementById(id);
+const state = element("state"), picture = element("picture"), video = element("video");
+let session, Tensor, about, stream = null, newest = 0;
+
+function say(text, bad = false) {
+  state.textContent = text;
+  state.className = bad ? "bad" : "";
+}
+
+async function start() {
+  about = await (await fetch("about.json")).json();
+  let ort;
+  try {
+    ort = await import("./runtime/ort.js");
+  } catch (error) {
+    say(
+      "The runtime is not in this folder yet. Fetch it once with: npm pack onnxruntime-web, and put it " +
+        "here with: alexnet export RUN --format web --runtime onnxruntime-web-....tgz", true);
+    return;
+  }
+  ort.env.wasm.numThreads = 1; // several would need headers that few static hosts send
+  const place = (name) => new URL(`runtime/${name}`, document.baseURI).href;
+  ort.env.wasm.wasmPaths = { mjs: place("ort-wasm.js"), wasm: place("ort-wasm.wasm") };
+  Tensor = ort.Tensor;
+  say("Loading the model.");
+  session = await ort.InferenceSession.create("model.onnx", { executionProviders: ["wasm"] });
+  const { top1, n } = about.metrics;
+  const figures = n ? ` It was right for ${(100 * top1).toFixed(1)} % of ${n} test pictures.` : "";
+  element("about").textContent =
+    `It knows ${about.names.length} classes, and answers with one of them whatever it sees: ` +
+    `${about.names.slice(0, 20).join(", ")}${about.names.length > 20 ? ", ..." : ""}.${figures}`;
+  element("camera").disabled = false;
+  say("Ready.");
+}
+
+// RGB bytes of what is drawn, transparency over white, as in training.
+function read(source, width, height) {
+  const scale = Math.min(1, MOST / Math.max(width, height));
+  picture.width = Math.max(2, Math.round(width * scale));
+  picture.height = Math.max(2, Math.round(height * scale));
+  const context = picture.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "white";
+  context.fillRect(0, 0, picture.width, picture.height);
+  context.drawImage(source, 0, 0, picture.width, picture.height);
+  const { data } = context.getImageData(0, 0, picture.width, picture.height);
+  const rgb = new Uint8Array(picture.width * picture.height * 3);
+  for (let from = 0, to = 0; from < data.length; from += 4) {
+    rgb[to++] = data[from];
+    rgb[to++] = data[from + 1];
+    rgb[to++] = data[from + 2];
+  }
+  return new Tensor("uint8", rgb, [1, picture.height, picture.width, 3]);
+}
+
+async function classify(images) {
+  const began = performance.now();
+  const { probabilities } = await session.run({ images });
+  show(Array.from(probabilities.data));
+  return performance.now() - began;
+}
+
+function show(p) {
+  const order = p.map((_, label) => label).sort((one, other) => p[other] - p[one]).slice(0, TOP);
+  const lines = order.map((label) => {
+    const line = document.createElement("li");
+    const [name, share, bar] = ["span", "span", "progress"].map((kind) => document.createElement(kind));
+    name.textContent = about.names[label];
+    share.textContent = `${(100 * p[label]).toFixed(1)} %`;
+    bar.value = p[label];
+    line.dataset.p = p[label];
+    line.append(name, share, bar);
+    return line;
+  });
+  element("classes").replaceChildren(...lines);
+}
+
+async function classifyFile(file) {
+  if (!session || !file) return;
+  stop();
+  const own = ++newest;
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
+  } catch (error) {
+    say("That is not a picture this browser can read.", true);
+    return;
+  }
+  if (own !== newest) return; // another one came in the meantime
+  const images = read(bitmap, bitmap.width, bitmap.height);
+  bitmap.close();
+  say(file.name ? `Classified: ${file.name}` : "Classified.");
+  element("speed").textContent = `${(await classify(images)).toFixed(0)} ms`;
+}
+
+const TROUBLE = {
+  NotAllowedError: "The camera is not allowed here. Allow it in the site settings of the browser (often behind the lock beside the address), and press Camera again.",
+  NotFoundError: "There is no camera.",
+  NotReadableError: "The camera is in use by another program.",
+};
+
+async function watch() {
+  if (!navigator.mediaDevices) {
+    say("Browsers give the camera to pages from https or localhost only.", true);
+    return;
+  }
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+  } catch (error) {
+    say(TROUBLE[error.name] || `The camera does not start (${error.name}).`, true);
+    return;
+  }
+  newest++;
+  video.srcObject = stream;
+  await video.play();
+  element("camera").textContent = "Stop";
+  say("Live.");
+  let last = performance.now();
+  while (stream) {
+    await classify(read(video, video.videoWidth, video.videoHeight));
+    const now = performance.now();
+    element("speed").textContent = `${(1000 / (now - last)).toFixed(1)} pictures per second`;
+    last = now;
+    await new Promise(requestAnimationFrame);
+  }
+}
+
+function stop() {
+  if (!stream) return;
+  stream.getTracks().forEach((track) => track.stop());
+  stream = null;
+  video.srcObject = null;
+  element("camera").textContent = "Camera";
+  say("Ready.");
+}
+
+const failed = (error) => say(`Something went wrong: ${error.message}`, true);
+element("file").addEventListener("change", (event) => classifyFile(event.target.files[0]).catch(failed));
+element("camera").addEventListener("click", () => (stream ? stop() : watch().catch(failed)));
+document.addEventListener("paste", (event) => classifyFile(event.clipboardData.files[0]).catch(failed));
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.classList.add("over");
+});
+document.addEventListener("dragleave", () => document.body.classList.remove("over"));
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("over");
+  classifyFile(event.dataTransfer.files[0]).catch(failed);
+});
+start().catch(failed);
