@@ -30,16 +30,8 @@ FLOORS = [
     {"bodies", "charts", "images", "pages", "presets", "rundir", "store", "trees", "trials"},
     {"checkpoint", "classifier", "duplicates", "features", "fetch", "layouts", "linear"}
     | {"lr_finder", "quantise", "report", "sheets"},
-    {
-        "comparison",
-        "onnx_classifier",
-        "onnx_graph",
-        "subset",
-        "sweep_page",
-        "web",
-        "weights",
-        "whole",
-    },
+    {"comparison", "onnx_classifier", "onnx_graph", "subset", "sweep_page", "web", "weights"}
+    | {"whole"},
     {"datasets"},
     {"evaluation", "headers"},
     {"description", "explain", "label_errors", "loop", "results", "run_classifier"},

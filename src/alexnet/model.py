@@ -302,8 +302,8 @@ class AdaptiveAverage(nn.Module):
 
 
 class Conv2d(nn.Conv2d):
-    """Made without values: half a second of random numbers would be spent on a network whose weights
-    are read from a file."""
+    """Made without values: half a second of random numbers would be spent on a network whose
+    weights are read from a file."""
 
     def reset_parameters(self) -> None:
         pass

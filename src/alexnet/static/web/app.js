@@ -4,7 +4,9 @@ const TOP = 5;
 const MOST = 4096; // px of the longer side; larger pictures are scaled before they are read
 const element = (id) => document.getElementById(id);
 const state = element("state"), picture = element("picture"), video = element("video");
-let session, Tensor, about, stream = null, newest = 0;
+let session, Tensor, about, stream = null;
+let newest = 0; // the number of the latest picture or film; what is older is not shown any more
+let busy = Promise.resolve(); // the runtime takes one picture at a time
 
 function say(text, bad = false) {
   state.textContent = text;
@@ -56,11 +58,17 @@ function read(source, width, height) {
   return new Tensor("uint8", rgb, [1, picture.height, picture.width, 3]);
 }
 
-async function classify(images) {
-  const began = performance.now();
-  const { probabilities } = await session.run({ images });
-  show(Array.from(probabilities.data));
-  return performance.now() - began;
+function classify(images, own, tell) {
+  const turn = busy.then(async () => {
+    if (own !== newest) return;
+    const began = performance.now();
+    const { probabilities } = await session.run({ images });
+    if (own !== newest) return;
+    show(Array.from(probabilities.data));
+    element("speed").textContent = tell(performance.now() - began);
+  });
+  busy = turn.catch(() => {});
+  return turn;
 }
 
 function show(p) {
@@ -93,7 +101,7 @@ async function classifyFile(file) {
   const images = read(bitmap, bitmap.width, bitmap.height);
   bitmap.close();
   say(file.name ? `Classified: ${file.name}` : "Classified.");
-  element("speed").textContent = `${(await classify(images)).toFixed(0)} ms`;
+  await classify(images, own, (ms) => `${ms.toFixed(0)} ms`);
 }
 
 const TROUBLE = {
@@ -113,17 +121,19 @@ async function watch() {
     say(TROUBLE[error.name] || `The camera does not start (${error.name}).`, true);
     return;
   }
-  newest++;
+  const own = ++newest;
+  stream.getTracks().forEach((track) => track.addEventListener("ended", stop));
   video.srcObject = stream;
   await video.play();
   element("camera").textContent = "Stop";
   say("Live.");
   let last = performance.now();
-  while (stream) {
-    await classify(read(video, video.videoWidth, video.videoHeight));
-    const now = performance.now();
-    element("speed").textContent = `${(1000 / (now - last)).toFixed(1)} pictures per second`;
-    last = now;
+  while (own === newest) {
+    await classify(read(video, video.videoWidth, video.videoHeight), own, () => {
+      const now = performance.now(), rate = 1000 / (now - last);
+      last = now;
+      return `${rate.toFixed(1)} pictures per second`;
+    });
     await new Promise(requestAnimationFrame);
   }
 }
@@ -132,6 +142,7 @@ function stop() {
   if (!stream) return;
   stream.getTracks().forEach((track) => track.stop());
   stream = null;
+  newest++;
   video.srcObject = null;
   element("camera").textContent = "Camera";
   say("Ready.");
