@@ -1,5 +1,5 @@
-"""An exported .onnx file against its run on the images of a folder and on one variant of each, whole
-decoded images through the graph.
+"""An exported .onnx file against its run on the images of a folder and on one variant of each, also
+as whole decoded images through the graph.
 
 uv run python benchmarks/exported.py RUN MODEL.onnx FOLDER
 """

@@ -1,5 +1,5 @@
-"""The folder of `alexnet export RUN --format web` in headless Chromium, on the images of a folder and
-on a test film as camera, against the run.
+"""The folder of `alexnet export RUN --format web` in headless Chromium, on the images of a folder
+and on a test film as camera, against the run.
 
 uv run python benchmarks/web_page.py RUN SITE FOLDER
 """
@@ -16,6 +16,8 @@ from playwright.sync_api import expect, sync_playwright
 
 import alexnet
 from alexnet.predict import image_files
+
+CAMERA = ("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream")
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -35,8 +37,7 @@ def main() -> None:
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"),
-            args=["--no-sandbox", "--use-fake-device-for-media-stream"]
-            + ["--use-fake-ui-for-media-stream"],
+            args=[f"--{one}" for one in ("no-sandbox", *CAMERA)],
         )
         page = browser.new_page(viewport={"width": 390, "height": 800})
         page.on("console", lambda message: said.append(message.text))
