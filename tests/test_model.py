@@ -129,7 +129,8 @@ def test_dropout_stands_where_the_networks_have_it():
         name: [type(layer).__name__ for layer in AlexNet(small_copy(name), 3).classifier]
         for name in ("2012", "2014")
     }
-    assert [type(m) for m in AlexNet(small_copy("small"), 3).classifier] == [nn.Dropout, nn.Linear]
+    names = [type(layer).__name__ for layer in AlexNet(small_copy("small"), 3).classifier]
+    assert names == ["Dropout", "Linear"]
     assert kinds["2012"] == ["Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
     assert kinds["2014"] == ["Dropout", "Linear", "ReLU", "Dropout", "Linear", "ReLU", "Linear"]
 
