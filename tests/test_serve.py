@@ -19,7 +19,7 @@ import zlib
 import httpx
 import numpy as np
 import pytest
-from makers import encoded, network_of, noise, run_directory
+from makers import COLOURS, encoded, network_of, noise, run_directory
 from PIL import Image
 
 from alexnet import batching, bodies, guard
@@ -32,7 +32,6 @@ from alexnet.model import architecture
 from alexnet.predict import load
 from alexnet.serve import http_server, load_models, serve, where_to_look
 
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220), "grey": (128,) * 3}
 HOSTILE = "<img src=x onerror=alert(1)>"
 JPEG = {"content-type": "image/jpeg"}
 
