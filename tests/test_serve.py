@@ -7,6 +7,7 @@ every client knows its own answer.
 import concurrent.futures
 import contextlib
 import io
+import json
 import re
 import signal
 import socket
@@ -24,6 +25,7 @@ from PIL import Image
 
 from alexnet import batching, bodies, guard
 from alexnet.api import Server, make_app
+from alexnet.checkpoint import load_model
 from alexnet.cli import main
 from alexnet.errors import InputError
 from alexnet.guard import Rules, listen
@@ -395,7 +397,6 @@ def test_bad_questions(served):
     assert served.raw(b"nonsense\r\n\r\n", 2).startswith(b"HTTP/1.1 400")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_what_fails_inside_is_said_to_have_failed(start, caplog):
     class Broken(Colours):
         def probabilities(self, squares):
@@ -406,6 +407,7 @@ def test_what_fails_inside_is_said_to_have_failed(start, caplog):
     assert response.status_code == 500
     assert "something failed inside" in response.json()["error"]
     assert "out of something" not in response.text
+    assert "out of something" in caplog.text  # the server's own words
     assert "nosniff" in response.headers["x-content-type-options"]
     assert running.top(picture("red"), path="/v1/predict?model=model1") == "red"
 
@@ -736,8 +738,38 @@ def test_a_missing_extra_is_said(monkeypatch, weights, capsys):
         assert f"alexnet[{command}]" in capsys.readouterr().err
 
 
-def test_models_of_one_name_are_numbered(weights):
-    assert list(load_models([str(weights), str(weights)])) == ["best", "best-2"]
+def test_models_have_the_names_of_their_runs(weights, tmp_path):
+    other = tmp_path / "cats.safetensors"
+    other.write_bytes(weights.read_bytes())
+    folder = weights.parent
+    found = load_models([str(folder), str(weights), str(other)])
+    assert list(found) == [folder.name, f"{folder.name}-2", "cats"]
+
+
+def test_an_exported_file_is_served_without_torch(weights, tmp_path):
+    pytest.importorskip("onnx")
+    from alexnet.export import onnx_bytes
+
+    trained = load_model(weights)
+    about = {"version": 1, "classes": trained.classes, "names": trained.names}
+    about["preprocessing"] = {**vars(trained.preprocessing)}
+    model, image = tmp_path / "exported.onnx", tmp_path / "image.png"
+    model.write_bytes(onnx_bytes(trained, about))
+    image.write_bytes(encoded(noise(0, (90, 70))))
+    code = f"""if True:
+        import asyncio, pathlib, sys
+        from alexnet.api import Server
+        from alexnet.serve import load_models, warm_up
+        server = Server(load_models([{str(model)!r}]))
+        model = server.models["exported"]
+        warm_up(model)
+        assert not model.explains
+        print(asyncio.run(model.predict(pathlib.Path({str(image)!r}).read_bytes())).tolist())
+        sys.exit("torch" in sys.modules)"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    expected = load(weights, precision="fp32").predict_proba([image])[0]
+    assert json.loads(result.stdout) == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 def test_a_remote_machine_prints_the_tunnel(monkeypatch):
