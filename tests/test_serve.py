@@ -407,9 +407,9 @@ def test_what_fails_inside_is_said_to_have_failed(start, caplog):
     assert response.status_code == 500
     assert "something failed inside" in response.json()["error"]
     assert "out of something" not in response.text
-    assert "out of something" in caplog.text  # the server's own words
     assert "nosniff" in response.headers["x-content-type-options"]
     assert running.top(picture("red"), path="/v1/predict?model=model1") == "red"
+    assert "out of something" in caplog.text  # the server's own words
 
 
 # -- who may ask
