@@ -586,23 +586,20 @@ def test_a_thousand_requests_at_once_are_all_answered(start):
 
 
 def test_a_slow_body_ends_and_nobody_waits_for_it(start, monkeypatch):
-    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.6)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 3.0)
     running = start()
     head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
     with socket.create_connection(("127.0.0.1", running.port)) as line:
-        line.sendall(head + b"Content-Length: 1000\r\n\r\n")
         begun = time.monotonic()
+        line.sendall(head + b"Content-Length: 1000\r\n\r\n")
         for byte in b"\x89PNG":
             line.sendall(bytes([byte]))
-            asked = time.monotonic()
             assert running.top(picture("blue")) == "blue"
-            assert time.monotonic() - asked < 0.5
-            time.sleep(0.05)
-        line.settimeout(10)
+        assert time.monotonic() - begun < 3  # all four were answered while it was still open
+        line.settimeout(20)
         answer = line.recv(65536)
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"did not come within" in answer
-    assert time.monotonic() - begun < 5
     assert running.server.bodies.held == 0
 
 
