@@ -223,3 +223,19 @@ def pictures_store(parent, images):
         info |= {"splits": {"all": (0, len(x))}, "fingerprint": "0" * 64}
         ids = [f"{place}.png" for place in range(len(x))]
         return Store.open(writer.finish("made", info, np.arange(len(x)) % 2, ids))
+
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220), "grey": (128,) * 3}
+
+
+def film(path, names=("red", "blue", "green", "blue"), each=5, size=(160, 120), rate=12):
+    """A video of one colour after another, written without our code, as BGR."""
+    import cv2
+
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+    for name in names:
+        frame = np.full((size[1], size[0], 3), COLOURS[name][::-1], np.uint8)
+        for _ in range(each):
+            writer.write(frame)
+    writer.release()
+    return path

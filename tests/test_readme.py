@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from makers import network_of
+from makers import film, network_of
 from PIL import Image
-from test_webcam import film
 
 import alexnet
 from alexnet import cli, presets

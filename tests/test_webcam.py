@@ -4,9 +4,9 @@ import sys
 
 import numpy as np
 import pytest
-from makers import network_of
+from makers import COLOURS, film, network_of
 from PIL import Image
-from test_serve import COLOURS, Colours
+from test_serve import Colours
 
 from alexnet.cli import main
 from alexnet.errors import DiskError, InputError
@@ -18,7 +18,7 @@ cv2 = pytest.importorskip("cv2")
 from alexnet import webcam as module  # noqa: E402
 from alexnet.webcam import Source, labelled, webcam  # noqa: E402
 
-ORDER = ["red", "blue", "green", "blue"]
+ORDER = ["red", "blue", "green", "blue"]  # of film's pictures
 
 
 class Eye(Colours):
@@ -27,17 +27,6 @@ class Eye(Colours):
     def predict_proba(self, images):
         assert all(one.dtype == np.uint8 and one.shape[2] == 3 for one in images)
         return self.probabilities([image.transpose(2, 0, 1) for image in images])
-
-
-def film(path, names=ORDER, each=5, size=(160, 120), rate=12):
-    """A video of one colour after another, written without our code, as BGR."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
-    for name in names:
-        frame = np.full((size[1], size[0], 3), COLOURS[name][::-1], np.uint8)
-        for _ in range(each):
-            writer.write(frame)
-    writer.release()
-    return path
 
 
 def frames(path):

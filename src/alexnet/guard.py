@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import hmac
 import ipaddress
+import logging
 import os
 import socket
 import time
@@ -20,6 +21,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+logger = logging.getLogger(__name__)
 MOST_ACTIVE = 256  # requests at the same time
 MOST_CONNECTIONS = 2048
 HEAD_SECONDS = 30.0  # until a request, with its body, must have come; then the line is cut
@@ -173,6 +175,8 @@ class Guard:
             await (early or self.app)(scope, receive, sending)
         except Refused as refused:
             await refused.response()(scope, receive, sending)
+        except Exception:  # answered as status 500 further inside
+            logger.exception("a request failed inside")
         finally:
             self.active -= 1
             self.figures.active.set(self.active)

@@ -22,7 +22,8 @@ from alexnet.predict import load
 
 
 def load_models(runs: Sequence[str], device: str = "auto") -> dict[str, Classifies]:
-    """Classifiers by name: that of the run directory or file, numbered where two are alike.
+    """Classifiers by name: that of the run directory, also for the files that alexnet writes into
+    it, or of the file; numbered where two are alike.
 
     Raises:
         RunError, WeightsError: one cannot be used.
@@ -30,7 +31,8 @@ def load_models(runs: Sequence[str], device: str = "auto") -> dict[str, Classifi
     found: dict[str, Classifies] = {}
     for run in runs:
         path = Path(run).expanduser().resolve()
-        stem = path.name if path.is_dir() else path.stem
+        inside = path.is_file() and path.stem in ("best", "model")
+        stem = path.name if path.is_dir() else path.parent.name if inside else path.stem
         name, number = stem, 1
         while name in found:
             number += 1
