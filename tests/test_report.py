@@ -32,7 +32,7 @@ ADDRESSES |= {"xlink:href", "ping", "cite", "manifest"}
 ELEMENTS = set(
     "html head meta title style body h1 h2 h3 p b div dl dt dd small figure figcaption svg g path "
     "text tspan use defs clippath rect image table tr th td details summary bdi span img pre "
-    "footer".split()
+    "footer code".split()
 )
 
 
