@@ -353,9 +353,9 @@ def test_a_body_without_a_length_is_cut_at_the_limit(served, monkeypatch):
 def test_a_hundred_megabytes_are_refused_without_being_read(served):
     begun = time.monotonic()
     head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
-    answer = served.raw(head + b"Content-Length: 104857600\r\n\r\n" + bytes(1000), 0.5)
+    answer = served.raw(head + b"Content-Length: 104857600\r\n\r\n" + bytes(1000), 3)
     assert answer.startswith(b"HTTP/1.1 413")
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 6
 
 
 @pytest.mark.parametrize(
@@ -803,5 +803,7 @@ def test_the_command_serves_until_it_is_stopped(weights):
         answer = httpx.post(url, content=picture("red"), headers=bearer)
         assert len(answer.json()["images"][0]["top"]) == 5
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        # a shell that runs the tests in the background lets its programs ignore Ctrl-C
+        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert process.wait(20) == (0 if ignored else 130)
         assert "Traceback" not in process.stderr.read()
