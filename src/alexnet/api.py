@@ -4,7 +4,6 @@ import asyncio
 import base64
 import hashlib
 import importlib.resources
-import logging
 import os
 import re
 from collections.abc import Callable
@@ -90,9 +89,7 @@ def refusal(error: Exception) -> Refused:
         return Refused(
             422, f"the picture cannot be used: {reason}.", "Save it again, or send another."
         )
-    # told here: an error that goes on upwards closes the connection, and the client may want it
-    logging.getLogger("uvicorn.error").error("a picture was not classified", exc_info=error)
-    return Refused(500, "something failed inside.", "The server's own words say what.")
+    raise error
 
 
 class Server:
@@ -166,9 +163,7 @@ class Server:
             asked = asyncio.ensure_future(served.explain(pictures[0], label))
             try:
                 found = await unless_gone(request, asked)
-            except (ClientDisconnect, Refused):
-                raise
-            except Exception as error:
+            except (BadImage, Busy) as error:
                 raise refusal(error) from error
         return Response(found, media_type="image/png")
 

@@ -49,7 +49,8 @@ class TpeSearch:
         import optuna
 
         results = [result(self.folder, trial) for trial in job.trials]
-        scores = [one.val_top1 for one in results if one.status == "done" and one.val_top1]
+        done = [one for one in results if one.status == "done"]
+        scores = [one.val_top1 for one in done if one.val_top1 is not None]  # 0 is a score too
         state, value = optuna.trial.TrialState.COMPLETE, None
         if len(scores) == len(results):
             value = sum(scores) / len(scores)
