@@ -77,6 +77,15 @@ def bomb():
     return b"\x89PNG\r\n\x1a\n" + header + data + chunk(b"IEND", b"")
 
 
+def everything(line):
+    """What comes until the server closes the line or is silent: one answer may come in pieces."""
+    answer = b""
+    with contextlib.suppress(TimeoutError):
+        while part := line.recv(65536):
+            answer += part
+    return answer
+
+
 class Running:
     """A server on a free loopback port."""
 
@@ -99,15 +108,11 @@ class Running:
         return self.post(content, **how).json()["images"][0]["top"][0]["class"]
 
     def raw(self, data, seconds=10):
-        """What comes back for these bytes, until the server closes the line or is silent."""
+        """What comes back for these bytes."""
         with socket.create_connection(("127.0.0.1", self.port)) as line:
             line.settimeout(seconds)
             line.sendall(data)
-            answer = b""
-            with contextlib.suppress(TimeoutError):
-                while part := line.recv(65536):
-                    answer += part
-            return answer
+            return everything(line)
 
     def close(self):
         self.client.close()
@@ -570,9 +575,7 @@ def test_a_thousand_requests_at_once_are_all_answered(start):
     statuses = []
     for line in lines:
         line.settimeout(30)
-        answer = b""
-        while part := line.recv(65536):
-            answer += part
+        answer = everything(line)
         line.close()
         statuses.append(int(answer[9:12]))
         if statuses[-1] == 200:
@@ -597,7 +600,7 @@ def test_a_slow_body_ends_and_nobody_waits_for_it(start, monkeypatch):
             assert running.top(picture("blue")) == "blue"
         assert time.monotonic() - begun < 3  # all four were answered while it was still open
         line.settimeout(20)
-        answer = line.recv(65536)
+        answer = everything(line)
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"did not come within" in answer
     assert running.server.bodies.held == 0
