@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 import alexnet
-from alexnet.images import open_image, rgb
-from alexnet.predict import image_files
+from alexnet.classification.predict import image_files
+from alexnet.data.images import open_image, rgb
 
 
 def variant(content: bytes, kind: int, generator: np.random.Generator) -> bytes:

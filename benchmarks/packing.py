@@ -22,7 +22,7 @@ CHILD = """
 import sys, threading, time
 from pathlib import Path
 import torch
-from alexnet.datasets import open_data
+from alexnet.data.datasets import open_data
 
 def anonymous():
     lines = Path("/proc/self/status").read_text().splitlines()

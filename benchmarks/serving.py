@@ -103,11 +103,11 @@ def main():
     given = arguments.parse_args()
     context = multiprocessing.get_context("spawn")
 
-    from alexnet.api import Server, make_app
-    from alexnet.guard import Rules, listen
-    from alexnet.images import EXTENSIONS
-    from alexnet.predict import load
-    from alexnet.serve import http_server, warm_up
+    from alexnet.classification.predict import load
+    from alexnet.data.images import EXTENSIONS
+    from alexnet.serving.api import Server, make_app
+    from alexnet.serving.guard import Rules, listen
+    from alexnet.serving.serve import http_server, warm_up
 
     paths = sorted(p for p in Path(given.photos).rglob("*") if p.suffix.lower() in EXTENSIONS)
     files = [path.read_bytes() for path in paths]

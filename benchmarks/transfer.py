@@ -31,12 +31,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from alexnet.checkpoint import Network, save_network
-from alexnet.datasets import open_data
-from alexnet.features import FrozenPart
-from alexnet.model import ARCHITECTURES, AlexNet
+from alexnet.data.datasets import open_data
+from alexnet.fitting.features import FrozenPart
+from alexnet.network.checkpoint import Network, save_network
+from alexnet.network.model import ARCHITECTURES, AlexNet
+from alexnet.network.weights import TORCHVISION
 from alexnet.runtime import choose_device, choose_precision
-from alexnet.weights import TORCHVISION
 
 EPOCHS, BATCH, VAL_BATCH = 20, 100, 10
 

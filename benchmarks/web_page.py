@@ -15,7 +15,7 @@ import numpy as np
 from playwright.sync_api import expect, sync_playwright
 
 import alexnet
-from alexnet.predict import image_files
+from alexnet.classification.predict import image_files
 
 CAMERA = ("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream")
 

@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 
 from alexnet.atomic import write_json
-from alexnet.checkpoint import Network, Preprocessing, save_network
-from alexnet.metrics import metrics
-from alexnet.model import AlexNet
+from alexnet.data.store import Store, StoreWriter
+from alexnet.network.checkpoint import Network, Preprocessing, save_network
+from alexnet.network.model import AlexNet
 from alexnet.recipes import Recipe
-from alexnet.rundir import save_predictions
-from alexnet.store import Store, StoreWriter
+from alexnet.scoring.metrics import metrics
+from alexnet.scoring.rundir import save_predictions
 
 
 def noise(seed=0, size=(8, 8), mode="RGB"):

@@ -6,7 +6,7 @@ import torchvision.transforms.v2.functional as tv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alexnet import augment
+from alexnet.data import augment
 
 
 def images(n=6, side=12, seed=0, width=None):

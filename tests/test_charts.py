@@ -7,10 +7,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from alexnet import charts
-from alexnet.charts import Curve, Level
-from alexnet.drawing import LOOK, VARIABLES, label
-from alexnet.metrics import reliability
+from alexnet.reporting import charts
+from alexnet.reporting.charts import Curve, Level
+from alexnet.reporting.drawing import LOOK, VARIABLES, label
+from alexnet.scoring.metrics import reliability
 
 HOSTILE = [
     '<script>alert("x")</script>',

@@ -22,10 +22,10 @@ from test_training import TINY
 
 import alexnet
 from alexnet.cli import main
-from alexnet.datasets import Splits, make_splits, open_data
-from alexnet.description import describe, leaks
-from alexnet.headers import read_headers
-from alexnet.model import architecture
+from alexnet.data.datasets import Splits, make_splits, open_data
+from alexnet.data.headers import read_headers
+from alexnet.inspection.description import describe, leaks
+from alexnet.network.model import architecture
 
 
 def save(image, path, **options):

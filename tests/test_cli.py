@@ -14,7 +14,7 @@ from PIL import Image
 
 import alexnet
 from alexnet.cli import main, parse
-from alexnet.model import architecture
+from alexnet.network.model import architecture
 from alexnet.presets import RECIPES
 
 TINY = [
@@ -237,7 +237,7 @@ def test_ctrl_c_while_packing_is_not_a_traceback(folder, monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("alexnet.datasets.square_pixels", interrupted)
+    monkeypatch.setattr("alexnet.data.datasets.square_pixels", interrupted)
     assert main(["train", str(folder), *TINY]) == 130
     assert capsys.readouterr().err.endswith("alexnet: stopped.\n")
 

@@ -26,11 +26,11 @@ from makers import (
     zipped,
 )
 
-import alexnet.datasets
-from alexnet.augment import resize
-from alexnet.datasets import make_splits, open_data
+from alexnet.data import datasets
+from alexnet.data.augment import resize
+from alexnet.data.datasets import make_splits, open_data
+from alexnet.data.images import load_image
 from alexnet.errors import DataError, DiskError
-from alexnet.images import load_image
 from alexnet.runtime import cache_folder
 
 PETS = {"cat": 3, "dog": 2}
@@ -40,13 +40,13 @@ PETS = {"cat": 3, "dog": 2}
 def packings(monkeypatch):
     """The image sizes of all packings so far."""
     sizes = []
-    pack = alexnet.datasets.pack
+    pack = datasets.pack
 
     def counting(source, name, **options):
         sizes.append(options["image_size"])
         return pack(source, name, **options)
 
-    monkeypatch.setattr(alexnet.datasets, "pack", counting)
+    monkeypatch.setattr(datasets, "pack", counting)
     return sizes
 
 
@@ -147,8 +147,8 @@ def test_stored_images_are_those_that_prediction_sees(size, kind, tmp_path):
 
 
 def test_many_images_come_in_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(alexnet.datasets, "CHUNK_IMAGES", 3)
-    monkeypatch.setattr(alexnet.datasets, "CHUNK_BYTES", 500)
+    monkeypatch.setattr(datasets, "CHUNK_IMAGES", 3)
+    monkeypatch.setattr(datasets, "CHUNK_BYTES", 500)
     data = class_folders(tmp_path / "d", {"cat": 23, "dog": 17})
     store = open_data(data, image_size=8)
     assert len(store) == 40
@@ -364,7 +364,7 @@ def test_a_disk_that_fills_up_while_packing_leaves_nothing(side, tmp_path, monke
     data = class_folders(tmp_path / "d", PETS, size=(side, side))
     with monkeypatch.context() as patch:
         patch.setattr(
-            "alexnet.store.open",
+            "alexnet.data.store.open",
             lambda _, mode, **how: open("/dev/full", mode, **how),
             raising=False,
         )
@@ -382,7 +382,7 @@ def test_an_interrupted_packing_leaves_nothing(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(alexnet.datasets, "_check_classes", interrupted)
+        patch.setattr(datasets, "_check_classes", interrupted)
         with pytest.raises(KeyboardInterrupt):
             open_data(data, image_size=8)
     assert nothing_left()

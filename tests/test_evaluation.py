@@ -14,12 +14,12 @@ from sklearn import metrics as sk
 from test_training import TINY, change, write_pictures
 
 import alexnet
-from alexnet import augment
 from alexnet.cli import main
+from alexnet.data import augment
 from alexnet.errors import DataError, RecipeError
-from alexnet.evaluation import average_views, evaluate_run
-from alexnet.metrics import calibration_error, metrics, softmax, top_k, wilson_interval
 from alexnet.recipes import Recipe
+from alexnet.scoring.evaluation import average_views, evaluate_run
+from alexnet.scoring.metrics import calibration_error, metrics, softmax, top_k, wilson_interval
 
 
 def random_case(n=200, k=7, seed=0):

@@ -19,18 +19,19 @@ from test_training import change, picture, write_pictures
 from torch import nn
 
 import alexnet
-from alexnet import augment, explain, panels, showcase
-from alexnet.checkpoint import Preprocessing, load_model
 from alexnet.cli import main
+from alexnet.data import augment
+from alexnet.data.store import Store
 from alexnet.errors import DataError, RunError
-from alexnet.evaluation import own_data
-from alexnet.model import AlexNet, architecture
-from alexnet.panels import explain_files, file_name, shortened
+from alexnet.inspection import explain, panels, showcase
+from alexnet.inspection.panels import explain_files, file_name, shortened
+from alexnet.inspection.showcase import data_uri, illustrate, spread
+from alexnet.network.checkpoint import Preprocessing, load_model
+from alexnet.network.model import AlexNet, architecture
+from alexnet.network.weights import weights_folder
 from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD
-from alexnet.rundir import read_predictions
-from alexnet.showcase import data_uri, illustrate, spread
-from alexnet.store import Store
-from alexnet.weights import weights_folder
+from alexnet.scoring.evaluation import own_data
+from alexnet.scoring.rundir import read_predictions
 
 SEEN = Preprocessing(224, 224, IMAGENET_MEAN, IMAGENET_STD)
 

@@ -19,18 +19,18 @@ from PIL import Image
 
 import alexnet
 from alexnet import cli
-from alexnet.augment import resize
-from alexnet.checkpoint import Preprocessing, Trained, load_model
+from alexnet.classification.onnx_classifier import OnnxClassifier
+from alexnet.classification.predict import Copies, folder_names, image_files
+from alexnet.classification.run_classifier import RunClassifier
+from alexnet.data.augment import resize
+from alexnet.data.images import load_image
 from alexnet.errors import AlexNetError, DataError, InputError, RecipeError, RunError, WeightsError
-from alexnet.export import NOT_STATED, export, onnx_bytes, sample_images, verify
-from alexnet.images import load_image
-from alexnet.model import AlexNet, architecture
-from alexnet.onnx_classifier import OnnxClassifier
-from alexnet.onnx_graph import INPUT, Graph, square
-from alexnet.predict import Copies, folder_names, image_files
-from alexnet.quantise import quantised, round_weights
-from alexnet.run_classifier import RunClassifier
-from alexnet.whole import Whole, exported_program
+from alexnet.exporting.export import NOT_STATED, export, onnx_bytes, sample_images, verify
+from alexnet.exporting.onnx_graph import INPUT, Graph, square
+from alexnet.exporting.quantise import quantised, round_weights
+from alexnet.exporting.whole import Whole, exported_program
+from alexnet.network.checkpoint import Preprocessing, Trained, load_model
+from alexnet.network.model import AlexNet, architecture
 
 PLAIN = Preprocessing(32, 32, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
 HOSTILE = ["<script>alert(1)</script>", 'a"b\\c\n', "../../etc/passwd", "ünï 猫", "", "con"]
@@ -295,7 +295,7 @@ def test_a_file_that_says_something_else_is_not_left(run, tmp_path, monkeypatch)
     path.parent.mkdir()
     path.write_bytes(b"as before")
     monkeypatch.setattr(
-        "alexnet.export.OnnxClassifier.run", lambda self, images: np.full((1, 3), np.nan)
+        "alexnet.exporting.export.OnnxClassifier.run", lambda self, images: np.full((1, 3), np.nan)
     )
     with pytest.raises(AlexNetError, match="does not say what the run says") as caught:
         export(run, out=path)

@@ -18,12 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from makers import store_of
 
-from alexnet import augment, features, store
+from alexnet.data import augment, store
+from alexnet.data.store import Batches, Store, StoreWriter
 from alexnet.errors import DiskError, ModelError
-from alexnet.features import FrozenPart, View, body_digest, feature_batches, feature_stores
-from alexnet.model import AlexNet, architecture
+from alexnet.fitting import features
+from alexnet.fitting.features import FrozenPart, View, body_digest, feature_batches, feature_stores
+from alexnet.network.model import AlexNet, architecture
 from alexnet.runtime import cache_folder
-from alexnet.store import Batches, Store, StoreWriter
 
 CPU = torch.device("cpu")
 PLAIN = {
@@ -298,8 +299,8 @@ import sys, time
 import numpy as np, torch
 sys.path[:0] = {path!r}
 import test_features as t
-from alexnet import features
-from alexnet.store import Store, StoreWriter
+from alexnet.fitting import features
+from alexnet.data.store import Store, StoreWriter
 torch.set_num_threads(1)
 features.CHUNK = 4
 original = StoreWriter.append

@@ -10,9 +10,9 @@ import threading
 import numpy as np
 import pytest
 
-import alexnet.fetch
+from alexnet.data import fetch as module
+from alexnet.data.fetch import DOWNLOADS, Download, downloaded, fetch, fetch_file
 from alexnet.errors import DataError, DiskError, DownloadError
-from alexnet.fetch import DOWNLOADS, Download, downloaded, fetch, fetch_file
 from alexnet.runtime import cache_folder
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 100_000, dtype=np.uint8).tobytes()
@@ -103,7 +103,7 @@ def test_a_file_is_fetched_once(way, algorithm, server, tmp_path):
 @pytest.mark.parametrize("way", ["file", "no_ranges"])
 @pytest.mark.parametrize("held", [1, HALF, len(CONTENT) - 1])
 def test_a_partial_file_is_continued(held, way, piece, server, tmp_path, monkeypatch):
-    monkeypatch.setattr(alexnet.fetch, "PIECE", piece)
+    monkeypatch.setattr(module, "PIECE", piece)
     (tmp_path / "data.bin.partial").write_bytes(CONTENT[:held])
     path = fetch_file(wanted(), tmp_path, f"{server.url}/{way}")
     assert path.read_bytes() == CONTENT
@@ -124,7 +124,7 @@ def test_a_partial_file_that_is_too_large_is_started_over(server, tmp_path):
 
 @pytest.mark.parametrize("way, kept", [("cut", HALF), ("cut_in_a_chunk", 0)])
 def test_a_cut_connection_is_continued_by_the_next_fetch(way, kept, server, tmp_path, monkeypatch):
-    monkeypatch.setattr(alexnet.fetch, "PIECE", 1000 if way == "cut" else 2**18)
+    monkeypatch.setattr(module, "PIECE", 1000 if way == "cut" else 2**18)
     error = failed(tmp_path, f"{server.url}/{way}", "cannot be fetched")
     assert "again to go on where it stopped" in error.hint
     assert (tmp_path / "data.bin.partial").read_bytes() == CONTENT[:kept]
@@ -147,7 +147,7 @@ def test_a_wrong_checksum_is_reported_and_the_file_deleted(held, server, tmp_pat
 
 
 def test_a_file_that_is_too_large_is_refused_and_nothing_kept(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(alexnet.fetch, "PIECE", 1000)
+    monkeypatch.setattr(module, "PIECE", 1000)
     server.content = bytes(len(CONTENT)) + b"x"
     error = failed(tmp_path, f"{server.url}/file", "sends more than the 100,000 bytes")
     assert "--url" in error.hint
@@ -184,7 +184,7 @@ def test_a_full_disk_is_a_disk_error(server, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("alexnet.fetch.open", full, raising=False)
+    monkeypatch.setattr("alexnet.data.fetch.open", full, raising=False)
     failed(tmp_path, f"{server.url}/file", "no space left", DiskError)
 
 

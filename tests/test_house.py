@@ -1,6 +1,7 @@
 """The house: imports run one way, and the command line answers without torch."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,42 +11,28 @@ import pytest
 import alexnet
 
 SOURCE = Path(alexnet.__file__).parent
-# each floor imports only from those above it
-FLOORS = [
-    {"errors"},
-    {
-        "atomic",
-        "augment",
-        "console",
-        "drawing",
-        "guard",
-        "illustrations",
-        "metrics",
-        "model",
-        "optimization",
-        "recipes",
-        "runtime",
-        "significance",
-    },
-    {"bodies", "charts", "images", "pages", "presets", "rundir", "store", "trees", "trials"},
-    {"checkpoint", "classifier", "duplicates", "features", "fetch", "layouts", "linear"}
-    | {"lr_finder", "quantise", "report", "sheets"},
-    {"comparison", "onnx_classifier", "onnx_graph", "subset", "sweep_page", "web", "weights"}
-    | {"whole"},
-    {"datasets"},
-    {"evaluation", "headers"},
-    {"description", "explain", "label_errors", "loop", "results", "run_classifier"},
-    {"check", "export", "inputs", "predict", "showcase", "stack"} | {"batching"},
-    {"api", "panels", "webcam"},
-    {"run"},
-    {"serve", "training"},
-    {"estimates", "trial_runs"},
-    {"search"},
-    {"workers"},
-    {"sweep"},
-    {"cli"},
+GROUND = {"errors", "atomic", "console", "recipes", "presets", "runtime"}
+# each package imports only from the ground and from those before it
+PACKAGES = [
+    "data",
+    "network",
+    "scoring",
+    "fitting",
+    "reporting",
+    "classification",
+    "inspection",
+    "training",
+    "sweeping",
+    "exporting",
+    "serving",
+    "commands",
+    "cli",
 ]
-FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}
+MODULES = {
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts): path
+    for path in SOURCE.rglob("*.py")
+    if path.name != "__init__.py"
+}
 
 
 def imports(path: Path) -> set[str]:
@@ -55,44 +42,57 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            if node.module == "alexnet":
-                found.update(f"alexnet.{alias.name}" for alias in node.names)
+            if node.module in {"alexnet", *(f"alexnet.{one}" for one in PACKAGES)}:
+                found.update(f"{node.module}.{alias.name}" for alias in node.names)
             else:
                 found.add(node.module)
     return found
 
 
-def test_every_module_has_its_floor():
-    assert {path.stem for path in SOURCE.glob("*.py")} - {"__init__"} == set(FLOOR_OF)
+def own_imports(name: str) -> set[str]:
+    """The modules of ours that one of them imports."""
+    return {m.removeprefix("alexnet.") for m in imports(MODULES[name])} & set(MODULES)
 
 
-@pytest.mark.parametrize("name", sorted(FLOOR_OF))
+def test_every_module_has_its_place():
+    assert {name.split(".")[0] for name in MODULES} == GROUND | set(PACKAGES)
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
 def test_imports_run_one_way(name):
-    inner = {m.removeprefix("alexnet.") for m in imports(SOURCE / f"{name}.py") if "alexnet" in m}
-    wrong = {other for other in inner if FLOOR_OF[other] >= FLOOR_OF[name]}
-    assert not wrong, f"{name} imports {wrong}, which are not on a floor above it"
+    package = name.split(".")[0]
+    before = PACKAGES[: PACKAGES.index(package)] if package in PACKAGES else []
+    allowed = GROUND | {package, *before}
+    wrong = {other for other in own_imports(name) if other.split(".")[0] not in allowed}
+    assert not wrong, f"{name} imports {wrong}, which do not come before it"
+
+
+def test_imports_make_no_circle():
+    order = graphlib.TopologicalSorter({name: own_imports(name) for name in MODULES})
+    assert len(list(order.static_order())) == len(MODULES)
 
 
 @pytest.mark.parametrize("name", ["recipes", "presets", "errors"])
 def test_recipes_need_the_standard_library_only(name):
-    assert {m for m in imports(SOURCE / f"{name}.py") if m.split(".")[0] not in {"alexnet"}} <= (
+    assert {m for m in imports(MODULES[name]) if m.split(".")[0] not in {"alexnet"}} <= (
         sys.stdlib_module_names | {"collections.abc"}
     )
 
 
 @pytest.mark.parametrize(
     "name",
-    "classifier comparison console images metrics onnx_classifier predict report rundir "
-    "significance sweep_page".split(),
+    "console scoring.rundir data.images scoring.metrics scoring.significance reporting.report "
+    "reporting.comparison sweeping.sweep_page classification.classifier "
+    "classification.onnx_classifier classification.predict".split(),
 )
 def test_what_reads_a_run_needs_no_torch(name):
     code = f"import sys, alexnet.{name}\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("name", ["model", "augment", "optimization"])
+@pytest.mark.parametrize("name", ["network.model", "data.augment", "fitting.optimization"])
 def test_networks_transforms_and_schedules_need_torch_only(name):
-    outer = {m.split(".")[0] for m in imports(SOURCE / f"{name}.py")} - {"alexnet"}
+    outer = {m.split(".")[0] for m in imports(MODULES[name])} - {"alexnet"}
     assert outer - sys.stdlib_module_names <= {"torch"}
 
 
@@ -119,5 +119,5 @@ def test_public_names():
 
 
 def test_torchvision_is_not_needed_at_run_time():
-    for path in SOURCE.glob("*.py"):
+    for path in MODULES.values():
         assert not any(m.startswith("torchvision") for m in imports(path))

@@ -11,8 +11,15 @@ from hypothesis import strategies as st
 from makers import encoded, noise, smooth
 from PIL import Image, ImageFile
 
+from alexnet.data.images import (
+    BadImage,
+    enlarged,
+    is_greyscale,
+    load_image,
+    open_image,
+    square_pixels,
+)
 from alexnet.errors import DataError
-from alexnet.images import BadImage, enlarged, is_greyscale, load_image, open_image, square_pixels
 
 
 def halves(mode, left, right):

@@ -9,10 +9,10 @@ from sklearn.linear_model import Ridge
 from test_training import COLOURS, TINY, write_pictures
 
 import alexnet
-from alexnet import label_errors as module
-from alexnet.datasets import open_data
+from alexnet.data.datasets import open_data
 from alexnet.errors import RunError, WeightsError
-from alexnet.label_errors import (
+from alexnet.inspection import label_errors as module
+from alexnet.inspection.label_errors import (
     LabelError,
     Mixed,
     cross_validated,
@@ -22,7 +22,7 @@ from alexnet.label_errors import (
     projected,
     stratified_folds,
 )
-from alexnet.model import architecture
+from alexnet.network.model import architecture
 
 LONGER = dataclasses.replace(TINY, epochs=8)
 

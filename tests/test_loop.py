@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from alexnet.data.store import Batches, Store, StoreWriter
 from alexnet.errors import Interrupted, TrainingError, WeightsError
-from alexnet.loop import State, fit
-from alexnet.optimization import make_loss
+from alexnet.fitting.loop import State, fit
+from alexnet.fitting.optimization import make_loss
 from alexnet.runtime import StopFlag
-from alexnet.store import Batches, Store, StoreWriter
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from alexnet.errors import ModelError
-from alexnet.model import (
+from alexnet.network.model import (
     ARCHITECTURES,
     AdaptiveAverage,
     AlexNet,

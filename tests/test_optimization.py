@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.optim import lr_scheduler
 
-from alexnet.model import AlexNet, architecture
-from alexnet.optimization import learning_rate, make_loss, make_optimizer, plateau_drops
+from alexnet.fitting.optimization import learning_rate, make_loss, make_optimizer, plateau_drops
+from alexnet.network.model import AlexNet, architecture
 
 PLAIN = {"lr": 0.4, "epochs": 20, "gamma": 0.3, "step_size": 4, "warmup": 0.0}
 

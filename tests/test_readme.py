@@ -12,10 +12,10 @@ from PIL import Image
 
 import alexnet
 from alexnet import cli, presets
-from alexnet.guard import listen
-from alexnet.model import architecture
+from alexnet.network.model import architecture
+from alexnet.network.weights import weights_folder
 from alexnet.presets import Preset
-from alexnet.weights import weights_folder
+from alexnet.serving.guard import listen
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
@@ -53,10 +53,10 @@ def desk(tmp_path, monkeypatch):
             preset, recipe=dataclasses.replace(preset.recipe, **brief)
         )
     monkeypatch.setattr(presets, "RECIPES", brief_ones)
-    monkeypatch.setattr("alexnet.fetch.fetch", lambda name, url: Path(name))
-    monkeypatch.setattr("alexnet.weights.fetch_weights", lambda name, url: Path(name))
+    monkeypatch.setattr("alexnet.data.fetch.fetch", lambda name, url: Path(name))
+    monkeypatch.setattr("alexnet.network.weights.fetch_weights", lambda name, url: Path(name))
     # the server starts, listens at a free port, and stops at once
-    monkeypatch.setattr("alexnet.serve.listen", lambda host, port: listen(host, 0))
+    monkeypatch.setattr("alexnet.serving.serve.listen", lambda host, port: listen(host, 0))
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)
     film(tmp_path / "film.mp4", each=1)
     network_of(weights_folder() / "imagenet-2014.safetensors", architecture("2014", width=0.1), 5)

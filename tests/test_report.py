@@ -13,17 +13,17 @@ import pytest
 from makers import data_uri, run_directory
 from test_charts import HOSTILE
 
-from alexnet import metrics as figures
 from alexnet.atomic import write_json
 from alexnet.cli import main
-from alexnet.comparison import common, compare, scores, short_names
 from alexnet.errors import InputError, RunError
-from alexnet.illustrations import Album, read_data_state, read_illustrations
 from alexnet.presets import RECIPES
-from alexnet.report import same_recipe, write_report
-from alexnet.rundir import read_epochs, read_predictions, run_settings, save_predictions
-from alexnet.significance import mcnemar
-from alexnet.sweep_page import write_sweep_page
+from alexnet.reporting.comparison import common, compare, scores, short_names
+from alexnet.reporting.illustrations import Album, read_data_state, read_illustrations
+from alexnet.reporting.report import same_recipe, write_report
+from alexnet.scoring import metrics as figures
+from alexnet.scoring.rundir import read_epochs, read_predictions, run_settings, save_predictions
+from alexnet.scoring.significance import mcnemar
+from alexnet.sweeping.sweep_page import write_sweep_page
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 # every attribute through which a page could fetch, run or send something

@@ -23,16 +23,16 @@ import pytest
 from makers import COLOURS, encoded, network_of, noise, run_directory
 from PIL import Image
 
-from alexnet import batching, bodies, guard
-from alexnet.api import Server, make_app
-from alexnet.checkpoint import load_model
+from alexnet.classification.predict import load
 from alexnet.cli import main
+from alexnet.data.images import load_image
 from alexnet.errors import InputError
-from alexnet.guard import Rules, listen
-from alexnet.images import load_image
-from alexnet.model import architecture
-from alexnet.predict import load
-from alexnet.serve import http_server, load_models, serve, where_to_look
+from alexnet.network.checkpoint import load_model
+from alexnet.network.model import architecture
+from alexnet.serving import batching, bodies, guard
+from alexnet.serving.api import Server, make_app
+from alexnet.serving.guard import Rules, listen
+from alexnet.serving.serve import http_server, load_models, serve, where_to_look
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 JPEG = {"content-type": "image/jpeg"}
@@ -733,7 +733,7 @@ def test_a_port_in_use_is_said(weights):
 def test_a_missing_extra_is_said(monkeypatch, weights, capsys):
     for command, module in (("serve", "uvicorn"), ("webcam", "cv2")):
         monkeypatch.setitem(sys.modules, module, None)
-        monkeypatch.delitem(sys.modules, f"alexnet.{command}", raising=False)
+        monkeypatch.delitem(sys.modules, f"alexnet.serving.{command}", raising=False)
         assert main([command, str(weights)]) == 2
         assert f"alexnet[{command}]" in capsys.readouterr().err
 
@@ -748,7 +748,7 @@ def test_models_have_the_names_of_their_runs(weights, tmp_path):
 
 def test_an_exported_file_is_served_without_torch(weights, tmp_path):
     pytest.importorskip("onnx")
-    from alexnet.export import onnx_bytes
+    from alexnet.exporting.export import onnx_bytes
 
     trained = load_model(weights)
     about = {"version": 1, "classes": trained.classes, "names": trained.names}
@@ -758,8 +758,8 @@ def test_an_exported_file_is_served_without_torch(weights, tmp_path):
     image.write_bytes(encoded(noise(0, (90, 70))))
     code = f"""if True:
         import asyncio, pathlib, sys
-        from alexnet.api import Server
-        from alexnet.serve import load_models, warm_up
+        from alexnet.serving.api import Server
+        from alexnet.serving.serve import load_models, warm_up
         server = Server(load_models([{str(model)!r}]))
         model = server.models["exported"]
         warm_up(model)

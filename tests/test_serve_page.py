@@ -7,8 +7,8 @@ import pytest
 from makers import network_of
 from test_serve import HOSTILE, Colours, Running, picture
 
-from alexnet.model import architecture
-from alexnet.predict import load
+from alexnet.classification.predict import load
+from alexnet.network.model import architecture
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")

@@ -4,7 +4,7 @@ import numpy as np
 from makers import noise
 from PIL import Image, ImageFont
 
-from alexnet.sheets import CELL, FONT_SIZE, LINES, Labelled, Sheets, draw_page, wrapped
+from alexnet.reporting.sheets import CELL, FONT_SIZE, LINES, Labelled, Sheets, draw_page, wrapped
 
 
 def test_pages_are_filled_in_order(tmp_path):

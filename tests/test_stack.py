@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
+from alexnet.data.store import Batches, Store, StoreWriter
 from alexnet.errors import Interrupted, ModelError
-from alexnet.loop import State, fit
-from alexnet.optimization import learning_rate, make_loss, make_optimizer
+from alexnet.fitting.loop import State, fit
+from alexnet.fitting.optimization import learning_rate, make_loss, make_optimizer
+from alexnet.fitting.stack import Stack, StackOptimizer, StackState, fit_stack, stack_logits
 from alexnet.runtime import StopFlag
-from alexnet.stack import Stack, StackOptimizer, StackState, fit_stack, stack_logits
-from alexnet.store import Batches, Store, StoreWriter
 
 CPU = torch.device("cpu")
 KINDS = {

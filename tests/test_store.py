@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from makers import store_of
 
 from alexnet.atomic import disk_error, replacing, write_json
+from alexnet.data.store import Batches, Store, StoreWriter, keyed_generator
 from alexnet.errors import DataError, DiskError
-from alexnet.store import Batches, Store, StoreWriter, keyed_generator
 
 # -- Stores
 

@@ -4,11 +4,11 @@ import pytest
 from makers import class_folders, snapshot, write_image
 
 from alexnet.cli import main
-from alexnet.datasets import open_data, read_source
+from alexnet.data.datasets import open_data, read_source
+from alexnet.data.layouts import digits_source
+from alexnet.data.subset import TINY_IMAGE10_FIRST_HALF_IS_VAL, select, tiny_image10, write_folder
 from alexnet.errors import DataError
-from alexnet.layouts import digits_source
 from alexnet.runtime import cache_folder
-from alexnet.subset import TINY_IMAGE10_FIRST_HALF_IS_VAL, select, tiny_image10, write_folder
 
 WNIDS = (
     "n01443537 n01629819 n01641577 n01644900 n01698640 n01742172 n01768244 n01770393 n01774384 "
@@ -86,7 +86,7 @@ def test_tiny_image10_is_drawn_as_the_program_draws_it(tiny, monkeypatch):
     with pytest.raises(DataError, match="5"):  # 500 images of each are expected
         tiny_image10(source)
     monkeypatch.setattr(
-        "alexnet.subset.len", lambda x: 5000 if len(x) > 500 else len(x), raising=False
+        "alexnet.data.subset.len", lambda x: 5000 if len(x) > 500 else len(x), raising=False
     )
     part = tiny_image10(source)
     assert part.classes == WNIDS[:10]

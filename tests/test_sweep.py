@@ -15,13 +15,14 @@ from test_training import change, write_pictures
 from test_transfer import FROZEN, MADE_FOR, SMALL
 
 import alexnet
-from alexnet import atomic, results, sweep, trial_runs, trials
+from alexnet import atomic
 from alexnet.cli import main
 from alexnet.errors import Interrupted, RecipeError, RunError
+from alexnet.network.weights import weights_folder
 from alexnet.recipes import Recipe
-from alexnet.significance import mean_interval, paired_difference
-from alexnet.trials import Range, grid_points, parse_space, plan, random_points, stacks
-from alexnet.weights import weights_folder
+from alexnet.scoring.significance import mean_interval, paired_difference
+from alexnet.sweeping import results, sweep, trial_runs, trials
+from alexnet.sweeping.trials import Range, grid_points, parse_space, plan, random_points, stacks
 
 GRID = {"lr": [0.05, 0.0001], "momentum": [0.9, 0.0]}
 

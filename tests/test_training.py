@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 import alexnet
-from alexnet import checkpoint
 from alexnet.cli import main
 from alexnet.errors import (
     DataError,
@@ -23,8 +22,9 @@ from alexnet.errors import (
     RunError,
     WeightsError,
 )
-from alexnet.evaluation import evaluate_run
+from alexnet.network import checkpoint
 from alexnet.recipes import Recipe
+from alexnet.scoring.evaluation import evaluate_run
 
 TINY = Recipe(
     image_size=16, pool="max", width=0.125, batch_size=16, epochs=2, lr=0.05, dropout=0.0,

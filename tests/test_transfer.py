@@ -15,16 +15,17 @@ from sklearn.preprocessing import StandardScaler
 from test_training import TINY, change, lines, write_pictures
 
 import alexnet
-from alexnet import checkpoint, features, inputs, linear, lr_finder
-from alexnet.checkpoint import Preprocessing, load_network
+from alexnet.data.store import Batches, Store, StoreWriter
 from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError, WeightsError
-from alexnet.evaluation import evaluate_run
-from alexnet.loop import State
-from alexnet.model import architecture
+from alexnet.fitting import features, inputs, linear, lr_finder
+from alexnet.fitting.loop import State
+from alexnet.network import checkpoint
+from alexnet.network.checkpoint import Preprocessing, load_network
+from alexnet.network.model import architecture
+from alexnet.network.weights import weights_folder
 from alexnet.presets import RECIPES
 from alexnet.recipes import Recipe
-from alexnet.store import Batches, Store, StoreWriter
-from alexnet.weights import weights_folder
+from alexnet.scoring.evaluation import evaluate_run
 
 SMALL = architecture("small", width=0.125, pool="max")
 MADE_FOR = Preprocessing(20, 16, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))

@@ -17,10 +17,10 @@ from makers import (
     zipped,
 )
 
-from alexnet.datasets import find_data, is_tar
+from alexnet.data.datasets import find_data, is_tar
+from alexnet.data.layouts import cifar_source, digits_source, read_tree, tar_files
+from alexnet.data.trees import open_tree, source_signature
 from alexnet.errors import DataError
-from alexnet.layouts import cifar_source, digits_source, read_tree, tar_files
-from alexnet.trees import open_tree, source_signature
 
 
 def read(path):
@@ -141,7 +141,7 @@ def contents(path):
 def test_a_file_that_cannot_be_read_is_passed_on_as_an_error(form, tmp_path, monkeypatch):
     root = class_folders(tmp_path / "d", {"cat": 1, "dog": 1})
     (root / "dog/big.png").write_bytes(bytes(2000))
-    monkeypatch.setattr("alexnet.trees.LARGEST_FILE", 1999)
+    monkeypatch.setattr("alexnet.data.trees.LARGEST_FILE", 1999)
     found = contents(form(root))
     assert isinstance(found["cat/0.png"], bytes)
     assert "2,000 bytes is no image file" in str(found["dog/big.png"])

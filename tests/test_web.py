@@ -18,7 +18,7 @@ import alexnet
 from alexnet import cli
 from alexnet.atomic import write_json
 from alexnet.errors import InputError
-from alexnet.web import HOW, PAGE, RUNTIME, runtime_files, write_page, write_runtime
+from alexnet.exporting.web import HOW, PAGE, RUNTIME, runtime_files, write_page, write_runtime
 
 # stands for onnxruntime-web: the class is the number of the brightest of three channels
 ORT = b"""

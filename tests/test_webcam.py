@@ -8,15 +8,15 @@ from makers import COLOURS, film, network_of
 from PIL import Image
 from test_serve import Colours
 
+from alexnet.classification.predict import load
 from alexnet.cli import main
 from alexnet.errors import DiskError, InputError
-from alexnet.model import architecture
-from alexnet.predict import load
+from alexnet.network.model import architecture
 
 cv2 = pytest.importorskip("cv2")
 
-from alexnet import webcam as module  # noqa: E402
-from alexnet.webcam import Source, labelled, webcam  # noqa: E402
+from alexnet.serving import webcam as module  # noqa: E402
+from alexnet.serving.webcam import Source, labelled, webcam  # noqa: E402
 
 ORDER = ["red", "blue", "green", "blue"]  # of film's pictures
 

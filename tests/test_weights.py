@@ -12,12 +12,12 @@ from makers import network_of
 from safetensors.torch import save_file
 from torch import nn
 
-from alexnet import weights
-from alexnet.checkpoint import load_model, load_network, save_network
+from alexnet.data.fetch import Download
 from alexnet.errors import DownloadError, WeightsError
-from alexnet.fetch import Download
-from alexnet.model import ARCHITECTURES, AlexNet, architecture
-from alexnet.weights import (
+from alexnet.network import weights
+from alexnet.network.checkpoint import load_model, load_network, save_network
+from alexnet.network.model import ARCHITECTURES, AlexNet, architecture
+from alexnet.network.weights import (
     carry_over,
     fetch_weights,
     find_weights,

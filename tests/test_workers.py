@@ -17,17 +17,17 @@ from test_sweep import table
 from test_training import change, write_pictures
 from test_transfer import FROZEN, MADE_FOR, SMALL
 
-from alexnet import trial_runs, workers
 from alexnet.cli import main
 from alexnet.errors import AlexNetError, InputError, Interrupted
-from alexnet.loop import Epoch
+from alexnet.fitting.loop import Epoch
+from alexnet.network.weights import weights_folder
 from alexnet.presets import RECIPES, STUDIES, study
-from alexnet.results import result
-from alexnet.search import TpeSearch, judge_of, open_study
-from alexnet.sweep import sweep
-from alexnet.trial_runs import Job, run_job
-from alexnet.trials import grid_points, parse_space, plan
-from alexnet.weights import weights_folder
+from alexnet.sweeping import trial_runs, workers
+from alexnet.sweeping.results import result
+from alexnet.sweeping.search import TpeSearch, judge_of, open_study
+from alexnet.sweeping.sweep import sweep
+from alexnet.sweeping.trial_runs import Job, run_job
+from alexnet.sweeping.trials import grid_points, parse_space, plan
 
 ALONE = change(FROZEN, freeze="none", epochs=2)
 GRID = {"lr": [0.05, 0.0001], "momentum": [0.9, 0.0]}

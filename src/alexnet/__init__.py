@@ -13,21 +13,21 @@ from alexnet.presets import RECIPES
 from alexnet.recipes import Recipe
 
 if TYPE_CHECKING:
-    from alexnet.classifier import Classifier
-    from alexnet.evaluation import evaluate_run as evaluate
-    from alexnet.loop import fit
-    from alexnet.predict import load
-    from alexnet.training import train
+    from alexnet.classification.classifier import Classifier
+    from alexnet.classification.predict import load
+    from alexnet.fitting.loop import fit
+    from alexnet.scoring.evaluation import evaluate_run as evaluate
+    from alexnet.training.train import train
 
 __version__ = "0.1.0"
 __all__ = ["RECIPES", "AlexNetError", "Classifier", "Recipe", "evaluate", "fit", "load", "train"]
 
 _WHERE = {
-    "train": ("alexnet.training", "train"),
-    "fit": ("alexnet.loop", "fit"),
-    "load": ("alexnet.predict", "load"),
-    "Classifier": ("alexnet.classifier", "Classifier"),
-    "evaluate": ("alexnet.evaluation", "evaluate_run"),
+    "train": ("alexnet.training.train", "train"),
+    "fit": ("alexnet.fitting.loop", "fit"),
+    "load": ("alexnet.classification.predict", "load"),
+    "Classifier": ("alexnet.classification.classifier", "Classifier"),
+    "evaluate": ("alexnet.scoring.evaluation", "evaluate_run"),
 }
 
 

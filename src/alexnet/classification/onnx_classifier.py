@@ -1,0 +1,119 @@
+"""The classifier of an exported .onnx file, with onnxruntime alone. Imports no torch."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from alexnet.classification.classifier import Classifier, Probabilities
+from alexnet.data.images import Pixels, open_image, square_pixels
+from alexnet.errors import RecipeError, RunError, WeightsError, missing_extra
+
+VERSION = 1  # of the description in the metadata
+FATAL_ONLY = 4  # onnxruntime's own words on standard error are left to its exceptions
+
+
+class OnnxClassifier(Classifier):
+    """Classifies images with an exported file.
+
+    Args:
+        model: the path of the file, or its content.
+        device: "auto" or "cpu"; an exported file runs on the CPU here.
+        precision: "auto" or "fp32".
+        name: what messages call it.
+
+    Raises:
+        InputError: onnxruntime is not installed. WeightsError: no such file, damaged, or not one
+        of `alexnet export`. RecipeError: another device or precision.
+    """
+
+    def __init__(
+        self, model: Path | bytes, *, device: str = "auto", precision: str = "auto", name: str = ""
+    ) -> None:
+        for what, value, known in (
+            ("device", device, ("auto", "cpu")),
+            ("precision", precision, ("auto", "fp32")),
+        ):
+            if value not in known:
+                raise RecipeError(
+                    f"{what} is {value!r}, but an exported file runs on the CPU, in float32.",
+                    f"Use --{what} {known[1]}, or the run itself.",
+                )
+        self.path = name or ("the model" if isinstance(model, bytes) else str(model))
+        self.session = _session(model, self.path)
+        self.about = _description(self.session, self.path)
+        self.classes, self.names = self.about["classes"], self.about["names"]
+        self.image_size: int = self.about["preprocessing"]["image_size"]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        figures: dict[str, Any] = self.about.get("metrics") or {}
+        if not figures:
+            raise RunError(
+                f"{self.path} holds no figures.", "Its run was not evaluated: alexnet eval RUN"
+            )
+        return figures
+
+    def square(self, image: bytes | Image.Image | Pixels) -> Pixels:
+        opened = image.copy() if isinstance(image, Image.Image) else open_image(image)
+        return square_pixels(opened, self.image_size)  # what is smaller is enlarged in the graph
+
+    def probabilities(self, squares: Sequence[Pixels]) -> Probabilities:
+        found = [
+            self.run(np.stack([one.transpose(1, 2, 0) for one in alike]))
+            for _, alike in itertools.groupby(squares, lambda one: one.shape)
+        ]
+        return np.concatenate(found)
+
+    def run(self, images: Pixels) -> Probabilities:
+        """(N, K) of images (N, H, W, 3) uint8 RGB, whole and of any size: the graph scales, crops
+        and normalises them."""
+        [p] = self.session.run(None, {"images": images})
+        return np.asarray(p, dtype=np.float32)
+
+
+def _session(model: Path | bytes, name: str) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise missing_extra("classifying with an exported file", "export") from error
+    if isinstance(model, Path) and not model.is_file():
+        raise WeightsError(f"there is no file {name}.", "Write one: alexnet export RUN")
+    onnxruntime.disable_telemetry_events()  # of its Windows builds
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = FATAL_ONLY
+    content = str(model) if isinstance(model, Path) else model
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no base of their own
+        raise WeightsError(
+            f"{name} cannot be read as ONNX ({_first_line(error)}).",
+            "It is damaged, cut short or of another format; export it again.",
+        ) from error
+
+
+def _description(session: Any, name: str) -> dict[str, Any]:
+    try:
+        about: dict[str, Any] = json.loads(session.get_modelmeta().custom_metadata_map["alexnet"])
+        if about["version"] != VERSION:
+            raise ValueError(f"version {about['version']}, expected {VERSION}")
+        lists = [[str(one) for one in about[key]] for key in ("classes", "names")]
+        about["preprocessing"]["image_size"] = int(about["preprocessing"]["image_size"])
+        [output] = session.get_outputs()
+        if {len(one) for one in lists} != {output.shape[-1]}:
+            raise ValueError(f"{len(lists[0])} classes, {output.shape[-1]} outputs")
+        return {**about, "classes": lists[0], "names": lists[1]}
+    except (KeyError, ValueError, TypeError) as error:
+        raise WeightsError(
+            f"{name} was not written by this alexnet: its description is missing or damaged "
+            f"({_first_line(error)}).",
+            "Export the run again: alexnet export RUN",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0][:200]

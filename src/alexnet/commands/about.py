@@ -1,0 +1,64 @@
+"""`alexnet recipes` and `doctor`: what there is, and what this machine has."""
+
+import json
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from alexnet.presets import preset
+from alexnet.recipes import Recipe
+
+
+@dataclass(kw_only=True)
+class Recipes:
+    """List the named recipes, or show one: its source, command, numbers and every field."""
+
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help="a recipe")] = ""
+    # Print the fields as JSON.
+    json: bool = False
+
+    def run(self) -> None:
+        from alexnet.presets import RECIPES, STUDIES
+
+        if not self.name:
+            width = max(map(len, [*RECIPES, *STUDIES]))
+            for name, one in RECIPES.items():
+                print(f"{name:<{width}}  {one.summary}")
+            print("studies (alexnet sweep --study NAME)")
+            for name, named in STUDIES.items():
+                print(f"{name:<{width}}  {named.summary}")
+            return
+        one = preset(self.name)
+        if self.json:
+            print(json.dumps(one.recipe.to_dict(), indent=2))
+            return
+        for label in ("summary", "source", "command", "expected", "measured"):
+            print(f"{label:<9} {getattr(one, label)}")
+        print("fields")
+        plain = Recipe().to_dict()
+        for field, value in one.recipe.to_dict().items():
+            print(f"  {field:<16} {value}{'' if value == plain[field] else '  *'}")
+        print("  (* differs from the plain default)")
+
+
+@dataclass(kw_only=True)
+class Doctor:
+    """Say what this machine has: versions, device, precision, threads, and what the cache holds;
+    any folder of it may be deleted, and is made again when it is needed."""
+
+    def run(self) -> None:
+        from alexnet.runtime import cache_folder, choose_device, choose_precision, environment
+
+        device = choose_device("auto")
+        dtype, reason = choose_precision("auto", device)
+        found = environment(device, dtype, "")
+        for name, version in found["versions"].items():
+            print(f"{name:<13} {version}")
+        for key in ("machine", "processor", "device", "threads"):
+            print(f"{key:<13} {found[key]}")
+        print(f"{'precision':<13} {found['precision']} ({reason})\n{'cache':<13} {cache_folder()}")
+        for folder in ("downloads", "stores", "features", "weights", "checks"):
+            files = [file for file in (cache_folder() / folder).rglob("*") if file.is_file()]
+            size = sum(file.stat().st_size for file in files)
+            print(f"  {folder:<11} {size / 2**30:.2f} GiB{'' if size else ' (nothing)'}")

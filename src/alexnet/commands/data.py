@@ -1,0 +1,150 @@
+"""`alexnet data ...`."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from alexnet.commands.options import BadImages, Data
+from alexnet.errors import InputError
+from alexnet.recipes import Recipe
+
+
+@dataclass(kw_only=True)
+class DataFetch:
+    """Download an official data set: size and checksum are verified, an interrupted download goes
+    on where it stopped."""
+
+    name: Annotated[
+        str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help="cifar10 or tiny-imagenet")
+    ]
+    # Another address of the same file.
+    url: str = ""
+
+    def run(self) -> None:
+        from alexnet.data.fetch import fetch
+
+        print(fetch(self.name, self.url))
+
+
+@dataclass(kw_only=True)
+class DataPrepare:
+    """Pack DATA into a Store now, verify its checksums, and print where it is and what it holds."""
+
+    data: Data
+    # Side in pixels of the stored squares.
+    image_size: int = 64
+    # Greyscale images: convert them to RGB, or drop them.
+    greyscale: Literal["convert", "drop"] = "convert"
+    bad_images: BadImages = "error"
+
+    def run(self) -> None:
+        from alexnet.data.datasets import open_data
+
+        if self.image_size < 1:
+            raise InputError(f"image_size is {self.image_size}, expected at least 1.")
+        checked = Recipe(image_size=self.image_size)  # the same range as in training
+        store = open_data(
+            self.data,
+            image_size=checked.image_size,
+            greyscale=self.greyscale,
+            bad_images=self.bad_images,
+        )
+        store.verify()
+        print(store.path)
+        keys = ("layout", "fingerprint", "shape", "splits", "greyscale", "left_out")
+        print(
+            json.dumps(
+                {key: store.info[key] for key in keys} | {"classes": len(store.classes)}, indent=2
+            )
+        )
+
+
+@dataclass(kw_only=True)
+class DataCheck:
+    """Say what is wrong with DATA before anyone trains on it: bad files, duplicates within and
+    across splits, blank images, class balance, doubtful labels. Nothing is changed.
+
+    Exit code 0: no problems; 1: problems, which are listed; 2: wrong input.
+    """
+
+    data: Data
+    # Print the findings as JSON, with all examples.
+    json: bool = False
+    # Look for wrong labels with pretrained weights: a name, see `alexnet weights list`.
+    weights: str = ""
+    # Look for wrong labels with the network of a run.
+    run_directory: Annotated[str, tyro.conf.arg(name="run", metavar="RUN")] = ""
+    # Side in pixels of the stored squares.
+    image_size: int = 64
+    # Draw contact sheets of the duplicates, pair by pair, into this folder.
+    sheets: str = ""
+    # Exit with 1 for warnings, too.
+    strict: bool = False
+
+    def run(self) -> None:
+        from alexnet.inspection.check import check_data
+
+        check_data(
+            self.data,
+            image_size=Recipe(image_size=self.image_size).image_size,  # the same range
+            weights=self.weights,
+            run=self.run_directory,
+            as_json=self.json,
+            sheets=self.sheets,
+            strict=self.strict,
+        )
+
+
+@dataclass(kw_only=True)
+class DataSubset:
+    """Copy some classes of DATA, and some images of each, into a new folder with train, val and
+    test splits, all drawn from its training images."""
+
+    data: Data
+    out: Annotated[
+        str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT", help="a folder that is made")
+    ]
+    # How many classes, the first in sorted order; or their names.
+    classes: list[str] = dataclasses.field(default_factory=lambda: ["10"])
+    # Images of each class for train/val/test.
+    per_class: str = "400/50/50"
+    # Draw the classes at random instead of taking the first.
+    random: bool = False
+    # Of everything that is drawn.
+    seed: int = 0
+    # tiny-image10: exactly the ten classes and splits of that data set; SRC is Tiny ImageNet.
+    rule: Literal["none", "tiny-image10"] = "none"
+
+    def run(self) -> None:
+        from pathlib import Path
+
+        from alexnet.data.datasets import find_data, read_source
+        from alexnet.data.layouts import digits_source
+        from alexnet.data.subset import select, tiny_image10, write_folder
+
+        counts = self.per_class.split("/")
+        if len(counts) != 3 or not all(one.isdecimal() for one in counts) or counts[0] == "0":
+            raise InputError(
+                f"per_class is {self.per_class!r}, expected three numbers for train, val and test.",
+                "Example: --per-class 400/50/50",
+            )
+        train, val, test = map(int, counts)
+        source = digits_source() if self.data == "digits" else read_source(find_data(self.data))
+        if self.rule == "tiny-image10":
+            part = tiny_image10(source)
+        else:
+            number = len(self.classes) == 1 and self.classes[0].isdecimal()
+            known = {*source.classes, *source.names}
+            part = select(
+                source,
+                classes=int(self.classes[0])
+                if number and self.classes[0] not in known
+                else self.classes,
+                per_class=(train, val, test),
+                random_classes=self.random,
+                seed=self.seed,
+            )
+        print(write_folder(part, Path(self.out).expanduser()))

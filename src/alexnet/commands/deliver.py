@@ -1,0 +1,128 @@
+"""`alexnet export`, `serve` and `webcam`: a run, put to work."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from alexnet.commands.options import Device, Run
+from alexnet.errors import InputError, missing_extra
+
+
+@dataclass(kw_only=True)
+class Export:
+    """Write RUN as one file that classifies without this package: uint8 images of any size in,
+    probabilities out, with the classes and the preprocessing inside.
+
+    The file is verified against the run on images of its own data before it is called done. Needs
+    the extra "export".
+    """
+
+    run_directory: Run
+    # onnx: for onnxruntime, and for alexnet predict. pt2: for torch.export.load. web: a folder for
+    # any static host, with a page that classifies in the browser of whoever opens it.
+    format: Literal["onnx", "pt2", "web"] = "onnx"
+    # The file, or with --format web the folder. [default: RUN/model.onnx, RUN/model.pt2, RUN/web]
+    out: str = ""
+    # Store the weights of the fully connected layers in 8 bits, and measure on the test split what
+    # that costs.
+    int8: bool = False
+    # The licence of the weights, for the metadata.
+    licence: str = ""
+    # With --format web: where onnxruntime-web lies, as a folder or as the .tgz of `npm pack
+    # onnxruntime-web`.
+    runtime: str = ""
+
+    def run(self) -> None:
+        from alexnet.exporting.export import export
+
+        print(
+            export(
+                self.run_directory,
+                format=self.format,
+                out=self.out,
+                int8=self.int8,
+                licence=self.licence,
+                runtime=self.runtime,
+            )
+        )
+
+
+@dataclass(kw_only=True)
+class Serve:
+    """Serve RUNs over HTTP: one page to drop pictures on or show a webcam to, and an API for
+    programs (extra "serve"). Reached from this machine only, unless --host is given.
+    """
+
+    runs: Annotated[
+        list[str],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN", help="run directories or exported files"),
+    ]
+    # The address to listen at; 0.0.0.0 stands for all of this machine. All but its own need a
+    # token.
+    host: str = "127.0.0.1"
+    # 0: any that is free.
+    port: int = 8000
+    # What clients must know. [default: made up and printed, where one is needed]
+    token: str = ""
+    # Further host names that the server is known by, such as one of a proxy before it.
+    name: tyro.conf.UseAppendAction[list[str]] = dataclasses.field(default_factory=list)
+    # Print a line for every request: who, what, status, time; never what was sent.
+    log: bool = False
+    device: Device = "auto"
+
+    def run(self) -> None:
+        if not self.runs:
+            raise InputError("there is nothing to serve.", "alexnet serve RUN [RUN ...]")
+        if not 0 <= self.port < 2**16:
+            raise InputError(f"port is {self.port}, expected 0 to 65535.")
+        try:
+            from alexnet.serving.serve import serve
+        except ModuleNotFoundError as error:
+            raise missing_extra("alexnet serve", "serve") from error
+        serve(
+            self.runs,
+            host=self.host,
+            port=self.port,
+            token=self.token,
+            names=self.name,
+            log=self.log,
+            device=self.device,
+        )
+
+
+@dataclass(kw_only=True)
+class Webcam:
+    """Draw what RUN says of each picture of a camera, a video file or a stream onto it (extra
+    "webcam"). Esc stops."""
+
+    run_directory: Run
+    # The number of a camera, a video file, or the address of a stream.
+    source: str = "0"
+    # Also write the labelled video to this .mp4 file.
+    save: str = ""
+    # Show a window.
+    window: bool = True
+    # How many classes to show.
+    top: int = 3
+    device: Device = "auto"
+
+    def run(self) -> None:
+        if self.top < 1:
+            raise InputError(f"top is {self.top}, expected at least 1.")
+        try:
+            from alexnet.serving.webcam import webcam
+        except ModuleNotFoundError as error:
+            raise missing_extra("alexnet webcam", "webcam") from error
+        frames = webcam(
+            self.run_directory,
+            self.source,
+            save=self.save,
+            window=self.window,
+            top=self.top,
+            device=self.device,
+        )
+        if self.save:
+            print(f"{self.save}: {frames} frames")

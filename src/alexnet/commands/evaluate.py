@@ -1,0 +1,152 @@
+"""`alexnet eval`, `explain` and `report`: how good a run is, and why."""
+
+import dataclasses
+import json
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from alexnet.commands.options import BadImages, Data, Device, Images, Precision, Run
+from alexnet.errors import InputError
+
+
+@dataclass(kw_only=True)
+class Eval:
+    """Evaluate RUN on its own test split, or on other DATA whose classes have the same names."""
+
+    run_directory: Run
+    data: Data = ""
+    # The split to evaluate; auto: the test split if there is one.
+    split: Literal["auto", "train", "val", "test", "all"] = "auto"
+    # Only images of these classes, such as cat,dog (readable names or folder names); all classes
+    # stay possible answers.
+    classes: list[str] = dataclasses.field(default_factory=list)
+    # Views averaged: the centre, its mirror image, the corners with theirs. 0: as trained.
+    views: Literal[0, 1, 2, 10] = 0
+    # Also the share of images whose class is among the best so many.
+    top: int = 5
+    # Also write logits, labels and ids to this .npz file.
+    save: str = ""
+    # A table for people, or the figures on stdout as JSON or CSV.
+    format: Literal["table", "json", "csv"] = "table"
+    device: Device = "auto"
+    precision: Precision = "auto"
+    bad_images: BadImages = "error"
+
+    def run(self) -> None:
+        if self.top < 1:
+            raise InputError(f"top is {self.top}, expected at least 1.")
+        import csv
+
+        from alexnet.scoring.evaluation import evaluate_run, show, table_rows
+
+        figures = evaluate_run(
+            self.run_directory,
+            self.data,
+            split=self.split,
+            device=self.device,
+            precision=self.precision,
+            bad_images=self.bad_images,
+            save=self.save,
+            views=self.views,
+            top=self.top,
+            classes=self.classes,
+        )
+        if self.format == "json":
+            print(json.dumps(figures, indent=2))
+        elif self.format == "csv":
+            csv.writer(sys.stdout, lineterminator="\n").writerows(table_rows(figures))
+        else:
+            show(figures)
+
+
+@dataclass(kw_only=True)
+class Explain:
+    """Draw a picture for each IMAGE of what RUN sees in it: where (Grad-CAM, occlusion), the most
+    probable classes, the nearest training images."""
+
+    run_directory: Run
+    images: Images
+    # The folder of the pictures.
+    out: str = "explanations"
+    # How many classes to show.
+    top: int = 5
+    # Explain this class instead of the most probable one.
+    class_: Annotated[str, tyro.conf.arg(name="class")] = ""
+    # How many training images to show; 0 spares the pass over them.
+    neighbours: int = 5
+    device: Device = "auto"
+    precision: Annotated[
+        Literal["auto", "bf16", "fp32"],
+        tyro.conf.arg(help="of the pass over the training images; all else is computed in fp32"),
+    ] = "auto"
+
+    def run(self) -> None:
+        for name, value, least in (("top", self.top, 1), ("neighbours", self.neighbours, 0)):
+            if value < least:
+                raise InputError(f"{name} is {value}, expected at least {least}.")
+        if not self.images:
+            raise InputError("there are no images to explain.", "alexnet explain RUN IMAGE ...")
+        from pathlib import Path
+
+        from alexnet.inspection.panels import explain_files
+
+        for path in explain_files(
+            self.run_directory,
+            self.images,
+            Path(self.out).expanduser(),
+            top=self.top,
+            class_name=self.class_,
+            neighbours=self.neighbours,
+            device=self.device,
+            precision=self.precision,
+        ):
+            print(path)
+
+
+@dataclass(kw_only=True)
+class Report:
+    """Write one HTML page about a run or a sweep, or one that compares several runs, and print its
+    path. It needs the directories alone, no network and no data."""
+
+    runs: Annotated[
+        list[str],
+        tyro.conf.Positional,
+        tyro.conf.arg(
+            metavar="RUN",
+            help="a run or a sweep directory; several runs are compared over the same images",
+        ),
+    ]
+    # The page. [default: report.html in the directory, or comparison.html here]
+    out: str = ""
+    # Draw the pictures anew and look at the data of a run again, which must still be there.
+    pictures: bool = False
+
+    def run(self) -> None:
+        from pathlib import Path
+
+        from alexnet.reporting.comparison import compare
+        from alexnet.reporting.report import write_report
+        from alexnet.sweeping.sweep_page import is_sweep, write_sweep_page
+
+        if not self.runs:
+            raise InputError("there is no run to report on.", "alexnet report RUN [RUN ...]")
+        sweeps = [run for run in self.runs if is_sweep(Path(run))]
+        if self.pictures:
+            from alexnet.training.train import draw_report
+
+            for run in self.runs:
+                if run not in sweeps:
+                    draw_report(run)
+        if sweeps and len(self.runs) > 1:
+            raise InputError(
+                f"{sweeps[0]} is a sweep, and runs can be compared only with runs.",
+                f"Its trials are runs: {sweeps[0]}/trials/NAME.",
+            )
+        if len(self.runs) > 1:
+            print(compare(self.runs, self.out or "comparison.html"))
+        else:
+            write = write_sweep_page if sweeps else write_report
+            print(write(self.runs[0], self.out or None))

@@ -1,0 +1,98 @@
+"""`alexnet predict`."""
+
+import json
+import sys
+from dataclasses import dataclass
+
+from alexnet.commands.options import Device, Images, Model, Precision
+from alexnet.errors import InputError
+
+
+@dataclass(kw_only=True)
+class Predict:
+    """Print the most probable classes of images, or write them to a file.
+
+    A folder stands for all images in it, a pattern for what fits it, and - for the image that
+    standard input holds. RUN may be an exported .onnx file. Files that cannot be used are reported
+    and counted, and do not stop the others.
+    """
+
+    run_directory: Model
+    images: Images
+    # How many classes to print or write for each image.
+    top: int = 5
+    # Print one JSON object per image.
+    json: bool = False
+    # Print a table of comma-separated values.
+    csv: bool = False
+    # Write that table to this .csv file instead.
+    save: str = ""
+    # Write contact sheets, pages of labelled pictures, into this folder.
+    sheets: str = ""
+    # Copy the files into this folder, into one folder for each class.
+    copy_to: str = ""
+    device: Device = "auto"
+    precision: Precision = "auto"
+
+    def run(self) -> None:
+        if self.top < 1:
+            raise InputError(f"top is {self.top}, expected at least 1.")
+        if not self.images:
+            raise InputError("there are no images to classify.", "alexnet predict RUN IMAGE ...")
+        if self.json and self.csv:
+            raise InputError("--json and --csv are two forms of one output.", "Choose one.")
+        if self.copy_to and "-" in self.images:
+            raise InputError("standard input is no file to copy.", "Leave out --copy-to, or -.")
+        from contextlib import ExitStack
+        from pathlib import Path
+
+        from PIL import Image
+
+        from alexnet.classification.predict import Copies, Table, image_files, load
+        from alexnet.console import say
+        from alexnet.reporting.sheets import Labelled, Sheets
+
+        classifier = load(self.run_directory, device=self.device, precision=self.precision)
+        files, bad = image_files(self.images), 0
+        copies = Copies(Path(self.copy_to), classifier.names) if self.copy_to else None
+        with ExitStack() as stack:
+            table = sheets = None
+            if self.save or self.csv:
+                where = Path(self.save) if self.save else sys.stdout
+                table = stack.enter_context(Table(where, classifier, self.top))
+            if self.sheets:
+                sheets = stack.enter_context(Sheets(Path(self.sheets)))
+            quiet = bool(table or sheets or copies)
+            for one in classifier.predict_files(files):
+                if table:
+                    table.add(one)
+                if one.p is None or one.pixels is None:
+                    bad += 1
+                    say(f"not used: {one.reason}")
+                    continue
+                if copies:
+                    copies.add(one.file, int(one.p.argmax()))
+                if sheets:
+                    name = classifier.names[int(one.p.argmax())]
+                    picture = Image.fromarray(one.pixels.transpose(1, 2, 0))
+                    sheets.add(Labelled(picture, f"{name} {one.p.max():.0%}"))
+                if self.json or not quiet:
+                    order = (-one.p).argsort()[: self.top]
+                    best = [(classifier.names[k], float(one.p[k])) for k in order]
+                    print(self._line(str(one.file), best))
+        if self.save:
+            print(self.save)
+        if sheets:
+            say(f"{len(sheets.pages)} contact sheets in {self.sheets}")
+        if copies:
+            say(f"{len(files) - bad:,} files copied into folders of {self.copy_to}")
+        if bad:
+            say(f"{bad} of {len(files):,} files could not be used")
+        if bad == len(files):
+            raise InputError("none of the files could be used.", "The reasons are above.")
+
+    def _line(self, file: str, best: list[tuple[str, float]]) -> str:
+        if self.json:
+            top = [{"class": name, "p": round(p, 6)} for name, p in best]
+            return json.dumps({"image": file, "top": top})
+        return f"{file}: " + ", ".join(f"{name} {p:.1%}" for name, p in best)

@@ -1,0 +1,114 @@
+"""`alexnet sweep`."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from alexnet.commands.options import Data
+from alexnet.errors import InputError
+from alexnet.presets import study
+from alexnet.recipes import Recipe
+
+if TYPE_CHECKING:
+    from alexnet.sweeping.trials import Point, Space
+
+
+@dataclass(kw_only=True)
+class Sweep:
+    """Train many recipes on DATA, choose on validation, and say what is signal and what is noise.
+
+    Trials that differ only in learning rate, momentum, weight decay or schedule train side by side
+    on cached features. The same command goes on where an earlier one was stopped.
+    """
+
+    data: Data
+    # A field and its values, such as lr=0.1,0.01, or with --random and --search tpe their range,
+    # such as lr=0.001..0.1; give it once for each field. Any field of the recipe can be swept.
+    grid: tyro.conf.UseAppendAction[list[str]] = dataclasses.field(default_factory=list)
+    # How many seeds for each point of the grid.
+    seeds: int = 1
+    # So many points of the grid, drawn at random, instead of all. 0: all.
+    random: int = 0
+    # grid: every combination. tpe: Optuna chooses each point from what the ones before came to, and
+    # gives up trials that fall behind (extra "search").
+    search: Literal["grid", "tpe"] = "grid"
+    # How many points --search tpe tries.
+    trials: int = 50
+    # A named sweep instead of --grid; see `alexnet recipes`. It brings its recipe and seeds along.
+    study: str = ""
+    # Refuse more trials than these.
+    max_trials: int = 200
+    # How many trainings at once, each in a process of its own.
+    jobs: int = 1
+    # Train on a Ray cluster: its address, or local (extra "ray"); --jobs says how many at once.
+    ray: str = ""
+    # Only list the trials, and estimate how long they will take.
+    dry_run: bool = False
+    # The named recipe whose values are the defaults of all flags below; see `alexnet recipes`.
+    # [default: suits the data]
+    recipe: str = ""
+    # The sweep directory. [default: one below runs/, named after the sweep]
+    out: str = ""
+    fields: Annotated[Recipe, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = (
+        dataclasses.field(default_factory=Recipe)
+    )
+
+    def run(self) -> None:
+        for name in ("seeds", "max_trials", "jobs", "trials"):
+            value = getattr(self, name)
+            if value < 1:
+                raise InputError(f"{name} is {value}, expected at least 1.")
+        if self.random < 0:
+            raise InputError(f"random is {self.random}, expected at least 0.")
+        if self.study and self.grid:
+            raise InputError("--study and --grid both say what to sweep.", "Leave one out.")
+        from alexnet.sweeping.trials import grid_points, parse_space
+
+        seeds = self.seeds
+        space: Space | Sequence[Point]
+        if self.study:
+            named = study(self.study)
+            seeds = max(seeds, named.seeds)
+            space = named.points or grid_points({**named.grid})
+        else:
+            space = parse_space(self.grid)
+        if self.dry_run:
+            self._list_trials(space, seeds)
+            return
+        from alexnet.runtime import keep_memory
+        from alexnet.sweeping.sweep import sweep
+
+        keep_memory()
+        print(
+            sweep(
+                self.data,
+                self.fields,
+                space,
+                out=self.out,
+                seeds=seeds,
+                random=self.random,
+                search=self.search,
+                trials=self.trials,
+                max_trials=self.max_trials,
+                jobs=self.jobs,
+                ray=self.ray,
+            )
+        )
+
+    def _list_trials(self, space: "Space | Sequence[Point]", seeds: int) -> None:
+        from alexnet.sweeping.estimates import say_what_is_planned
+        from alexnet.sweeping.trials import plan, points_of, stacks, told
+
+        if self.search == "tpe":
+            raise InputError(
+                "--search tpe chooses each point from the ones before it, so none can be listed.",
+                "Leave out --dry-run.",
+            )
+        points = points_of(space, self.random, self.fields.seed)
+        groups = stacks(plan(self.fields, points, seeds=seeds, max_trials=self.max_trials))
+        for trial in (trial for group in groups for trial in group):
+            print(f"{trial.name}  {told(trial.settings)}")
+        say_what_is_planned(self.data, groups, self.jobs)

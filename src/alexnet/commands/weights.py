@@ -1,0 +1,56 @@
+"""`alexnet weights ...`."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+WeightsName = Annotated[
+    str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help="imagenet-2014")
+]
+
+
+@dataclass(kw_only=True)
+class WeightsFetch:
+    """Download official weights: size and checksum are verified, an interrupted download goes on
+    where it stopped; they are kept as safetensors."""
+
+    name: WeightsName = "imagenet-2014"
+    # Another address of the same file.
+    url: str = ""
+
+    def run(self) -> None:
+        from alexnet.network.weights import fetch_weights
+
+        print(fetch_weights(self.name, self.url))
+
+
+@dataclass(kw_only=True)
+class WeightsImport:
+    """Keep the weights of a file under a name, for `--weights NAME`.
+
+    Known are .pth (a state dict, read without running code), .safetensors, and the .npz of BVLC's
+    2012 network. The network is recognised by the shapes of its layers.
+    """
+
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE", help="weights")]
+    # The name to keep them under.
+    as_: Annotated[str, tyro.conf.arg(name="as")]
+
+    def run(self) -> None:
+        from alexnet.network.weights import import_weights
+
+        print(import_weights(self.file, self.as_))
+
+
+@dataclass(kw_only=True)
+class WeightsList:
+    """List the weights on this machine, and the official ones that could be fetched."""
+
+    def run(self) -> None:
+        from alexnet.network.weights import listing
+
+        rows = listing()
+        width = max(len(name) for name, _ in rows)
+        for name, text in rows:
+            print(f"{name:<{width}}  {text}")

@@ -1,0 +1,201 @@
+"""Parts of a data set: some classes, some images of each, with splits of their own; and Tiny
+Image10, exactly as a public program draws it from Tiny ImageNet."""
+
+import io
+import os
+import re
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from alexnet.atomic import disk_error, sync
+from alexnet.console import progress
+from alexnet.data.images import Pixels
+from alexnet.data.layouts import SPLITS, Example, Source
+from alexnet.data.store import keyed_seed
+from alexnet.errors import DataError, did_you_mean
+
+# of these classes the files 0-49 are val and 50-99 test; of the other five it is the reverse
+TINY_IMAGE10_FIRST_HALF_IS_VAL = frozenset({"n01443537", "n01698640", "n01768244", "n01774384"})
+TINY_IMAGE10_IMAGES = 5000
+
+
+def select(
+    source: Source,
+    *,
+    classes: Sequence[str] | int,
+    per_class: tuple[int, int, int],
+    random_classes: bool = False,
+    seed: int = 0,
+) -> Source:
+    """Some classes of a source, with so many training, validation and test images of each, all
+    drawn (seeded) from its training images, or from all where it has no splits.
+
+    Args:
+        source: as `datasets.read_source` gives it.
+        classes: class identifiers or readable names; or how many, the first in sorted order.
+        per_class: images for train, val and test.
+        random_classes: draw that many classes instead.
+        seed: of both draws.
+
+    Raises:
+        DataError: unknown classes, or too few images of one.
+    """
+    chosen = _choose_classes(source, classes, random_classes, seed)
+    pool = _by_class(source)
+    where: dict[str, str] = {}
+    for name in chosen:
+        ids = pool[source.classes.index(name)]
+        if len(ids) < sum(per_class):
+            raise DataError(
+                f"the class {name} has {len(ids)} images, {sum(per_class)} are asked for.",
+                "Lower --per-class, or choose other classes.",
+            )
+        # drawn for each class by itself: another choice of classes does not change it
+        key = keyed_seed(seed, *name.encode())
+        drawn = iter(np.random.default_rng(key).permutation(len(ids)))
+        for split, count in zip(("train", "val", "test"), per_class, strict=True):
+            where |= {ids[next(drawn)]: split for _ in range(count)}
+    return _parted(source, chosen, where, "a part")
+
+
+def tiny_image10(source: Source) -> Source:
+    """Tiny Image10: the first ten classes in sorted order; of the 500 training images of each the
+    files 100 to 499 are train, and of 0 to 49 and 50 to 99 one half is val, the other test.
+
+    Raises:
+        DataError: the source is not Tiny ImageNet, or misses some of these images.
+    """
+    chosen = sorted(source.classes)[:10]
+    where: dict[str, str] = {}
+    pool = _by_class(source)
+    for name in chosen:
+        for image in pool[source.classes.index(name)]:
+            found = re.fullmatch(rf"{re.escape(name)}_(\d+)", PurePosixPath(image).stem)
+            if not found:
+                continue
+            number = int(found[1])
+            first_half = number < 50
+            val_is_first = name in TINY_IMAGE10_FIRST_HALF_IS_VAL
+            held_out = "val" if first_half == val_is_first else "test"
+            where[image] = "train" if number >= 100 else held_out
+    if len(chosen) < 10 or len(where) != TINY_IMAGE10_IMAGES:
+        raise DataError(
+            f"Tiny Image10 is drawn from ten classes of 500 training images of Tiny ImageNet; "
+            f"found {len(where):,} such images of {len(chosen)} classes.",
+            "Give the official folder or zip of Tiny ImageNet.",
+        )
+    return _parted(source, chosen, where, "Tiny Image10")
+
+
+def _choose_classes(
+    source: Source, classes: Sequence[str] | int, random_classes: bool, seed: int
+) -> list[str]:
+    known = sorted(source.classes)
+    if isinstance(classes, int):
+        if not 1 <= classes <= len(known):
+            raise DataError(
+                f"{classes} classes are asked for; there are {len(known)}.", "Change --classes."
+            )
+        if not random_classes:
+            return known[:classes]
+        drawn = np.random.default_rng(keyed_seed(seed)).permutation(len(known))[:classes]
+        return sorted(known[place] for place in drawn)
+    by_name = dict(zip(source.names, source.classes, strict=True)) | {one: one for one in known}
+    for name in classes:
+        if name not in by_name:
+            raise DataError(f"there is no class {name!r}.", did_you_mean(name, by_name))
+    return sorted({by_name[name] for name in classes})
+
+
+def _by_class(source: Source) -> dict[int, list[str]]:
+    """The ids of the images to draw from, by label."""
+    kinds = {example.split for example in source.examples}
+    pool: dict[int, list[str]] = defaultdict(list)
+    for example in source.examples:
+        if example.split == ("train" if "train" in kinds else "all"):
+            pool[example.label].append(example.id)
+    return pool
+
+
+def _parted(source: Source, chosen: list[str], where: dict[str, str], what: str) -> Source:
+    """The examples of `where` (id: split), in the order of the splits."""
+    labels = {source.classes.index(name): place for place, name in enumerate(chosen)}
+    kept = [
+        (place, Example(where[example.id], labels[example.label], example.id))
+        for place, example in enumerate(source.examples)
+        if example.id in where and example.split in ("train", "all")
+    ]
+    kept.sort(key=lambda one: SPLITS.index(one[1].split))  # stable
+
+    def contents() -> Iterator[bytes | Pixels | OSError]:
+        # a source is read in its own order, so once for each split: nothing is held in memory
+        for split in SPLITS:
+            wanted = {place for place, example in kept if example.split == split}
+            if wanted:
+                for place, content in enumerate(source.contents()):
+                    if place in wanted:
+                        yield content
+
+    names = [source.names[source.classes.index(name)] for name in chosen]
+    return replace(
+        source,
+        layout=f"{what} of {source.layout}",
+        classes=chosen,
+        names=names,
+        examples=[example for _, example in kept],
+        contents=contents,
+        left_out=[],
+    )
+
+
+def write_folder(source: Source, out: Path) -> Path:
+    """Writes a source as class folders, out/train/CLASS/... with words.txt for readable names. The
+    files are copied as they are; pixels without a file become PNG.
+
+    Raises:
+        DataError: `out` exists, or an image cannot be read. DiskError: no space.
+    """
+    if out.exists():
+        raise DataError(f"{out} exists already.", "Choose another place, or delete it.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    except OSError as error:
+        raise disk_error(error, out) from error
+    try:
+        with progress(f"writing {out.name}", len(source.examples)) as advance:
+            for example, content in zip(source.examples, source.contents(), strict=True):
+                if isinstance(content, OSError):
+                    raise DataError(
+                        f"{example.id} cannot be read ({content}).", "Check the source."
+                    )
+                folder = aside / example.split / source.classes[example.label]
+                folder.mkdir(parents=True, exist_ok=True)
+                file = folder / PurePosixPath(example.id).name
+                if not isinstance(content, bytes):
+                    memory = io.BytesIO()
+                    Image.fromarray(content).save(memory, "PNG")
+                    content, file = memory.getvalue(), file.with_name(f"{file.name}.png")
+                while file.exists():  # two folders of the source held files of one name
+                    file = file.with_name(f"_{file.name}")
+                file.write_bytes(content)
+                advance(1)
+        words = "".join(
+            f"{one}\t{name}\n" for one, name in zip(source.classes, source.names, strict=True)
+        )
+        (aside / "words.txt").write_text(words, encoding="utf-8")
+        aside.chmod(0o755)
+        os.rename(aside, out)
+        sync(out.parent)
+    except OSError as error:
+        raise disk_error(error, out) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return out

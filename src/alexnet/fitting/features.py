@@ -1,0 +1,277 @@
+"""The frozen part of a network, run once over a Store: what comes out is a Store of features, kept
+in the cache and found again whatever is trained on top of it.
+
+Shapes: N examples, B batch, D features. What decides the numbers is the key of a feature Store:
+the frozen weights and layers, the data, the transform, the arithmetic. Other weights have another
+key, so features of theirs are never mistaken for these.
+"""
+
+import copy
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from torch import Generator, Tensor, nn
+
+from alexnet.console import progress, say
+from alexnet.data.augment import Transform
+from alexnet.data.store import (
+    Batches,
+    Store,
+    StoreWriter,
+    keyed_generator,
+    reopen_for_writing,
+    seed_dropout,
+)
+from alexnet.errors import DataError, ModelError
+from alexnet.runtime import cache_folder
+
+VERSION = 1  # of the arithmetic; part of every key
+CHUNK = 512  # examples written at once
+# images that go through the layers at once: on a CPU few, because maps that stay in its cache are
+# worth more than long loops (measured in docs/log.md); on a GPU a whole chunk
+CPU_BATCH = 16
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class View:
+    """One way of looking at every image: the centre, its mirror, or an augmented one."""
+
+    name: str
+    transform: Transform
+    settings: dict[str, Any]  # JSON-ready; everything that decides what `transform` does
+
+
+@dataclass(frozen=True)
+class FeatureStores:
+    """The features of some examples of a Store: one feature Store per view."""
+
+    stores: list[Store]
+    rows: Indices  # sorted; row i of each feature Store is example rows[i] of the Store of images
+
+    def place(self, indices: Indices) -> Indices:
+        """Where examples of the Store of images are in the feature Stores."""
+        return np.searchsorted(self.rows, indices)
+
+
+class FrozenPart:
+    """The frozen layers, ready to be run fast: without gradients, in evaluation mode, their weights
+    in the arithmetic of the device."""
+
+    def __init__(
+        self, body: nn.Sequential, device: torch.device, dtype: torch.dtype, dropout: bool = False
+    ) -> None:
+        """`dropout` keeps the dropout of frozen layers at work."""
+        self.digest = body_digest(body)
+        self.device, self.dtype = device, dtype
+        fast = copy.deepcopy(body).eval().requires_grad_(False)
+        fast.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.convolutions, self.after_convolutions = fast[:3], fast[3:]
+        for layer, exact in zip(fast.modules(), body.modules(), strict=True):
+            if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):  # statistics need the digits
+                layer.float().load_state_dict(exact.state_dict())
+            if isinstance(layer, nn.Dropout):
+                layer.train(dropout)
+        self.batch = CPU_BATCH if device.type == "cpu" else CHUNK
+
+    @torch.no_grad()  # not inference mode, whose tensors cannot be trained on
+    def __call__(self, x: Tensor) -> Tensor:
+        """Features (B, D) in `dtype` of transformed images (B, 3, H, W)."""
+        features: Tensor = self.after_convolutions(self.convolve(x))
+        return features
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """The convolutions, a few images at a time."""
+        return torch.cat([self.convolutions(piece.to(self.dtype)) for piece in x.split(self.batch)])
+
+    def after(self, transform: Transform) -> Transform:
+        """`transform` and then the frozen layers, as one transform: images (B, C, H, W) uint8 to
+        features (B, D) float32."""
+
+        def both(x: Tensor, generator: Generator) -> Tensor:
+            x = transform(x, generator)
+            seed_dropout(x.device, int(torch.randint(2**62, (1,), generator=generator)))
+            return self(x).float()
+
+        return both
+
+    @torch.no_grad()
+    def by_pieces(self, transform: Transform, x: Tensor, seeds: Sequence[int]) -> Tensor:
+        """`transform` and then the frozen layers, images (B, C, H, W) uint8 to features (B, D)
+        float32, few of them large at any time. `seeds` and a piece's place key its randomness."""
+        pieces = [
+            self.convolve(transform(piece, keyed_generator(*seeds, place)))
+            for place, piece in enumerate(x.split(self.batch))
+        ]
+        features: Tensor = self.after_convolutions(torch.cat(pieces))
+        return features.float()
+
+    def features_of(self, side: int) -> int:
+        """D for images of `side` px."""
+        blank = torch.zeros(1, 3, side, side, device=self.device)
+        return int(self(blank.contiguous(memory_format=torch.channels_last)).shape[1])
+
+
+def body_digest(body: nn.Module) -> str:
+    """A checksum of frozen layers: what they are, in order, and every weight. Dropout does not
+    count: a frozen layer drops nothing."""
+    found = hashlib.sha256()
+    for layer in body.modules():
+        if not isinstance(layer, nn.Sequential | nn.Dropout):
+            found.update(repr(layer).encode())
+    for tensor in body.state_dict().values():
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def feature_stores(
+    frozen: FrozenPart, store: Store, rows: Indices, views: Sequence[View], side: int
+) -> FeatureStores:
+    """The features of examples `rows` (sorted) of a Store of images, computed where they are not in
+    the cache yet. Memory stays flat; an interrupted computation goes on where it stopped.
+
+    Args:
+        frozen: the frozen layers.
+        store: images.
+        rows: (N,) the examples wanted. Where features of all examples are there, those are used.
+        views: what to look at; a feature Store for each.
+        side: side in px of the transformed images.
+
+    Raises:
+        DiskError: too little space; nothing is left behind.
+        ModelError: a feature is not finite, or too large for float16.
+    """
+    width = frozen.features_of(side)
+    folder = cache_folder() / "features"
+    rows, missing = missing_views(frozen, store, rows, views)
+    if missing:
+        size = len(missing) * len(rows) * width * 2
+        folder.mkdir(parents=True, exist_ok=True)
+        say(
+            f"the frozen layers run once: {len(rows):,} images, {len(missing)} "
+            f"view{'s' if len(missing) > 1 else ''}, {width:,} features of float16, "
+            f"{size / 2**30:.2f} GiB in {folder} ({shutil.disk_usage(folder).free / 2**30:.0f} GiB "
+            "free)"
+        )
+    return FeatureStores(
+        [_feature_store(frozen, store, rows, view, width, folder) for view in views], rows
+    )
+
+
+def missing_views(
+    frozen: FrozenPart, store: Store, rows: Indices, views: Sequence[View]
+) -> tuple[Indices, list[View]]:
+    """The views whose features are not in the cache, and the examples to take: all of them, where
+    features of all are there, else `rows`."""
+    folder = cache_folder() / "features"
+    every = np.arange(len(store))
+    if all((folder / _name(frozen, store, every, view)).exists() for view in views):
+        rows = every
+    return rows, [v for v in views if not (folder / _name(frozen, store, rows, v)).exists()]
+
+
+def _name(frozen: FrozenPart, store: Store, rows: Indices, view: View) -> str:
+    whole = len(rows) == len(store)
+    key = {
+        "version": VERSION,
+        "layers": frozen.digest,
+        "arithmetic": [str(frozen.dtype), frozen.device.type],
+        "data": [store.fingerprint, store.info["sha256"]["x.bin"]],
+        "rows": "all" if whole else hashlib.sha256(rows.tobytes()).hexdigest(),
+        "view": view.settings,
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+    return f"{store.path.name.partition('-no-grey')[0][:40]}-{view.name}-{digest}"
+
+
+def _feature_store(
+    frozen: FrozenPart, store: Store, rows: Indices, view: View, width: int, folder: Path
+) -> Store:
+    name = _name(frozen, store, rows, view)
+    lock = FileLock(folder / f".{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say("another program computes these features; waiting for it")
+        lock.acquire()
+    try:
+        if (folder / name).exists():
+            try:
+                return Store.open(folder / name)
+            except DataError as error:
+                say(f"{error.message} What is sound of it is kept, the rest computed again.")
+                reopen_for_writing(folder / name)
+        with StoreWriter(folder, (width,), "float16", name) as writer:
+            writer.require_space(len(rows))
+            _extract(frozen, store, rows, view, writer)
+            info = {key: store.info[key] for key in ("source", "classes", "names", "bad")}
+            info |= {
+                "layout": "features",
+                "left_out": [],
+                "fingerprint": hashlib.sha256(name.encode()).hexdigest(),
+                "splits": store.info["splits"] if len(rows) == len(store) else {},
+                "layers": frozen.digest,
+                "images": store.fingerprint,
+                "view": view.settings,
+            }
+            ids = store.ids
+            path = writer.finish(name, info, store.y[rows], [ids[row] for row in rows])
+        return Store.open(path)
+    finally:
+        lock.release()
+
+
+def _extract(
+    frozen: FrozenPart, store: Store, rows: Indices, view: View, writer: StoreWriter
+) -> None:
+    with progress(f"frozen layers, {view.name}", len(rows)) as advance:
+        advance(writer.count)
+        for start in range(writer.count, len(rows), CHUNK):
+            x = torch.from_numpy(np.asarray(store.x[rows[start : start + CHUNK]]))
+            seeds = (view.settings.get("seed", 0), start)
+            features = frozen.by_pieces(view.transform, x.to(frozen.device), seeds)
+            largest = float(features.abs().max())
+            if not largest <= torch.finfo(torch.float16).max:  # a NaN is not, either
+                raise ModelError(
+                    f"the frozen layers give a feature of {largest:g} for one of the images "
+                    f"{start} to {start + len(x) - 1}; float16 ends at 65,504.",
+                    "The weights do not suit these inputs: check --mean and --std, or use "
+                    "--no-cache.",
+                )
+            writer.append(features.half().cpu().numpy())
+            advance(len(x))
+
+
+def feature_batches(
+    features: FeatureStores,
+    indices: Indices,
+    *,
+    batch_size: int,
+    device: torch.device,
+    views: Sequence[int] = (0,),
+    shuffle: bool = False,
+    seed: int = 0,
+) -> Batches:
+    """Batches (B, D) float32 of the features of `indices`, examples of the Store of images.
+
+    Of several `views` each epoch takes one for every example, in turn.
+    """
+    return Batches(
+        [features.stores[view] for view in views],
+        features.place(indices),
+        batch_size=batch_size,
+        transform=lambda x, generator: x.float(),
+        device=device,
+        shuffle=shuffle,
+        seed=seed,
+    )

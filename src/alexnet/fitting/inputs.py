@@ -1,0 +1,142 @@
+"""What a run trains on and is evaluated on: images through transforms, or cached features."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from alexnet.data import augment
+from alexnet.data.datasets import Splits
+from alexnet.data.store import Batches, Store, keyed_seed
+from alexnet.fitting.features import (
+    FeatureStores,
+    FrozenPart,
+    View,
+    feature_batches,
+    feature_stores,
+)
+from alexnet.network.checkpoint import Preprocessing
+from alexnet.network.model import AlexNet
+from alexnet.recipes import Recipe
+from alexnet.scoring import evaluation
+from alexnet.scoring.metrics import Labels
+
+
+@dataclass
+class Inputs:
+    """The data of a run, as batches for whatever is frozen in its network."""
+
+    recipe: Recipe  # resolved
+    preprocessing: Preprocessing
+    store: Store
+    splits: Splits
+    model: AlexNet
+    device: torch.device
+    dtype: torch.dtype
+    _features: FeatureStores | None = None
+
+    @property
+    def features(self) -> FeatureStores:
+        """Features of all images of the run, from the cache."""
+        if self._features is None:
+            splits = self.splits
+            rows = np.sort(np.concatenate([splits.train, splits.val, splits.test]))
+            frozen = FrozenPart(self.model.split(self.recipe.freeze)[0], self.device, self.dtype)
+            views = self.cached_views()
+            self._features = feature_stores(frozen, self.store, rows, views, self.recipe.crop)
+        return self._features
+
+    def cached_views(self) -> list[View]:
+        """The centre; its mirror, where training or evaluation looks at it; augmented ones."""
+        recipe, how = self.recipe, self.preprocessing
+        plain = dataclasses.asdict(how) | {"views": None}
+        transforms = evaluation.evaluation_transforms(dataclasses.replace(how, views=2))
+        views = [View("centre", transforms[0], plain)]
+        if recipe.views == 2 or (recipe.flip and recipe.cached_views > 1):
+            views.append(View("mirror", transforms[1], plain | {"mirror": True}))
+        random = ("crop_padding", "crop_area", "flip", "jitter", "lighting", "erase")
+        for number in range(2, recipe.cached_views if self.augmented() else 2):
+            settings = plain | {name: getattr(recipe, name) for name in random}
+            settings["seed"] = keyed_seed(recipe.seed, number)
+            views.append(View(f"augmented{number}", self._training_transform(), settings))
+        return views
+
+    def trains_on(self, view: View) -> bool:
+        """Whether training looks at a cached view; it may be there for evaluation alone."""
+        return view.name != "mirror" or (self.recipe.flip and self.recipe.cached_views > 1)
+
+    def augmented(self) -> bool:
+        """Whether the recipe changes training images in other ways than by mirroring them."""
+        recipe = self.recipe
+        return bool(
+            recipe.crop < recipe.image_size + 2 * recipe.border
+            or recipe.crop_padding
+            or recipe.crop_area < 1
+            or recipe.jitter
+            or recipe.lighting
+            or recipe.erase
+        )
+
+    def training_batches(self, freeze: str) -> Batches:
+        recipe = self.recipe
+        how: dict[str, Any] = {
+            "batch_size": recipe.batch_size,
+            "device": self.device,
+            "shuffle": True,
+            "seed": recipe.seed,
+        }
+        if freeze != "none" and recipe.cache:
+            cached = enumerate(self.cached_views())
+            views = [place for place, view in cached if self.trains_on(view)]
+            return feature_batches(self.features, self.splits.train, views=views, **how)
+        transform = self._training_transform()
+        if freeze != "none":
+            body, _ = self.model.split(freeze)
+            frozen = FrozenPart(body, self.device, self.dtype, dropout=recipe.frozen_dropout)
+            transform = frozen.after(transform)
+        return Batches(self.store, self.splits.train, transform=transform, **how)
+
+    def _training_transform(self) -> augment.Transform:
+        recipe, how = self.recipe, self.preprocessing
+        return augment.training_transform(
+            image_size=how.image_size,
+            border=how.border,
+            crop=how.crop,
+            crop_padding=recipe.crop_padding,
+            crop_area=recipe.crop_area,
+            flip=recipe.flip,
+            jitter=recipe.jitter,
+            lighting=recipe.lighting,
+            erase=recipe.erase,
+            mean=how.mean,
+            std=how.std,
+        )
+
+    def views(self, indices: Labels, freeze: str) -> list[Batches]:
+        """Batches for evaluation, one sequence per view."""
+        if freeze == "none":
+            return evaluation.evaluation_views(self.store, indices, self.preprocessing, self.device)
+        if self.recipe.cache:
+            return [
+                feature_batches(
+                    self.features,
+                    indices,
+                    batch_size=evaluation.EVALUATION_BATCH,
+                    device=self.device,
+                    views=[view],
+                )
+                for view in range(self.recipe.views)
+            ]
+        frozen = FrozenPart(self.model.split(freeze)[0], self.device, self.dtype)
+        return [
+            Batches(
+                self.store,
+                indices,
+                batch_size=evaluation.EVALUATION_BATCH,
+                transform=frozen.after(transform),
+                device=self.device,
+            )
+            for transform in evaluation.evaluation_transforms(self.preprocessing)
+        ]

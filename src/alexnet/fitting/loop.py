@@ -1,0 +1,256 @@
+"""`fit`, the training loop: a generator that yields one Epoch after each pass over the images."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from alexnet.console import progress
+from alexnet.data.store import Batches, seed_dropout
+from alexnet.errors import Interrupted, TrainingError
+from alexnet.fitting.optimization import Loss
+from alexnet.network.checkpoint import (
+    load_tensors,
+    load_weights,
+    optimizer_tensors,
+    restore_optimizer,
+    save_tensors,
+)
+from alexnet.runtime import StopFlag, arithmetic, peak_memory
+from alexnet.scoring.evaluation import predict_logits
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the training images came to. Accuracies are shares from 0 to 1."""
+
+    epoch: int  # from 1
+    train_loss: float  # mean over the steps, while the weights moved and with augmentation
+    train_top1: float
+    val_loss: float  # after the epoch, of the averaged weights if there are any
+    val_top1: float
+    lr: float  # at the last step
+    seconds: float  # training and validation
+    train_images_per_second: float
+    waiting: (
+        float  # share of the training time spent on getting batches: reading, moving, augmenting
+    )
+    best: bool  # the best validation accuracy so far (on a tie, the lower loss)
+    peak_memory: int = 0  # bytes: of the GPU that trains, else of this process; 0: not known
+
+
+@dataclass
+class State:
+    """Everything that changes while training, and so everything needed to go on."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: AveragedModel | None = None
+    history: list[Epoch] = field(default_factory=list)
+    phase: int = 0  # of a training that changes what it trains
+    before: int = 0  # epochs of the phases before this one
+    # weights of the best epoch, where they are kept here and not in a file of their own
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    # the epoch under way; right after an epoch, `losses` and `rates` still are those of its steps
+    step: int = 0
+    losses: list[Tensor] = field(default_factory=list)  # one scalar per step
+    correct: list[Tensor] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    waited: float = 0.0
+
+    @property
+    def kept(self) -> nn.Module:
+        """The weights to validate and keep: the average if there is one."""
+        return self.model if self.average is None else self.average.module
+
+    @property
+    def best(self) -> Epoch | None:
+        """The best epoch so far."""
+        return next((epoch for epoch in reversed(self.history) if epoch.best), None)
+
+    def save(self, path: Path) -> None:
+        """Writes all of it to one file, whole or not at all."""
+        optimizer, numbers = optimizer_tensors(self.optimizer)
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        if self.average is not None:
+            tensors |= {
+                f"average.{name}": value for name, value in self.average.state_dict().items()
+            }
+        tensors |= {f"optimizer.{name}": value for name, value in optimizer.items()}
+        tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
+        if self.step:
+            tensors["epoch.losses"] = torch.stack(self.losses)
+            tensors["epoch.correct"] = torch.stack(self.correct)
+        about = {
+            "optimizer": numbers,
+            "history": [dataclasses.asdict(epoch) for epoch in self.history],
+            "phase": self.phase,
+            "before": self.before,
+            "step": self.step,
+            "rates": self.rates if self.step else [],
+            "seconds": self.seconds,
+            "waited": self.waited,
+        }
+        save_tensors(path, tensors, about)
+
+    def load(self, path: Path) -> None:
+        """The reverse of `save`, bit for bit."""
+        tensors, about = load_tensors(path)
+
+        def part(name: str) -> dict[str, Tensor]:
+            return {
+                key.partition(".")[2]: value
+                for key, value in tensors.items()
+                if key.startswith(f"{name}.")
+            }
+
+        load_weights(self.model, part("model"), str(path))
+        if self.average is not None:
+            load_weights(self.average, part("average"), str(path))
+        restore_optimizer(self.optimizer, part("optimizer"), about["optimizer"])
+        self.best_weights = part("best")
+        self.history = [Epoch(**epoch) for epoch in about["history"]]
+        self.phase, self.before = about["phase"], about["before"]
+        self.step, self.rates = about["step"], about["rates"]
+        self.seconds, self.waited = about["seconds"], about["waited"]
+        device = next(self.model.parameters()).device
+        self.losses = list(tensors["epoch.losses"].to(device)) if self.step else []
+        self.correct = list(tensors["epoch.correct"].to(device)) if self.step else []
+
+
+def fit(
+    state: State,
+    train: Batches,
+    val: Batches,
+    *,
+    epochs: int,
+    rate: Callable[[float, Sequence[float]], float],
+    loss: Loss,
+    dtype: torch.dtype = torch.float32,
+    clip: float = 0.0,
+    seed: int = 0,
+    check_every: int = 50,
+    stop: StopFlag | None = None,
+) -> Iterator[Epoch]:
+    """Trains `state` from where it stands, and yields one Epoch after each pass and its validation.
+    `break` ends it.
+
+    Args:
+        state: model, optimiser and counters, changed in place; after each yield, and after
+            Interrupted, it is what must be saved to go on bit for bit.
+        train, val: batches of x (B, ...) and labels (B,).
+        epochs: how many there are to be in the end, those of `state.history` included.
+        rate: learning rate from (epochs done as a fraction, validation scores so far).
+        loss: of logits (B, K) float32 and labels (B,).
+        dtype: bfloat16 computes products in it (autocast); weights stay float32.
+        clip: largest norm of the gradient; 0 for none.
+        seed: dropout in a step depends on (seed, epoch, step) alone.
+        check_every: steps between two looks at whether the loss still is a number.
+        stop: once true, Interrupted is raised between two steps.
+
+    Raises:
+        TrainingError: the loss is not finite; says at which step, and why that is likely.
+        Interrupted: `stop` became true.
+    """
+    model, optimizer = state.model, state.optimizer
+    for epoch in range(len(state.history), epochs):
+        scores = [done.val_top1 for done in state.history]
+        model.train()
+        with progress(f"epoch {epoch + 1}/{epochs}", len(train), lines=False) as advance:
+            advance(state.step)
+            last = time.perf_counter()
+            for step, (x, y) in enumerate(train.epoch(epoch, start=state.step), state.step):
+                if stop:
+                    raise Interrupted("stopped.")
+                state.waited += time.perf_counter() - last
+                lr = rate(epoch + (step + 0.5) / len(train), scores)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * group.get("lr_share", 1.0)
+                seed_dropout(x.device, seed, epoch, step, 1)
+                with arithmetic(x.device, dtype):
+                    logits = model(x)
+                value = loss(logits.float(), y)
+                optimizer.zero_grad(set_to_none=True)
+                value.backward()
+                if clip:
+                    nn.utils.clip_grad_norm_(model.parameters(), clip)
+                optimizer.step()
+                if state.average is not None:
+                    state.average.update_parameters(model)
+                state.losses.append(value.detach())
+                state.correct.append((logits.detach().argmax(1) == y).sum())
+                state.rates.append(lr)
+                state.step = step + 1
+                if state.step % check_every == 0 or state.step == len(train):
+                    check_losses(state, epoch)
+                now = time.perf_counter()
+                state.seconds += now - last
+                last = now
+                advance(1)
+        state.history.append(finish_epoch(state, train, val, epoch, loss, dtype))
+        state.step, state.seconds, state.waited = 0, 0.0, 0.0
+        yield state.history[-1]
+        state.losses, state.correct, state.rates = [], [], []
+        if stop:
+            raise Interrupted("stopped.")
+
+
+def finish_epoch(
+    state: State, train: Batches, val: Batches, epoch: int, loss: Loss, dtype: torch.dtype
+) -> Epoch:
+    """Validates, and sums up the epoch under way."""
+    start = time.perf_counter()
+    logits, labels = predict_logits(state.kept, [val], dtype, "validation")
+    val_top1 = float((logits.argmax(1) == labels).float().mean())
+    val_loss = float(loss(logits, labels))
+    if not math.isfinite(val_loss):
+        raise TrainingError(
+            f"the validation loss is no longer a number in epoch {epoch + 1}, although the "
+            "training loss is.",
+            "Try --precision fp32, a lower --lr, or --clip 1.",
+        )
+    best = state.best
+    better = best is None or (val_top1, -val_loss) > (best.val_top1, -best.val_loss)
+    n = len(train.indices)
+    return Epoch(
+        epoch=epoch + 1,
+        train_loss=float(torch.stack(state.losses).cpu().double().mean()),
+        train_top1=int(torch.stack(state.correct).sum()) / n,
+        val_loss=val_loss,
+        val_top1=val_top1,
+        lr=state.rates[-1],
+        seconds=state.seconds + time.perf_counter() - start,
+        train_images_per_second=n / state.seconds,
+        waiting=state.waited / state.seconds,
+        best=better,
+        peak_memory=peak_memory(val.device),
+    )
+
+
+def check_losses(state: State, epoch: int) -> None:
+    """TrainingError if a loss of the epoch under way is not finite; names the first such step."""
+    bad = (~torch.isfinite(torch.stack(state.losses))).nonzero()
+    if not len(bad):
+        return
+    step = int(bad[0])
+    lr = state.rates[step]
+    if epoch == 0 and step == 0:
+        cause = (
+            "It was so before the first update: the initial weights or the inputs (--mean, "
+            "--std) are out of range."
+        )
+    else:
+        cause = (
+            f"Most likely the learning rate, {lr:.3g} at that step, is too high. "
+            f"Try --lr {lr / 10:.2g}, --warmup 1 or --clip 1."
+        )
+    raise TrainingError(
+        f"the loss is no longer a number since epoch {epoch + 1}, step {step + 1}.", cause
+    )

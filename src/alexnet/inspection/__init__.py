@@ -1,0 +1,1 @@
+"""Looking into data and networks: what is wrong with the one, what the other looks at."""

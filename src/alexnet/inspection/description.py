@@ -1,0 +1,117 @@
+"""What the data of a run looked like: counts, sizes, blank images, duplicates, and which evaluated
+images training has seen. Nothing is changed."""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from alexnet.data.datasets import Splits
+from alexnet.data.headers import read_headers
+from alexnet.data.store import Store
+from alexnet.inspection.duplicates import Pair, find_duplicates
+
+SHOWN, SHOWN_SIDE = 12, 96  # pairs with pictures, and their side in px
+
+Indices = NDArray[np.int64]
+
+
+def leaks(store: Store, evaluated: Indices, training: Indices) -> Indices:
+    """Those of the `evaluated` examples that have a duplicate or near-duplicate among the
+    `training` ones."""
+    inside = np.zeros(len(store), dtype=bool)
+    inside[training] = True
+    leaky = {
+        place
+        for group in find_duplicates(store).groups
+        if inside[group].any()
+        for place in group
+        if not inside[place]
+    }
+    return np.array([place for place in evaluated if int(place) in leaky], dtype=np.int64)
+
+
+def describe(
+    store: Store, splits: Splits, evaluated: str = "test", data: str = ""
+) -> dict[str, Any]:
+    """What a run was trained and evaluated on, JSON-ready.
+
+    Args:
+        store: images.
+        splits: as the run drew them.
+        evaluated: the split of the final figures, "test" or "val".
+        data: where the source is, for the sizes of its files; empty for where it was packed from.
+
+    Returns:
+        classes (images per split, by readable name), image_size, greyscale and left_out (counts),
+        blank (ids), duplicates (groups: exact, near, across_splits; and examples with pictures as
+        data URIs), leaks (ids of evaluated images with a duplicate or near-duplicate in training),
+        and sizes (least, median, greatest) where the source has image files.
+    """
+    places = {"train": splits.train, "val": splits.val, "test": splits.test}
+    ids, found = store.ids, find_duplicates(store)
+    split_of = {int(place): name for name, part in places.items() for place in part}
+    used = [[one for one in group if one in split_of] for group in found.groups]
+    exact = [[one for one in group if one in split_of] for group in found.exact]
+    near = [[one for one in group if one in split_of] for group in found.near]
+    counts = {
+        name: np.bincount(store.y[part], minlength=len(store.classes))
+        for name, part in places.items()
+    }
+    description = {
+        "classes": {
+            name: {split: int(count[label]) for split, count in counts.items()}
+            for label, name in enumerate(store.names)
+        },
+        "image_size": int(store.x.shape[-1]),
+        "greyscale": int(store.info.get("greyscale", {}).get("found", 0)),
+        "left_out": len(store.info["bad"]),
+        "blank": [ids[one] for one in found.blank if one in split_of],
+        "duplicates": {
+            "exact": sum(len(group) > 1 for group in exact),
+            "near": sum(len(group) > 1 for group in near),
+            "across_splits": sum(len({split_of[one] for one in group}) > 1 for group in used),
+            "examples": [
+                {
+                    "ids": [ids[pair.a], ids[pair.b]],
+                    "splits": [split_of[pair.a], split_of[pair.b]],
+                    "images": [picture(store, pair.a), picture(store, pair.b)],
+                    "distance": pair.distance,
+                }
+                for pair in telling_pairs(store, split_of)[:SHOWN]
+            ],
+        },
+        "leaks": [ids[one] for one in leaks(store, places[evaluated], splits.train)],
+    }
+    headers = read_headers(store, data)
+    return description | ({"sizes": headers.sizes} if headers else {})
+
+
+def telling_pairs(store: Store, split_of: dict[int, str]) -> list[Pair]:
+    """One pair of each group of duplicates: across splits first, then the closest."""
+    found = find_duplicates(store)
+    pairs = [Pair(group[0], one, 0.0, False) for group in found.exact for one in group[1:]]
+    pairs = [one for one in pairs + found.pairs if one.a in split_of and one.b in split_of]
+    pairs.sort(key=lambda one: (split_of[one.a] == split_of[one.b], one.distance, one))
+    group_of = {place: number for number, group in enumerate(found.groups) for place in group}
+    first: dict[int, Pair] = {}
+    for pair in pairs:
+        first.setdefault(group_of[pair.a], pair)
+    return list(first.values())
+
+
+def image_of(store: Store, place: int) -> Image.Image:
+    """An image of a Store."""
+    return Image.fromarray(np.asarray(store.x[place]).transpose(1, 2, 0))
+
+
+def picture(store: Store, place: int) -> str:
+    """A small JPEG of an image as a data URI."""
+    image = image_of(store, place)
+    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -1,0 +1,298 @@
+"""One picture per image that says what a run sees in it: the image, Grad-CAM, occlusion, the most
+probable classes, the nearest training images."""
+
+import dataclasses
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from alexnet.atomic import replacing
+from alexnet.classification.classifier import Prediction
+from alexnet.classification.predict import image_files
+from alexnet.classification.run_classifier import RunClassifier, load_run
+from alexnet.console import say
+from alexnet.data.datasets import make_splits
+from alexnet.data.images import Pixels
+from alexnet.errors import InputError
+from alexnet.fitting.features import FrozenPart, View, feature_stores
+from alexnet.inspection.explain import grad_cam, nearest_neighbours, occlusion, overlay, pictures
+from alexnet.runtime import choose_precision
+from alexnet.scoring.evaluation import evaluation_transforms, own_data
+from alexnet.scoring.metrics import Floats
+from alexnet.scoring.rundir import run_settings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+MOST_TRAINING_IMAGES = 20_000  # among which neighbours are looked for
+TEAL, RED, INK, PALE = "#1f6f8b", "#c8553d", "#222222", "#e4e7e8"
+SIDE = 240  # px of a picture in a panel, at least
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training image near to another."""
+
+    pixels: Pixels  # (3, S, S) as stored
+    name: str  # of its class
+    distance: float  # cosine, 0 to 2
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What there is to say of one image."""
+
+    title: str
+    picture: Pixels  # (H, W, 3), what the network saw
+    label: int  # the class that the maps are of
+    p: Floats  # (K,) probabilities, averaged over the views of the run
+    cam: Floats  # (h, w) from 0 to 1
+    drop: Floats  # (h, w), of the probability of the class while a place is hidden
+    stride: int  # px of the picture for a cell of `drop`
+    neighbours: list[Neighbour]
+
+
+class Gallery:
+    """The features of the training images of a run, ready to be searched."""
+
+    def __init__(self, classifier: RunClassifier, precision: str = "auto") -> None:
+        """Computes the features, or finds them in the cache. `precision` is that of this pass: it
+        has many images, and neighbours need no more.
+
+        Raises:
+            DataError: the data of the run is not there any more, or has changed.
+        """
+        run = classifier.run or Path()
+        how, fields = classifier.trained.preprocessing, run_settings(run).recipe
+        self.names, self.store = classifier.trained.names, own_data(run, how)
+        keys = ("val_size", "test_size", "fraction", "seed")
+        rows = make_splits(self.store, **{key: fields[key] for key in keys}).train
+        among = f"{len(rows):,} training images"
+        if len(rows) > MOST_TRAINING_IMAGES:
+            among = f"{MOST_TRAINING_IMAGES:,} of {among}, drawn at random"
+            drawn = np.random.default_rng(fields["seed"]).permutation(len(rows))
+            rows = rows[drawn[:MOST_TRAINING_IMAGES]]
+        self.rows = np.sort(rows)
+        say(f"neighbours are looked for among {among}")
+        dtype, _ = choose_precision(precision, classifier.device)
+        body = classifier.model.split("all-but-last")[0]
+        self.network = FrozenPart(body, classifier.device, dtype)
+        # the view that a run with everything frozen but its last layer has in the cache already
+        [self.transform, *_] = evaluation_transforms(how)
+        view = View("centre", self.transform, dataclasses.asdict(how) | {"views": None})
+        found = feature_stores(self.network, self.store, self.rows, [view], how.crop)
+        [features] = found.stores
+        part = len(features) > len(self.rows)
+        self.x = features.x[found.place(self.rows)] if part else features.x  # (N, D) float16
+
+    def nearest(self, pixels: Pixels, count: int) -> list[Neighbour]:
+        """The training images nearest to one of (3, S, S) uint8, the nearest first."""
+        x = torch.from_numpy(pixels)[None].to(self.network.device)
+        query = self.network.by_pieces(self.transform, x, (0,)).cpu().numpy()
+        distances, near = nearest_neighbours(query, self.x, count)
+        rows = self.rows[near[0]]
+        return [
+            Neighbour(np.asarray(self.store.x[row]), self.names[self.store.y[row]], float(distance))
+            for row, distance in zip(rows, distances[0], strict=True)
+        ]
+
+
+def explain_files(
+    run: str | Path,
+    images: Sequence[str],
+    out: Path,
+    *,
+    top: int = 5,
+    class_name: str = "",
+    neighbours: int = 5,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Iterator[Path]:
+    """Writes a picture for each image file, and yields its path. Files that cannot be used are
+    reported and counted.
+
+    Args:
+        run: a run directory.
+        images: files and folders, as `predict.image_files`.
+        out: the folder of the pictures.
+        top: how many classes to show.
+        class_name: the class to explain, instead of the most probable one of each image.
+        neighbours: how many training images to show.
+        device: as the recipe's field.
+        precision: of the pass over the training images; the rest is float32.
+
+    Raises:
+        RunError: not a finished run. DataError: no such class, nothing at a path. InputError: none
+            of the files can be used.
+    """
+    classifier = load_run(run, device=device, precision="fp32")
+    trained, bad = classifier.trained, 0
+    label = trained.label(class_name) if class_name else None
+    files, gallery = image_files(images), None
+    for number, one in enumerate(classifier.predict_files(files), 1):
+        if one.p is None or one.pixels is None:
+            bad += 1
+            say(f"not used: {one.reason}")
+            continue
+        if neighbours and gallery is None:  # not before there is something to explain
+            gallery = open_gallery(classifier, precision)
+            neighbours = neighbours if gallery else 0
+        explanation = explain_image(
+            classifier, one, label=label, gallery=gallery, neighbours=neighbours
+        )
+        path = out / file_name(number, one.file)
+        save_panel(path, explanation, trained.names, top)
+        yield path
+    if bad:
+        say(f"{bad} of {len(files):,} files could not be used")
+    if bad == len(files):
+        raise InputError("none of the files could be used.", "The reasons are above.")
+
+
+def open_gallery(classifier: RunClassifier, precision: str) -> Gallery | None:
+    """The training images of a run; None, and a line that says why, if they are not there."""
+    try:
+        return Gallery(classifier, precision)
+    except InputError as error:
+        say(f"no neighbours: {error.message}")
+        return None
+
+
+def explain_image(
+    classifier: RunClassifier,
+    image: Prediction,
+    *,
+    label: int | None = None,
+    gallery: Gallery | None = None,
+    neighbours: int = 5,
+) -> Explanation:
+    """Explains what a classifier, in float32, says of an image that it could read.
+
+    Args:
+        label: the class to explain; None for the most probable one.
+        gallery: where to look for neighbours, if at all.
+        neighbours: how many.
+    """
+    how, model = classifier.trained.preprocessing, classifier.model
+    p, pixels = cast(Floats, image.p), cast(Pixels, image.pixels)
+    label = int(p.argmax()) if label is None else label
+    [centre, *_] = evaluation_transforms(how)
+    x = centre(torch.from_numpy(pixels)[None].to(classifier.device), classifier.generator)
+    patch = max(2, round(how.crop / 6))
+    return Explanation(
+        image.file.name,
+        pictures(x, how)[0],
+        label,
+        p,
+        grad_cam(model, x, torch.tensor([label]))[0].cpu().numpy(),
+        occlusion(model, x[0], label, patch, patch // 2).cpu().numpy(),
+        patch // 2,
+        gallery.nearest(pixels, neighbours) if gallery else [],
+    )
+
+
+def save_panel(path: Path, one: Explanation, names: list[str], top: int) -> None:
+    """Writes an explanation as a .png file, with the `top` most probable classes."""
+    with warnings.catch_warnings(), replacing(path) as aside:
+        # a letter that the font lacks becomes a box
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        draw_panel(one, names, top).savefig(aside, format="png", dpi=100)
+
+
+def draw_panel(one: Explanation, names: list[str], top: int) -> "Figure":
+    """The figure of an explanation."""
+    from matplotlib.figure import Figure  # half a second to import
+
+    figure = Figure(figsize=(12.8, 6.2 if one.neighbours else 3.7), layout="constrained")
+    heights = [1.35, 1] if one.neighbours else [1]
+    [upper, *lower] = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    upper.suptitle(shortened(one.title, 100), color=INK, fontsize=12, parse_math=False)
+    image, cam, hidden, bars = upper.subplots(1, 4, width_ratios=[1, 1, 1, 1.15])
+    large = enlarged(one.picture)
+    name = shortened(names[one.label], 22)
+    show(image, large, "what the network sees")
+    show(cam, overlay(large, one.cam), f"Grad-CAM: {name}")
+    drop = max(0.0, float(one.drop.max()))
+    show(hidden, overlay_drop(large, one), f"occlusion: down {drop * 100:.0f} points at most")
+    draw_bars(bars, one, names, top)
+    for row in lower:
+        draw_neighbours(row, one, names)
+    return figure
+
+
+def overlay_drop(large: Pixels, one: Explanation) -> Pixels:
+    """The picture in grey; red where its class becomes less probable while that place is hidden,
+    blue where it becomes more probable."""
+    from matplotlib import colormaps
+
+    strength = one.drop / max(float(np.abs(one.drop).max()), 0.05)  # pale if it hardly changes
+    cell = one.stride * len(large) // len(one.picture)
+    size = [cell * length for length in strength.shape]
+    smooth = F.interpolate(torch.from_numpy(strength)[None, None], size, mode="bilinear")[0, 0]
+    strength = smooth.numpy()[: len(large), : large.shape[1]]
+    colours = colormaps["RdBu_r"](strength / 2 + 0.5)[..., :3] * 255
+    share = 0.8 * np.abs(strength)[..., None]
+    grey = large.mean(2, keepdims=True) * 0.6 + 90
+    blended: Pixels = (grey * (1 - share) + colours * share).round().astype(np.uint8)
+    return blended
+
+
+def draw_bars(axes: "Axes", one: Explanation, names: list[str], top: int) -> None:
+    """The most probable classes, the explained one among them in another colour."""
+    order = (-one.p).argsort(kind="stable")[:top]
+    for place, label in enumerate(order):
+        colour = TEAL if label == one.label else "#9aa5a9"
+        axes.barh(place, 1, 0.36, color=PALE)
+        axes.barh(place, one.p[label], 0.36, color=colour)
+        heading = partial(axes.text, y=place - 0.22, va="bottom", fontsize=9, color=INK)
+        heading(x=0, s=shortened(names[label], 30), parse_math=False)
+        heading(x=1, s=f"{one.p[label]:.1%}", ha="right")
+    axes.set(xlim=(0, 1), ylim=(max(len(order), 4) - 0.6, -0.75))
+    axes.axis("off")
+
+
+def draw_neighbours(figure: "SubFigure", one: Explanation, names: list[str]) -> None:
+    """The nearest training images, in a row; the names of other classes in another colour."""
+    figure.suptitle("nearest training images, and their cosine distances", color=INK, fontsize=10)
+    row = figure.subplots(1, max(5, len(one.neighbours)), squeeze=False)[0]
+    for axes in row:
+        axes.axis("off")
+    for axes, near in zip(row, one.neighbours, strict=False):
+        colour = TEAL if near.name == names[one.label] else RED
+        caption = f"{shortened(near.name, 22)}  {near.distance:.2f}"
+        show(axes, enlarged(near.pixels.transpose(1, 2, 0)), caption, colour)
+
+
+def show(axes: "Axes", picture: Pixels, caption: str, colour: str = INK) -> None:
+    """A picture (H, W, 3) without axes, below its caption."""
+    axes.imshow(picture, interpolation="antialiased")
+    axes.set_title(caption, fontsize=9, color=colour, parse_math=False)
+    axes.axis("off")
+
+
+def enlarged(picture: Pixels) -> Pixels:
+    """A small picture (H, W, 3) enlarged by a whole factor, so that its pixels can be seen."""
+    factor = max(1, -(-SIDE // max(picture.shape[:2])))
+    return picture.repeat(factor, 0).repeat(factor, 1)
+
+
+def shortened(text: str, longest: int) -> str:
+    """A name on one line: no control characters, an ellipsis where it is cut."""
+    text = re.sub(r"\s+", " ", "".join(one if one.isprintable() else " " for one in text)).strip()
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def file_name(number: int, path: Path) -> str:
+    """The name of the picture of an image: numbered, since two folders may hold images of one name,
+    and plain, whatever that name is."""
+    stem = re.sub(r"[^\w.-]+", "_", path.stem, flags=re.ASCII).strip("._")[:60]
+    return f"{number:03}-{stem or 'image'}.png"

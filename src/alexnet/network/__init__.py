@@ -1,0 +1,1 @@
+"""The networks: built from a description, filled with weights, kept on disk."""

@@ -1,0 +1,259 @@
+"""Weights on disk: safetensors with JSON metadata, written whole or not at all. No pickle."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from alexnet.atomic import replacing
+from alexnet.errors import DataError, RunError, WeightsError, did_you_mean
+from alexnet.network.model import AlexNet, Architecture
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What happens to an image before the network sees it; part of the weights."""
+
+    image_size: int  # the shorter side is scaled to this many px
+    crop: int  # the centre square the network sees, px
+    mean: tuple[float, ...]  # per channel, RGB, pixels 0 to 1
+    std: tuple[float, ...]
+    views: int = 1  # averaged; 2: the mirror image too, 10: the corners too
+    border: int = 0  # px of black around the scaled image, before the crop
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Preprocessing":
+        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Writes tensors and a JSON-ready description; afterwards the file is the old one or the whole
+    new one."""
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    description = json.dumps({"version": VERSION, **about}, allow_nan=False)
+    data = save(ready, metadata={"alexnet": description})
+    with replacing(path) as aside, open(aside, "wb") as file:
+        file.write(data)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the description of a file of `save_tensors`.
+
+    Raises:
+        WeightsError: no such file, cut short, or not written by this package.
+    """
+    about = load_description(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+
+
+def load_description(path: Path) -> dict[str, Any]:
+    """The description alone; errors as in `load_tensors`."""
+    if not path.is_file():
+        raise WeightsError(
+            f"there is no weights file {path}.",
+            "Give a run directory, or a .safetensors file of a run.",
+        )
+    metadata = safetensors_metadata(path)
+    try:
+        about: dict[str, Any] = json.loads(metadata["alexnet"])
+    except (KeyError, ValueError) as error:
+        raise WeightsError(
+            f"{path} was not written by alexnet: its metadata has no description.",
+            "Give a run. Weights of another program: alexnet weights import FILE --as NAME",
+        ) from error
+    if about.get("version") != VERSION:
+        raise WeightsError(
+            f"{path} is of version {about.get('version')}; this alexnet reads version {VERSION}.",
+            "Use the alexnet that wrote it.",
+        )
+    return about
+
+
+def safetensors_metadata(path: Path) -> dict[str, str]:
+    """The metadata of any safetensors file.
+
+    Raises:
+        WeightsError: it is none, or cut short.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"{path} cannot be read as safetensors ({error}).",
+            "It is damaged, cut short or of another format; copy, fetch or train it again.",
+        ) from error
+
+
+def misfit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
+    """What is missing, unknown, or of another shape, in words; nothing if `tensors` fit `own`."""
+    wrong = [f"{name} is missing" for name in own if name not in tensors]
+    wrong += [f"{name} is not a layer of this network" for name in tensors if name not in own]
+    wrong += [
+        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    return wrong
+
+
+def load_weights(
+    model: nn.Module, tensors: dict[str, Tensor], where: str, *, assign: bool = False
+) -> None:
+    """Copies weights into a model; with `assign` they take the place of its own.
+
+    Raises:
+        WeightsError: names the layers that are missing, unknown, or of another shape.
+    """
+    wrong = misfit(model.state_dict(), tensors)
+    if wrong:
+        listing = "; ".join(wrong[:6]) + (f"; and {len(wrong) - 6} more" if len(wrong) > 6 else "")
+        raise WeightsError(
+            f"the weights of {where} do not fit: {listing}.",
+            "Use the network and classes they were made for.",
+        )
+    own = model.state_dict()
+    fitting = {name: tensor.to(own[name].dtype) for name, tensor in tensors.items()}
+    model.load_state_dict(fitting if assign else tensors, assign=assign)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An optimiser's state as named tensors and JSON-ready numbers."""
+    state = optimizer.state_dict()["state"]
+    tensors = {
+        f"{place}.{key}": value
+        for place, slots in state.items()
+        for key, value in slots.items()
+        if isinstance(value, Tensor)
+    }
+    numbers = {
+        f"{place}.{key}": value
+        for place, slots in state.items()
+        for key, value in slots.items()
+        if isinstance(value, (int, float))
+    }
+    return tensors, numbers
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], numbers: dict[str, Any]
+) -> None:
+    """The reverse of `optimizer_tensors`."""
+    slots: dict[int, dict[str, Any]] = {}
+    for name, value in [*tensors.items(), *numbers.items()]:
+        place, _, key = name.partition(".")
+        slots.setdefault(int(place), {})[key] = value
+    optimizer.load_state_dict(
+        {"state": slots, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with all that is needed to use it."""
+
+    model: AlexNet  # in evaluation mode, float32, on the CPU
+    classes: list[str]  # identifiers, in the order of the logits
+    names: list[str]  # readable
+    preprocessing: Preprocessing
+
+    def label(self, name: str) -> int:
+        """The label of a class, by its readable name or its identifier.
+
+        Raises:
+            DataError: there is no such class.
+        """
+        for known in (self.names, self.classes):
+            if name in known:
+                return known.index(name)
+        every = dict.fromkeys([*self.names, *self.classes])
+        raise DataError(f"the run has no class {name!r}.", did_you_mean(name, every))
+
+    def labels(self, given: Sequence[str]) -> list[int]:
+        """The labels of classes that are given one by one, or several in a word with commas
+        between; errors as in `label`."""
+        known = {*self.names, *self.classes}
+        words = [[one] if one in known else one.split(",") for one in given]
+        return [self.label(name.strip()) for several in words for name in several]
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a weights file holds. Named weights may lack layers, and class names."""
+
+    path: Path
+    architecture: Architecture
+    tensors: dict[str, Tensor]
+    classes: list[str]
+    names: list[str]
+    preprocessing: Preprocessing
+
+
+def save_network(path: Path, network: Network, source: str = "") -> None:
+    """Writes a weights file; `source` says where the weights come from."""
+    about = {
+        "architecture": network.architecture.to_dict(),
+        "classes": network.classes,
+        "names": network.names,
+        "preprocessing": dataclasses.asdict(network.preprocessing),
+    }
+    save_tensors(path, network.tensors, about | ({"source": source} if source else {}))
+
+
+def load_network(where: str | Path) -> Network:
+    """What the weights file of a run directory, or a weights file, holds.
+
+    Raises:
+        RunError: the run directory has no weights (yet).
+        WeightsError: the file is damaged.
+    """
+    path = Path(where).expanduser()
+    if path.is_dir():
+        if not (path / "best.safetensors").exists():
+            state = (
+                "was not finished" if (path / "recipe.json").exists() else "is not a run directory"
+            )
+            raise RunError(
+                f"{path} {state}: it has no best.safetensors.",
+                "Give the folder that `alexnet train` printed.",
+            )
+        path = path / "best.safetensors"
+    tensors, about = load_tensors(path)
+    try:
+        architecture = Architecture.from_dict(about["architecture"])
+        classes, names = list(about["classes"]), list(about["names"])
+        preprocessing = Preprocessing.from_dict(about["preprocessing"])
+    except (KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{path} holds no network ({error} in its description).",
+            "Give a run's best.safetensors.",
+        ) from error
+    return Network(path, architecture, tensors, classes, names, preprocessing)
+
+
+def load_model(where: str | Path) -> Trained:
+    """The network of a run directory or of a weights file, whole.
+
+    Raises:
+        RunError: the run directory has no weights (yet).
+        WeightsError: the file is damaged, or has not every layer or no classes.
+    """
+    network = load_network(where)
+    if not network.classes:
+        raise WeightsError(
+            f"{network.path} is for starting from; it names no classes.",
+            "Train on your images with --weights, and use that run.",
+        )
+    model = AlexNet(network.architecture, len(network.classes), init="empty")
+    load_weights(model, network.tensors, str(network.path), assign=True)
+    return Trained(model.eval(), network.classes, network.names, network.preprocessing)

@@ -1,0 +1,1 @@
+"""Run directories -> pages and pictures that anyone can open. Nothing here needs torch."""

@@ -1,0 +1,1 @@
+"""A classifier for others: over HTTP, and on the pictures of a camera."""

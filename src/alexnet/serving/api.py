@@ -1,0 +1,315 @@
+"""The HTTP interface of `alexnet serve`: its routes, its documents, its answers."""
+
+import asyncio
+import base64
+import hashlib
+import importlib.resources
+import os
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import generate_latest
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+
+from alexnet.data.images import BadImage
+from alexnet.errors import did_you_mean
+from alexnet.serving.batching import FORMATS, Busy, Classifies, Served, TooManyPixels, UnknownFormat
+from alexnet.serving.bodies import MOST_FILES, Bodies, pictures_in, unless_gone
+from alexnet.serving.guard import Figures, Guard, Refused, Rules
+
+DECODERS = max(2, min(4, os.cpu_count() or 2))
+TYPES = (
+    "image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff", "image/avif",
+    "image/x-portable-anymap",
+)  # fmt: skip
+
+
+class Guess(BaseModel):
+    """A class and its probability."""
+
+    class_: str = Field(alias="class")
+    p: float = Field(ge=0, le=1)
+
+
+class Answer(BaseModel):
+    """What is said of one image: its most probable classes, or why it cannot be used."""
+
+    top: list[Guess] | None = None
+    error: str | None = None
+    hint: str | None = None
+
+
+class Answers(BaseModel):
+    """One answer for each image, in the order they were sent."""
+
+    model: str
+    images: list[Answer]
+
+
+class About(BaseModel):
+    """A model that is served."""
+
+    name: str
+    classes: list[str]
+    explains: bool
+
+
+class Models(BaseModel):
+    """All models; the first is used where none is named."""
+
+    models: list[About]
+
+
+class Failure(BaseModel):
+    """What is wrong, and what to do about it."""
+
+    error: str
+    hint: str
+
+
+def refusal(error: Exception) -> Refused:
+    """Why a picture was not used, as an answer."""
+    if isinstance(error, Busy):
+        return Refused(503, "too many pictures are waiting.", "Try again in a second.", retry=1)
+    reason = getattr(error, "message", "")
+    if isinstance(error, TooManyPixels):
+        return Refused(413, f"the picture is too large: {reason}.", "Send a smaller one.")
+    if isinstance(error, UnknownFormat):
+        return Refused(415, f"{reason}.", f"Known formats: {', '.join(FORMATS)}.")
+    if isinstance(error, BadImage):
+        return Refused(
+            422, f"the picture cannot be used: {reason}.", "Save it again, or send another."
+        )
+    raise error
+
+
+class Server:
+    """The models and what they are asked."""
+
+    def __init__(self, models: dict[str, Classifies]) -> None:
+        """
+        Args:
+            models: classifiers by name; the first is used where a request names none.
+        """
+        self.pool = ThreadPoolExecutor(DECODERS, "decode")
+        self.models = {name: Served(name, one, self.pool) for name, one in models.items()}
+        self.figures, self.bodies = Figures(), Bodies()
+
+    def model(self, name: str) -> Served:
+        """The model of a name, or the first.
+
+        Raises:
+            Refused: there is none.
+        """
+        if not name:
+            return next(iter(self.models.values()))
+        if name not in self.models:
+            raise Refused(
+                404, f"there is no model {name[:80]!r}.", did_you_mean(name[:80], self.models)
+            )
+        return self.models[name]
+
+    async def predict(self, request: Request, model: str, top: int) -> Response:
+        """The most probable classes of each picture in a request."""
+        served = self.model(model)
+        async with self.bodies.read(request) as body:
+            pictures = await pictures_in(request, body)
+            asked = asyncio.gather(*map(served.predict, pictures), return_exceptions=True)
+            found = await unless_gone(request, asked)
+        refused = [refusal(one) for one in found if isinstance(one, Exception)]
+        if any(one.status == 503 for one in refused) or len(refused) == len(pictures):
+            raise refused[0]
+        reasons = iter(refused)
+        images: list[dict[str, Any]] = []
+        for one in found:
+            if isinstance(one, Exception):
+                why = next(reasons)
+                images.append({"error": why.message, "hint": why.hint})
+            else:
+                order = np.argsort(-one, kind="stable")[:top]
+                best = [{"class": served.classes[k], "p": round(float(one[k]), 6)} for k in order]
+                images.append({"top": best})
+        return JSONResponse({"model": served.name, "images": images})
+
+    async def explain(self, request: Request, model: str, class_: str) -> Response:
+        """Grad-CAM over the one picture in a request, as a .png file."""
+        served = self.model(model)
+        if not served.explains:
+            raise Refused(
+                409,
+                f"{served.name} is an exported file, whose inside cannot be looked at.",
+                "Serve the run directory it was made of.",
+            )
+        if class_ and class_ not in served.classes:
+            raise Refused(
+                404,
+                f"there is no class {class_[:80]!r}.",
+                did_you_mean(class_[:80], served.classes),
+            )
+        label = served.classes.index(class_) if class_ else None
+        async with self.bodies.read(request) as body:
+            pictures = await pictures_in(request, body)
+            if len(pictures) > 1:
+                raise Refused(413, "only one picture is explained at a time.", "Send one.")
+            asked = asyncio.ensure_future(served.explain(pictures[0], label))
+            try:
+                found = await unless_gone(request, asked)
+            except (BadImage, Busy) as error:
+                raise refusal(error) from error
+        return Response(found, media_type="image/png")
+
+    def metrics(self) -> bytes:
+        """Everything counted, in Prometheus' text format."""
+        lines = []
+        for key, about in (
+            ("waiting", "gauge"), ("batches", "counter"), ("classified", "counter"),
+        ):  # fmt: skip
+            name = f"alexnet_{key}" + ("_total" if about == "counter" else "")
+            lines.append(f"# TYPE {name} {about}")
+            for model in self.models.values():
+                label = re.sub(r'["\\\n]', "_", model.name)
+                lines.append(f'{name}{{model="{label}"}} {getattr(model, key)}')
+        return generate_latest(self.figures.registry) + "\n".join(lines).encode() + b"\n"
+
+    def stop(self) -> None:
+        """Ends all threads."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        for model in self.models.values():
+            model.stop()
+
+
+def page() -> tuple[bytes, str]:
+    """The page, and the policy that allows its own script and style and nothing else."""
+    text = (importlib.resources.files("alexnet.serving") / "page.html").read_text(encoding="utf-8")
+    hashes = {}
+    for kind in ("script", "style"):
+        inside = re.findall(rf"<{kind}>(.*?)</{kind}>", text, re.DOTALL)
+        digests = [base64.b64encode(hashlib.sha256(one.encode()).digest()) for one in inside]
+        hashes[kind] = " ".join(f"'sha256-{one.decode()}'" for one in digests)
+    policy = (
+        f"default-src 'none'; script-src {hashes['script']}; style-src {hashes['style']}; "
+        "img-src 'self' blob: data:; media-src blob:; connect-src 'self'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    )
+    return text.encode(), policy
+
+
+FAILURES: dict[int | str, dict[str, Any]] = {
+    400: {"model": Failure, "description": "An empty or broken body"},
+    401: {"model": Failure, "description": "No token, or a wrong one"},
+    403: {"model": Failure, "description": "A page of another origin"},
+    404: {"model": Failure, "description": "No such model or class"},
+    408: {"model": Failure, "description": "The body came too slowly"},
+    413: {"model": Failure, "description": "Too large"},
+    415: {"model": Failure, "description": "Not an image, or of an unknown format"},
+    421: {"model": Failure, "description": "An unknown host name"},
+    422: {"model": Failure, "description": "A damaged image, or a wrong parameter"},
+    503: {"model": Failure, "description": "Too busy; see Retry-After"},
+}
+RAW = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in TYPES}
+FILES = {
+    "type": "object", "required": ["images"], "additionalProperties": False,
+    "properties": {"images": {
+        "type": "array", "minItems": 1, "maxItems": MOST_FILES,
+        "items": {"type": "string", "format": "binary"},
+    }},
+}  # fmt: skip
+BODY = {"required": True, "content": {**RAW, "multipart/form-data": {"schema": FILES}}}
+ModelName = Annotated[str, Query(description="a model's name; the first where none is given")]
+
+
+def make_app(server: Server, rules: Rules, log: Callable[[str], None] | None = None) -> Guard:
+    """The ASGI application. `log` is told of each request."""
+    app = FastAPI(
+        title="alexnet", version=version("alexnet"), docs_url=None, redoc_url=None,
+        description="Classifies images. Nothing that is sent is kept.",
+    )  # fmt: skip
+    html, policy = page()
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> Response:
+        camera = {"Permissions-Policy": "camera=(self), microphone=(), geolocation=()"}
+        headers = {"Content-Security-Policy": policy, **camera}
+        return Response(html, media_type="text/html", headers=headers)
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Whether the server is there; needs no token."""
+        return {"status": "ok"}
+
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        """Counters for Prometheus."""
+        return Response(server.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/v1/models", response_model=Models)
+    async def models() -> dict[str, Any]:
+        """The models and their classes."""
+        return {"models": [
+            {"name": one.name, "classes": one.classes, "explains": one.explains}
+            for one in server.models.values()
+        ]}  # fmt: skip
+
+    @app.post(
+        "/v1/predict", response_model=Answers, response_model_exclude_none=True,
+        responses=FAILURES, openapi_extra={"requestBody": BODY},
+    )  # fmt: skip
+    async def predict(
+        request: Request, model: ModelName = "", top: Annotated[int, Query(ge=1, le=1000)] = 5
+    ) -> Response:
+        """The most probable classes of an image, or of several."""
+        return await server.predict(request, model, top)
+
+    @app.post(
+        "/v1/explain", response_class=Response, openapi_extra={"requestBody": {
+            "required": True, "content": RAW}},
+        responses={200: {"content": {"image/png": {}}}, **FAILURES,
+                   409: {"model": Failure, "description": "A model without an inside"}},
+    )  # fmt: skip
+    async def explain(
+        request: Request,
+        model: ModelName = "",
+        class_: Annotated[str, Query(alias="class", description="the most probable one")] = "",
+    ) -> Response:
+        """The image with Grad-CAM over it: where the network sees the class."""
+        return await server.explain(request, model, class_)
+
+    @app.exception_handler(Refused)
+    async def refused(_: Request, error: Exception) -> Response:
+        assert isinstance(error, Refused)  # noqa: S101
+        return error.response()
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: Exception) -> Response:
+        return Response(status_code=499)  # nobody reads it; the figures count it
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101
+        first = error.errors()[0]
+        what = f"{first['loc'][-1]}: {first['msg']}."
+        return Refused(422, what, "See /openapi.json for what is expected.").response()
+
+    @app.exception_handler(HTTPException)
+    async def http(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        answer = Refused(error.status_code, f"{error.detail}.", "See /openapi.json.").response()
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, __: Exception) -> Response:
+        return Refused(
+            500, "something failed inside.", "The server's own words say what."
+        ).response()
+
+    return Guard(app, rules, server.figures, log)

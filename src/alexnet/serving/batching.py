@@ -1,0 +1,213 @@
+"""Images that are asked about one by one, classified in small batches: threads that decode, and one
+thread for each model."""
+
+import asyncio
+import contextlib
+import io
+import queue
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from alexnet.data.images import MOST_PIXELS, BadImage, Pixels
+
+BATCH = 32  # images that are classified together, at most
+MOST_WAITING = 256  # images of one model that wait, are decoded or classified, at most
+# Pillow knows more formats, some of which start other programs or have never seen a hostile file
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+SHOWN_SIDE = 320  # px of an explaining picture, at least
+
+
+class Busy(Exception):
+    """So many images wait already that one more is refused."""
+
+
+class UnknownFormat(BadImage):
+    """These bytes are no image of a known format."""
+
+
+class TooManyPixels(BadImage):
+    """The image is larger than any photograph."""
+
+
+class Classifies(Protocol):
+    """What is needed of a classifier: `predict.load` makes one of a run, or of an exported file."""
+
+    @property
+    def classes_(self) -> NDArray[np.str_]: ...
+
+    def square(self, image: bytes) -> Pixels: ...
+
+    def probabilities(self, squares: list[Any]) -> NDArray[np.float32]: ...
+
+
+@dataclass
+class Job:
+    """One image on its way. `answer` is of the event loop that asked, and only set there."""
+
+    content: bytes
+    loop: asyncio.AbstractEventLoop
+    answer: asyncio.Future[Any]
+    explain: bool = False
+    label: int | None = None
+    square: Any = None  # (3, S, S) uint8, once decoded
+
+
+class Served:
+    """A classifier that any number of clients may ask. Whatever came in while a batch was computed
+    makes up the next one, so nobody waits for a batch to become full."""
+
+    def __init__(self, name: str, classifier: Classifies, pool: ThreadPoolExecutor) -> None:
+        """
+        Args:
+            name: what clients call it.
+            classifier: used by one thread at a time.
+            pool: the threads that decode, shared by all models.
+        """
+        self.name, self.classifier, self.pool = name, classifier, pool
+        self.classes = [str(one) for one in classifier.classes_]
+        self.waiting = self.batches = self.classified = 0
+        self._decoded: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=f"model {name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def explains(self) -> bool:
+        """Whether there is a network whose inside can be looked at."""
+        return hasattr(self.classifier, "model")
+
+    async def predict(self, content: bytes) -> NDArray[np.float32]:
+        """The class probabilities (K,) of the bytes of one image file.
+
+        Raises:
+            BadImage: they cannot be used. Busy: too many are waiting.
+        """
+        found: NDArray[np.float32] = await self._ask(content)
+        return found
+
+    async def explain(self, content: bytes, label: int | None = None) -> bytes:
+        """Grad-CAM of an image, laid over it: a .png file. `label` is the class that is looked for,
+        None the most probable one. Errors as in `predict`."""
+        found: bytes = await self._ask(content, explain=True, label=label)
+        return found
+
+    async def _ask(self, content: bytes, **how: Any) -> Any:
+        if self.waiting >= MOST_WAITING:
+            raise Busy
+        loop = asyncio.get_running_loop()
+        job = Job(content, loop, loop.create_future(), **how)
+        self.waiting += 1
+        self.pool.submit(self._decode, job)
+        return await job.answer
+
+    def stop(self) -> None:
+        """Ends the thread, after what it is doing."""
+        self._decoded.put(None)
+        self._thread.join(5)
+
+    def _decode(self, job: Job) -> None:  # in a thread of the pool
+        if job.answer.cancelled():  # the client has left
+            self._deliver([job], [None])
+            return
+        try:
+            check_header(job.content)
+            job.square = self.classifier.square(job.content)
+        except Exception as error:  # whatever it is, somebody waits for it
+            self._deliver([job], [error])
+        else:
+            self._decoded.put(job)
+
+    def _work(self) -> None:  # the thread of the model
+        while (first := self._decoded.get()) is not None:
+            jobs: list[Job] = [first]
+            with contextlib.suppress(queue.Empty):
+                while len(jobs) < BATCH:
+                    one = self._decoded.get_nowait()
+                    if one is None:
+                        self._decoded.put(None)  # seen again after this batch
+                        break
+                    jobs.append(one)
+            gone = [job for job in jobs if job.answer.cancelled()]
+            self._deliver(gone, [None] * len(gone))
+            self._classify([job for job in jobs if job not in gone and not job.explain])
+            for job in jobs:
+                if job.explain and job not in gone:
+                    self._explain(job)
+
+    def _classify(self, jobs: list[Job]) -> None:
+        if not jobs:
+            return
+        try:
+            p = self.classifier.probabilities([job.square for job in jobs])
+        except Exception as error:
+            self._deliver(jobs, [error] * len(jobs))
+            return
+        self.batches += 1
+        self.classified += len(jobs)
+        self._deliver(jobs, list(p))
+
+    def _explain(self, job: Job) -> None:
+        try:
+            self._deliver([job], [grad_cam_png(self.classifier, job.square, job.label)])
+        except Exception as error:
+            self._deliver([job], [error])
+
+    def _deliver(self, jobs: Sequence[Job], answers: Sequence[Any]) -> None:
+        def hand_over() -> None:
+            self.waiting -= len(jobs)
+            for job, answer in zip(jobs, answers, strict=True):
+                if job.answer.done():  # the client has left in the meantime
+                    continue
+                if isinstance(answer, Exception):
+                    job.answer.set_exception(answer)
+                else:
+                    job.answer.set_result(answer)
+
+        if jobs:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                jobs[0].loop.call_soon_threadsafe(hand_over)
+
+
+def check_header(content: bytes) -> None:
+    """Looks at what is there before anything is decoded, whatever a client calls it.
+
+    Raises:
+        BadImage: not one of FORMATS, too many pixels, or damaged.
+    """
+    too_many = f"more than {MOST_PIXELS / 1e6:.0f} megapixels"
+    try:
+        width, height = Image.open(io.BytesIO(content), formats=FORMATS).size
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise TooManyPixels(too_many) from error
+    except UnidentifiedImageError as error:
+        raise UnknownFormat("not an image of a known format") from error
+    except Exception as error:  # Pillow raises whatever a damaged header leads it to
+        raise BadImage(f"the header cannot be read ({error})") from error
+    if width * height > MOST_PIXELS:
+        raise TooManyPixels(f"{width}x{height} px is {too_many}")
+
+
+def grad_cam_png(classifier: Any, square: Pixels, label: int | None) -> bytes:
+    """What a network looks at, as the bytes of a .png file: its view of (3, S, S) uint8 pixels with
+    Grad-CAM over it."""
+    import torch  # not needed to serve exported files
+
+    from alexnet.inspection.explain import grad_cam, overlay, pictures
+    from alexnet.scoring.evaluation import evaluation_transforms
+
+    how = classifier.trained.preprocessing
+    [centre, *_] = evaluation_transforms(how)
+    x = centre(torch.from_numpy(square)[None].to(classifier.device), torch.Generator())
+    cam = grad_cam(classifier.model, x, None if label is None else torch.tensor([label]))[0]
+    seen = Image.fromarray(pictures(x, how)[0])
+    if seen.width < SHOWN_SIDE:
+        seen = seen.resize((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    Image.fromarray(overlay(np.asarray(seen), cam.float().cpu().numpy())).save(file, "PNG")
+    return file.getvalue()

@@ -1,0 +1,176 @@
+"""How long a sweep will take, from a short measurement of its steps."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from alexnet.console import say
+from alexnet.fitting.features import FrozenPart, missing_views
+from alexnet.fitting.optimization import make_loss, make_optimizer
+from alexnet.fitting.stack import Stack, StackOptimizer
+from alexnet.runtime import arithmetic
+from alexnet.scoring.evaluation import EVALUATION_BATCH, forward
+from alexnet.sweeping.trials import Trial
+from alexnet.training.run import Run
+from alexnet.training.train import set_up
+
+MEASURED_SECONDS = 1.0  # of each kind of step
+# what does not change how long a step takes
+ANY_SPEED = {"lr", "momentum", "weight_decay", "schedule", "gamma", "step_size", "warmup", "seed"}
+ANY_SPEED |= {"epochs", "finetune_epochs", "finetune_lr", "label_smoothing", "dropout", "clip"}
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds that trials of one kind take."""
+
+    once: float  # features that are not in the cache yet
+    epoch: float
+    finetune_epoch: float
+    layers: str  # digest of the frozen layers
+
+
+def estimate(data: str, groups: Sequence[Sequence[Trial]]) -> float:
+    """Seconds that groups of trials (each group side by side) take one after the other. One group
+    of each kind is measured, on random numbers of the right shape; what reading the data costs is
+    not in it."""
+    speeds: dict[str, Speed] = {}
+    total, features = 0.0, {}
+    for group in groups:
+        recipe = group[0].recipe
+        fields = {n: v for n, v in recipe.to_dict().items() if n not in ANY_SPEED}
+        kind = json.dumps([fields, len(group)], sort_keys=True)
+        if kind not in speeds:
+            speeds[kind] = measure(set_up(data, recipe), len(group))
+        speed = speeds[kind]
+        features[speed.layers] = speed.once
+        total += recipe.epochs * speed.epoch + recipe.finetune_epochs * speed.finetune_epoch
+    return total + sum(features.values())
+
+
+def measure(run: Run, models: int) -> Speed:
+    """The speed of trials like `run`, `models` of them side by side."""
+    recipe, splits = run.recipe, run.inputs.splits
+    train = -(-len(splits.train) // recipe.batch_size)
+    val = -(-len(splits.val) // EVALUATION_BATCH)
+
+    def images(count: int) -> Tensor:
+        x = torch.randn(count, 3, recipe.crop, recipe.crop, device=run.device)
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def epoch(model: nn.Module, x: Callable[[int], Tensor]) -> float:
+        return train * median_seconds(training_steps(run, model, x(recipe.batch_size), models)) + (
+            val * median_seconds(evaluation_steps(run, model, x(EVALUATION_BATCH)))
+        )
+
+    if recipe.freeze == "none":
+        return Speed(0.0, epoch(run.model, images), 0.0, "")
+    later = epoch(run.model, images) if recipe.finetune_epochs else 0.0
+    body, head = run.model.split(recipe.freeze)
+    frozen = FrozenPart(body, run.device, run.dtype)
+    width = frozen.features_of(recipe.crop)
+
+    def features(count: int) -> Tensor:
+        return torch.randn(count, width, device=run.device)
+
+    share = median_seconds(frozen_steps(frozen, images(64))) / 64  # of one image
+    if not recipe.cache:
+        n = len(splits.train) + len(splits.val)
+        return Speed(0.0, epoch(head, features) + n * share, later, "")
+    rows = np.sort(np.concatenate([splits.train, splits.val, splits.test]))
+    _, missing = missing_views(frozen, run.inputs.store, rows, run.inputs.cached_views())
+    once = len(missing) * len(rows) * share
+    return Speed(once, epoch(head, features), later, frozen.digest)
+
+
+def median_seconds(steps: Iterator[None]) -> float:
+    """The median time of a step, the first one left out."""
+    next(steps)
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < MEASURED_SECONDS:
+        start = time.perf_counter()
+        next(steps)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def training_steps(run: Run, model: nn.Module, x: Tensor, models: int) -> Iterator[None]:
+    """Steps of the training of `model`, or of a stack of that many."""
+    recipe = run.recipe
+    y = torch.randint(len(run.inputs.store.classes), (len(x),), device=x.device)
+    loss = make_loss(recipe.loss, recipe.label_smoothing)
+    if models > 1 and isinstance(model, nn.Sequential):
+        stack = Stack([model] * models).to(run.device)
+        several = StackOptimizer(
+            list(stack.parameters()),
+            recipe.optimizer,
+            momentum=[recipe.momentum] * models,
+            weight_decay=[recipe.weight_decay] * models,
+            nesterov=recipe.nesterov,
+            decay_all=recipe.decay_all,
+        )
+        rates = torch.full((models,), 1e-6, device=run.device)
+        while True:
+            with arithmetic(x.device, run.dtype):
+                logits = stack(x)
+            stack.zero_grad(set_to_none=True)
+            torch.stack([loss(one.float(), y) for one in logits]).sum().backward()
+            several.step(rates)
+            yield
+    optimizer = make_optimizer(
+        model,
+        recipe.optimizer,
+        lr=1e-6,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+        decay_all=recipe.decay_all,
+    )
+    while True:
+        with arithmetic(x.device, run.dtype):
+            logits = model(x)
+        optimizer.zero_grad(set_to_none=True)
+        loss(logits.float(), y).backward()
+        optimizer.step()
+        if x.device.type == "cuda":
+            torch.cuda.synchronize(x.device)
+        yield
+
+
+def evaluation_steps(run: Run, model: nn.Module, x: Tensor) -> Iterator[None]:
+    """Forward passes, read as validation reads them."""
+    while True:
+        forward(model, x, run.dtype).cpu()
+        yield
+
+
+def frozen_steps(frozen: FrozenPart, x: Tensor) -> Iterator[None]:
+    """Passes through frozen layers."""
+    while True:
+        frozen(x).cpu()
+        yield
+
+
+def say_what_is_planned(data: str, groups: Sequence[Sequence[Trial]], jobs: int) -> None:
+    """How the trials run, and about how long."""
+    count, alone = sum(map(len, groups)), sum(len(group) == 1 for group in groups)
+    seconds = estimate(data, groups)
+    side = f"{count - alone} of them train side by side, " if count > alone else ""
+    say(
+        f"{count} trials in {len(groups)} trainings: {side}about {in_words(seconds)} one after the "
+        "other on this machine, measured on a few steps of each kind"
+        + (f"; --jobs {jobs} was not taken into account" if jobs > 1 else "")
+    )
+
+
+def in_words(seconds: float) -> str:
+    """A time, roughly."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,304 @@
+"""What a sweep came to: results.csv, and in words what is signal and what is noise."""
+
+import csv
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet.atomic import replacing, write_json
+from alexnet.console import say
+from alexnet.errors import RunError
+from alexnet.scoring.evaluation import evaluate_run
+from alexnet.scoring.significance import Difference, Hits, mean_interval, paired_difference
+from alexnet.sweeping.trials import Trial, told
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a trial. Accuracies are shares from 0 to 1."""
+
+    trial: Trial
+    status: str  # done, failed, pruned, missing
+    reason: str = ""
+    epochs: int = 0
+    best_epoch: int = 0
+    train_top1: float | None = None  # of the best epoch, as are the three below
+    train_loss: float | None = None
+    val_top1: float | None = None
+    val_loss: float | None = None
+    seconds: float | None = None
+    path: Path = Path()
+
+    @cached_property
+    def logits(self) -> NDArray[np.float32]:
+        """(N, K) of the validation images."""
+        with np.load(self.path / "predictions.npz") as file:
+            return np.asarray(file["logits"])
+
+    @cached_property
+    def hits(self) -> Hits:
+        """(N,) whether each validation image was classified right."""
+        with np.load(self.path / "predictions.npz") as file:
+            return np.asarray(file["logits"].argmax(1) == file["labels"])
+
+
+def status(folder: Path, trial: Trial) -> str:
+    """done, failed, pruned, or missing."""
+    path = folder / "trials" / trial.name
+    if (path / "metrics.json").exists():
+        return "done"
+    return next((s for s in ("failed", "pruned") if (path / f"{s}.json").exists()), "missing")
+
+
+def result(folder: Path, trial: Trial) -> Result:
+    """What became of a trial, read from its directory."""
+    path = folder / "trials" / trial.name
+    state = status(folder, trial)
+    if state == "missing":
+        return Result(trial, state)
+    lines = (path / "epochs.jsonl").read_text("utf-8") if (path / "epochs.jsonl").exists() else ""
+    epochs = [json.loads(line) for line in lines.splitlines()]
+    if state == "failed":
+        reason = json.loads((path / "failed.json").read_text(encoding="utf-8"))["reason"]
+        return Result(trial, state, reason, epochs=len(epochs), path=path)
+    if state == "pruned":
+        reason = f"others were better after epoch {len(epochs)}"
+        scores = [one["val_top1"] for one in epochs]
+        return Result(
+            trial, state, reason, epochs=len(epochs), val_top1=max(scores, default=None), path=path
+        )
+    best = next((one for one in reversed(epochs) if one["best"]), None)
+    figures = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+    return Result(
+        trial,
+        state,
+        epochs=len(epochs),
+        best_epoch=best["epoch"] if best else 0,
+        train_top1=best["train_top1"] if best else None,
+        train_loss=best["train_loss"] if best else None,
+        val_top1=figures["top1"],
+        val_loss=best["val_loss"] if best else figures["nll"],
+        seconds=sum(one["seconds"] for one in epochs),
+        path=path,
+    )
+
+
+def write_results(folder: Path, results: Sequence[Result]) -> None:
+    """results.csv: one row per trial."""
+    fields = list(results[0].trial.settings)
+    columns = "epochs best_epoch train_top1 train_loss val_top1 val_loss seconds".split()
+    with (
+        replacing(folder / "results.csv") as aside,
+        open(aside, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(["trial", *fields, "status", "reason", *columns])
+        for one in results:
+            values = [getattr(one, column) for column in columns]
+            rounded = [f"{v:.6g}" if isinstance(v, float) else v for v in values]
+            settings = [one.trial.settings[field] for field in fields]
+            writer.writerow([one.trial.name, *settings, one.status, one.reason, *rounded])
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One point of the grid, with all its seeds."""
+
+    settings: dict[str, Any]
+    results: list[Result]
+    top1: float  # mean validation accuracy over the seeds
+    interval: tuple[float, float]  # of that mean, over the seeds
+
+    @property
+    def hits(self) -> Hits:
+        """(S, N)"""
+        return np.stack([one.hits for one in self.results])
+
+
+def configurations(results: Sequence[Result]) -> list[Configuration]:
+    """The points all of whose trials are done, best first."""
+    grouped: dict[str, list[Result]] = {}
+    for one in results:
+        settings = {name: v for name, v in one.trial.settings.items() if name != "seed"}
+        grouped.setdefault(json.dumps(settings), []).append(one)
+    found = []
+    for group in grouped.values():
+        if all(one.status == "done" for one in group):
+            settings = {n: v for n, v in group[0].trial.settings.items() if n != "seed"}
+            scores = np.array([one.val_top1 for one in group], dtype=np.float64)
+            found.append(
+                Configuration(settings, group, float(scores.mean()), mean_interval(scores))
+            )
+    losses = {id(c): float(np.mean([one.val_loss for one in c.results])) for c in found}
+    return sorted(found, key=lambda c: (-c.top1, losses[id(c)]))
+
+
+def effects(found: Sequence[Configuration]) -> dict[str, dict[str, Any]]:
+    """For each field, the best against the worst of its values, over all pairs of configurations
+    that differ in nothing else."""
+    answer: dict[str, dict[str, Any]] = {}
+    for field in found[0].settings if found else ():
+        by_value: dict[str, dict[str, Configuration]] = {}
+        for one in found:
+            others = json.dumps({n: v for n, v in one.settings.items() if n != field})
+            by_value.setdefault(json.dumps(one.settings[field]), {})[others] = one
+        pairs = list(matched(by_value))
+        if not pairs:
+            continue
+        equal = all(
+            np.array_equal(a.logits, b.logits)
+            for one, other in pairs
+            for a, b in zip(one.results, other.results, strict=True)
+        )
+        means = {
+            value: float(np.mean([c.top1 for c in points.values()]))
+            for value, points in by_value.items()
+        }
+        best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
+        shared = sorted(set(by_value[best]) & set(by_value[worst]))
+        if shared and best != worst:
+            good, bad = (
+                np.concatenate([by_value[value][others].hits for others in shared])
+                for value in (best, worst)
+            )
+            difference = paired_difference(good, bad)
+        else:
+            difference = Difference(0.0, 0.0, 0.0)
+        answer[field] = {
+            "values": {value: means[value] for value in by_value},
+            "best": json.loads(best),
+            "worst": json.loads(worst),
+            "difference": difference.mean,
+            "interval": [difference.low, difference.high],
+            "verdict": "none at all"
+            if equal
+            else "not told from noise"
+            if difference.is_noise
+            else "matters",
+        }
+    return answer
+
+
+def matched(
+    by_value: dict[str, dict[str, Configuration]],
+) -> Iterator[tuple[Configuration, Configuration]]:
+    """Pairs that differ in one field alone."""
+    for one, other in itertools.combinations(by_value.values(), 2):
+        for others in one.keys() & other.keys():
+            yield one[others], other[others]
+
+
+def summarise(folder: Path, results: Sequence[Result]) -> dict[str, Any]:
+    """Compares the configurations, evaluates the winner on the test split unless that was done
+    before, and says all of it in words."""
+    write_results(folder, results)
+    found = configurations(results)
+    failed = [one for one in results if one.status == "failed"]
+    for one in failed:
+        say(f"failed: {told(one.trial.settings)}: {one.reason}")
+    if not found:
+        raise RunError("no trial came to an end.", f"Their reasons are in {folder}/results.csv.")
+    best, n = found[0], len(found[0].results[0].hits)
+    level = 1 - 0.05 / max(1, len(found) - 1)  # Bonferroni: each is compared with the best
+    against = {told(c.settings): paired_difference(best.hits, c.hits, level) for c in found[1:]}
+    tied = [name for name, difference in against.items() if difference.is_noise]
+    summary: dict[str, Any] = {
+        "trials": len(results),
+        "failed": len(failed),
+        "images": n,
+        "seeds": len(best.results),
+        "winner": best.settings,
+        "winner_trials": [one.trial.name for one in best.results],
+        "val_top1": best.top1,
+        "configurations": [
+            {
+                "settings": c.settings,
+                "val_top1": c.top1,
+                "interval": list(c.interval),
+                "behind": against[told(c.settings)].mean if c is not best else 0.0,
+                "behind_interval": [against[told(c.settings)].low, against[told(c.settings)].high]
+                if c is not best
+                else [0.0, 0.0],
+                "tied": c is best or told(c.settings) in tied,
+            }
+            for c in found
+        ],
+        "effects": effects(found),
+    }
+    summary["test"] = winners_test(folder, best)
+    write_json(folder / "summary.json", summary)
+    for line in in_words(summary):
+        say(line)
+    return summary
+
+
+def winners_test(folder: Path, best: Configuration) -> list[dict[str, Any]]:
+    """Figures of the winner's runs on the test split; looked at once and kept."""
+    figures = []
+    for one in best.results:
+        path = folder / "trials" / one.trial.name
+        kept = path / "test.json"
+        if not kept.exists():
+            found = evaluate_run(path, split="test")
+            write_json(kept, found)
+        figures.append(json.loads(kept.read_text(encoding="utf-8")))
+    return [{key: one[key] for key in ("n", "top1", "top1_interval", "top5")} for one in figures]
+
+
+def in_words(summary: dict[str, Any]) -> Iterator[str]:
+    """The summary, for people."""
+    rows = summary["configurations"]
+    seeds = summary["seeds"]
+    spread = (
+        f", mean of {seeds} seeds, {rows[0]['interval'][0]:.2%} to {rows[0]['interval'][1]:.2%}"
+        if seeds > 1
+        else ""
+    )
+    yield (
+        f"best on validation: {told(summary['winner'])} with {summary['val_top1']:.2%} of "
+        f"{summary['images']:,} images{spread}"
+    )
+    tied = [row for row in rows[1:] if row["tied"]]
+    if len(rows) > 1:
+        names = "; ".join(f"{told(row['settings'])} ({row['val_top1']:.2%})" for row in tied[:8])
+        more = f"; and {len(tied) - 8} more" if len(tied) > 8 else ""
+        yield (
+            f"{len(tied)} of the other {len(rows) - 1} cannot be told apart from it"
+            + (f": {names}{more}" if tied else "")
+        )
+    if seeds == 1 and len(rows) > 1:
+        yield "(one seed: how far another seed would move them is not known; --seeds 3 says)"
+    for field, effect in summary["effects"].items():
+        low, high = effect["interval"]
+        if effect["verdict"] == "none at all":
+            yield (
+                f"{field}: NO EFFECT AT ALL: whatever its value, every prediction is the same in "
+                "every bit. Is it used by this recipe?"
+            )
+        elif effect["verdict"] == "matters":
+            yield (
+                f"{field}: {effect['best']} instead of {effect['worst']} brings "
+                f"{effect['difference']:+.2%} ({low:+.2%} to {high:+.2%})"
+            )
+        else:
+            yield (
+                f"{field}: no effect that can be told from noise ({effect['difference']:+.2%}, "
+                f"{low:+.2%} to {high:+.2%})"
+            )
+    tops = [one["top1"] for one in summary["test"]]
+    low, high = summary["test"][0]["top1_interval"]
+    yield (
+        f"the winner on the test split, looked at once: top-1 {np.mean(tops):.2%}"
+        + (
+            f" (95 % interval {low:.2%} to {high:.2%})"
+            if len(tops) == 1
+            else f" (mean of {len(tops)} seeds, {min(tops):.2%} to {max(tops):.2%})"
+        )
+    )

@@ -1,0 +1,182 @@
+"""A space of recipes -> trials -> results that say what is signal and what is noise.
+
+SWEEP/
+    sweep.json          what is swept over which data; another sweep is refused this folder
+    trials/NAME/        one run directory per trial, evaluated on validation (or failed.json)
+    stacks/NAME.safetensors     the state of trials that train side by side
+    logs/NAME.log       what was said by trials that ran in other processes
+    optuna.db           the study of --search tpe
+    results.csv         one row per trial
+    summary.json        configurations, which cannot be told apart, what mattered, the winner's test
+
+Validation chooses. The test split is looked at once, for the winner.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from alexnet.atomic import write_json
+from alexnet.console import say
+from alexnet.errors import RecipeError, RunError
+from alexnet.network.weights import find_weights
+from alexnet.recipes import Recipe
+from alexnet.sweeping.estimates import in_words
+from alexnet.sweeping.results import Result, result, summarise, write_results
+from alexnet.sweeping.search import TpeSearch
+from alexnet.sweeping.sweep_page import write_sweep_page
+from alexnet.sweeping.trial_runs import Job
+from alexnet.sweeping.trials import Point, Range, Space, plan, points_of, stacks, told
+from alexnet.sweeping.workers import here, in_processes, on_ray
+from alexnet.training.train import open_store, resolved
+
+
+def sweep(
+    data: str | Path,
+    base: Recipe,
+    space: Space | Sequence[Point],
+    *,
+    out: str | Path = "",
+    seeds: int = 1,
+    random: int = 0,
+    search: str = "grid",
+    trials: int = 50,
+    max_trials: int = 200,
+    jobs: int = 1,
+    ray: str = "",
+) -> Path:
+    """Runs every trial that is not done yet, chooses on validation, and evaluates the winner once
+    on the test split. Returns the sweep directory.
+
+    Args:
+        data: as for `train`.
+        base: the recipe; the points replace some of its fields.
+        space: field: its values or their Range; or a list of points, each field: value.
+        out: the sweep directory. One that is there is gone on with: what is done stays.
+        seeds: how many seeds for each point, from the recipe's own upwards.
+        random: how many points, drawn from the space; 0 for all.
+        search: "grid", or "tpe": Optuna chooses each point from what the ones before came to.
+        trials: how many points "tpe" tries.
+        max_trials: refuse more than these.
+        jobs: how many trainings at once, each in a process of its own.
+        ray: "local", or the address of a Ray cluster that runs the trainings.
+
+    Raises:
+        RecipeError: the space cannot be swept. RunError: `out` holds another sweep.
+        InputError: Ray or Optuna are not there.
+        Interrupted: after Ctrl-C; the same command goes on.
+    """
+    planned = (
+        []
+        if search == "tpe"
+        else plan(base, points_of(space, random, base.seed), seeds=seeds, max_trials=max_trials)
+    )
+    first = planned[0].recipe if planned else base
+    weights = find_weights(first.weights) if first.weights else None
+    definition = {
+        "fingerprint": open_store(data, resolved(first, weights)[0]).fingerprint,
+        "data": str(Path(data).resolve()) if Path(data).exists() else str(data),
+        "recipe": base.to_dict(),
+        "grid": plain(space),
+        "seeds": seeds,
+        "random": random,
+        "search": search,
+    }
+    definition = json.loads(json.dumps(definition))
+    digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:8]
+    folder = Path(out) if out else Path("runs") / f"sweep-{Path(str(data)).stem}-{digest}"
+    take_up(folder, definition)
+    where = str(definition["data"])
+    if search == "tpe":
+        if not isinstance(space, dict):
+            raise RecipeError("--search tpe needs values or ranges, not listed points.", "")
+        tpe = TpeSearch(where, folder, base, space, seeds, trials)
+        todo, count = tpe.jobs(), trials * seeds
+    else:
+        tpe, count = None, len(planned)
+        todo = (
+            job
+            for job in (Job(where, folder, tuple(stack)) for stack in stacks(planned))
+            if job.missing
+        )
+    say(f"{count} trials of {Path(str(data)).name}; writing to {folder}")
+    if ray:
+        done = on_ray(todo, ray, 0 if jobs == 1 else jobs)
+    else:
+        done = in_processes(todo, jobs) if jobs > 1 else here(todo)
+    results = [result(folder, trial) for trial in (tpe.trials() if tpe else planned)]
+    clock = Clock(count, results)
+    for job in done:
+        if tpe:
+            tpe.tell(job)
+        results = [result(folder, trial) for trial in (tpe.trials() if tpe else planned)]
+        write_results(folder, results)
+        clock.tell(job, results)
+    summarise(folder, results)
+    say(f"report: {write_sweep_page(folder)}")
+    return folder
+
+
+def plain(space: Space | Sequence[Point]) -> Any:
+    """JSON-ready."""
+    if not isinstance(space, dict):
+        return list(space)
+    return {name: str(one) if isinstance(one, Range) else one for name, one in space.items()}
+
+
+class Clock:
+    """What is done, and how long the rest will take."""
+
+    def __init__(self, count: int, results: Sequence[Result]) -> None:
+        self.count, self.begun = count, time.monotonic()
+        self.before = done_of(results)
+
+    def tell(self, job: Job, results: Sequence[Result]) -> None:
+        """One line about a job that is done."""
+        mine = {trial.name for trial in job.trials}
+        done = done_of(results)
+        scores = [o.val_top1 for o in results if o.trial.name in mine and o.val_top1 is not None]
+        what = told(job.trials[0].settings) if len(job.trials) == 1 else f"{len(mine)} trials"
+        came = f"validation top-1 {min(scores):.2%}" if scores else "failed"
+        if scores and max(scores) > min(scores):
+            came += f" to {max(scores):.2%}"
+        left = self.count - done
+        seconds = (time.monotonic() - self.begun) / max(done - self.before, 1) * left
+        rest = f"; about {in_words(seconds)} left" if left > 0 else ""
+        say(f"{what}: {came}; {done} of {self.count} trials are done{rest}")
+
+
+def done_of(results: Sequence[Result]) -> int:
+    """How many trials have come to an end, in whatever way."""
+    return sum(one.status != "missing" for one in results)
+
+
+def take_up(folder: Path, definition: dict[str, Any]) -> None:
+    """Makes the sweep directory, or checks that the one that is there is of the same sweep."""
+    path = folder / "sweep.json"
+    if not path.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise RunError(f"{folder} holds other files.", "Choose another --out.")
+        write_json(path, definition)
+        return
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}).", "Choose another --out.") from error
+    differing = [
+        f"{name}: {there.get(name)!r} there, {value!r} now"
+        for name, value in definition.items()
+        if name != "recipe" and there.get(name) != value
+    ]
+    differing += [
+        f"{name}: {there.get('recipe', {}).get(name)!r} there, {value!r} now"
+        for name, value in definition["recipe"].items()
+        if there.get("recipe", {}).get(name) != value
+    ]
+    if differing:
+        raise RunError(
+            f"{folder} holds another sweep ({'; '.join(differing)}).", "Choose another --out."
+        )

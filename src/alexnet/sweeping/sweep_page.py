@@ -1,0 +1,175 @@
+"""A sweep directory -> one HTML page: the configurations ranked, what cannot be told apart, which
+field mattered, every trial's curve. Imports no torch."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from alexnet.errors import RunError
+from alexnet.reporting import charts
+from alexnet.reporting.charts import Curve, Level
+from alexnet.reporting.drawing import ACCENT, FAINT
+from alexnet.reporting.illustrations import as_object
+from alexnet.reporting.pages import signed, write_page, written
+from alexnet.reporting.report import PAGE, Drawn, column, command, known
+from alexnet.scoring.rundir import read_epochs
+from alexnet.sweeping.trials import told
+
+Row = dict[str, str]
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether a folder is a sweep directory."""
+    return (path / "sweep.json").exists()
+
+
+def write_sweep_page(sweep: str | Path, out: str | Path | None = None) -> Path:
+    """Writes the page about a sweep, by default SWEEP/report.html; returns its path.
+
+    Raises:
+        RunError: it is not a sweep directory, or the sweep is not finished.
+    """
+    sweep = Path(sweep)
+    return write_page(Path(out) if out else sweep / PAGE, "sweep.html", contents(sweep))
+
+
+def contents(sweep: Path) -> dict[str, Any]:
+    """Everything the page says."""
+    try:
+        definition = json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))
+        summary = json.loads((sweep / "summary.json").read_text(encoding="utf-8"))
+        with open(sweep / "results.csv", newline="", encoding="utf-8") as file:
+            rows: list[Row] = list(csv.DictReader(file))
+        fields = list(summary["winner"])
+        done = [row for row in rows if row["status"] == "done"]
+        winners = set(summary["winner_trials"])
+        ranked = [ranked_row(one) for one in summary["configurations"]]
+        return {
+            "title": f"{sweep.resolve().name}: sweep over {', '.join(fields)}",
+            "data_name": Path(definition["data"]).name,
+            "val_top1": float(summary["val_top1"]),
+            "pruned": sum(row["status"] == "pruned" for row in rows),
+            "counts": {key: int(summary[key]) for key in ("trials", "failed", "images", "seeds")},
+            "winner": told(summary["winner"]),
+            "fields": fields,
+            "ranked": ranked,
+            "tied": sum(row["tied"] for row in ranked) - 1,
+            "test": test_figures(summary["test"]),
+            "curves": curves(
+                sweep, [row for row in rows if row["status"] in ("done", "pruned")], winners
+            ),
+            "parallel": parallel(fields, done, winners),
+            "effects": effects(summary),
+            "failed": [
+                {"settings": [as_written(row[field]) for field in fields], "reason": row["reason"]}
+                for row in rows
+                if row["status"] == "failed"
+            ],
+            "seconds": sum(float(row["seconds"] or 0) for row in done),
+            "command": command(sweep / "trials" / done[0]["trial"]),
+            "recipe": {k: v for k, v in definition["recipe"].items() if k not in fields},
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+        raise RunError(
+            f"{sweep} is not the directory of a finished sweep ({type(error).__name__}: {error}).",
+            "Give the same `alexnet sweep` command again: it goes on where it was stopped.",
+        ) from error
+
+
+def parallel(fields: Sequence[str], rows: Sequence[Row], winners: set[str]) -> Markup:
+    """Every finished trial as a line; of several seeds of the winner, the first stands out."""
+    return charts.parallel_coordinates(
+        fields,
+        [[as_written(row[field]) for field in fields] for row in rows],
+        [float(row["val_top1"]) for row in rows],
+        next(place for place, row in enumerate(rows) if row["trial"] in winners),
+    )
+
+
+def as_written(value: str) -> str:
+    """A value of results.csv; what is empty there was none."""
+    return value if value else "none"
+
+
+def ranked_row(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table."""
+    low, high = configuration["interval"]
+    return dict(configuration) | {
+        "settings": [written(value) for value in configuration["settings"].values()],
+        "low": low,
+        "high": high,
+        "behind_low": configuration["behind_interval"][0],
+        "behind_high": configuration["behind_interval"][1],
+    }
+
+
+def test_figures(test: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The winner on the test split: the mean over its seeds, with the interval of one seed, or the
+    span of several."""
+    tops = [float(one["top1"]) for one in test]
+    low, high = test[0]["top1_interval"] if len(tops) == 1 else (min(tops), max(tops))
+    mean = float(np.mean(tops))
+    return {"top1": mean, "low": low, "high": high, "seeds": len(tops), "n": test[0]["n"]}
+
+
+def curves(sweep: Path, rows: Sequence[Row], winners: set[str]) -> list[Drawn]:
+    """Validation accuracy, loss, and learning rate of all trials, the winner on top."""
+    order = sorted(rows, key=lambda row: row["trial"] in winners)
+    epochs = {row["trial"]: read_epochs(sweep / "trials" / row["trial"]) for row in order}
+    found = []
+    for key, share, heading in (
+        ("val_top1", True, "accuracy on validation"),
+        ("val_loss", False, "loss on validation"),
+        ("lr", False, "learning rate"),
+    ):
+        lines = []
+        for row in order:
+            won, values = row["trial"] in winners, column(epochs[row["trial"]], key)
+            mark = int(row["best_epoch"] or 0) if won and key != "lr" else 0
+            if known(values):
+                lines.append(Curve("", values, ACCENT if won else FAINT, faint=not won, mark=mark))
+        if lines:
+            found.append(Drawn(charts.curves(heading, lines, share=share), heading))
+    return found
+
+
+def effects(summary: Mapping[str, Any]) -> list[Drawn]:
+    """A figure of each field: the means of its values, every configuration, and at the worst value
+    the interval of its distance from the best."""
+    found = []
+    for field, effect in as_object(summary["effects"]).items():
+        levels = []
+        for value, mean in effect["values"].items():
+            here = json.loads(value)
+            points = [
+                float(one["val_top1"])
+                for one in summary["configurations"]
+                if one["settings"][field] == here
+            ]
+            low, high = effect["interval"]
+            half = (high - low) / 2 if here == effect["worst"] and here != effect["best"] else 0
+            span = (mean - half, mean + half) if half else None
+            levels.append(Level(written(here), float(mean), points, span))
+        levels.sort(key=lambda level: charts.by_number(level.name))
+        found.append(Drawn(charts.main_effect(field, levels), field, in_words(effect)))
+    return found
+
+
+def in_words(effect: Mapping[str, Any]) -> str:
+    """What a field did."""
+    low, high = effect["interval"]
+    points = f"{signed(effect['difference'])} points, {signed(low)} to {signed(high)}"
+    if effect["verdict"] == "none at all":
+        return (
+            "No effect at all: whatever its value, every prediction is the same in every bit. Is "
+            "it used by this recipe?"
+        )
+    if effect["verdict"] == "matters":
+        best, worst = written(effect["best"]), written(effect["worst"])
+        return f"Matters: {best} instead of {worst} brings {points}."
+    return f"No effect that can be told from noise ({points})."

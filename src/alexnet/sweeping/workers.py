@@ -1,0 +1,231 @@
+"""Where the jobs of a sweep run: here, one after the other; in processes of this machine; on a Ray
+cluster.
+
+Each of the three takes jobs as they come, yields each when it is done, and asks for the next one
+only then. What a job came to stands in its trials' directories.
+"""
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alexnet import console
+from alexnet.atomic import replacing
+from alexnet.errors import AlexNetError, InputError, Interrupted, missing_extra
+from alexnet.runtime import keep_memory
+from alexnet.sweeping.search import judge_of
+from alexnet.sweeping.trial_runs import Job, fail, run_job
+
+ATTEMPTS = 2  # a job whose process dies is begun again so often, then its trials have failed
+ASKED_TO_STOP = (Interrupted.exit_code, -signal.SIGINT, -signal.SIGTERM)
+STOPPED = Interrupted(
+    "stopped; everything up to the last epoch is saved.", "The same command goes on."
+)
+
+
+def here(jobs: Iterator[Job]) -> Iterator[Job]:
+    """One after the other, in this process."""
+    for job in jobs:
+        run_job(job, judge_of(job))
+        yield job
+
+
+# -- processes of this machine ---------------------------------------------------------------------
+
+
+def in_processes(jobs: Iterator[Job], count: int) -> Iterator[Job]:
+    """`count` at once, each in a process of its own with its share of the threads. What they say
+    goes to SWEEP/logs.
+
+    Raises:
+        Interrupted: after Ctrl-C; every process has saved its state.
+    """
+    threads = max(1, torch.get_num_threads() // count)
+    spawn = multiprocessing.get_context("spawn")
+    running: dict[Any, tuple[BaseProcess, Job, int]] = {}  # by what to wait for
+
+    def start(job: Job, attempt: int = 1) -> None:
+        process = spawn.Process(target=_run_in_process, args=(job, threads))
+        process.start()
+        running[process.sentinel] = (process, job, attempt)
+
+    try:
+        while True:
+            while len(running) < count and (job := next(jobs, None)) is not None:
+                start(job)
+            if not running:
+                return
+            for sentinel in multiprocessing.connection.wait(list(running)):
+                process, job, attempt = running.pop(sentinel)
+                process.join()
+                if process.exitcode in ASKED_TO_STOP:
+                    raise STOPPED
+                if job.missing and attempt < ATTEMPTS:
+                    start(job, attempt + 1)
+                    continue
+                for trial in job.missing:
+                    fail(
+                        job.folder / "trials" / trial.name,
+                        f"its process ended {ATTEMPTS} times, with code {process.exitcode} (-9: "
+                        "killed, most likely for want of memory); what it said is in "
+                        f"{job.folder / 'logs' / job.name}.log",
+                    )
+                yield job
+    except KeyboardInterrupt:
+        raise STOPPED from None
+    finally:
+        for process, _, _ in running.values():
+            process.terminate()  # SIGTERM: it saves its state
+        for process, _, _ in running.values():
+            process.join()
+
+
+def _run_in_process(job: Job, threads: int) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    keep_memory()
+    torch.set_num_threads(threads)
+    code = 0
+    with _log(job):
+        try:
+            run_job(job, judge_of(job))
+        except AlexNetError as error:
+            console.say(str(error))
+            code = error.exit_code
+        except KeyboardInterrupt:
+            code = Interrupted.exit_code
+    raise SystemExit(code)
+
+
+def _end_with_parent() -> None:
+    """A worker whose sweep was killed saves its state and ends, rather than going on unseen."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _log(job: Job) -> Iterator[None]:
+    """What is said goes to the job's log instead."""
+    path = job.folder / "logs" / f"{job.name}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file, console.redirected(file):
+        yield
+
+
+# -- Ray -------------------------------------------------------------------------------------------
+
+
+def on_ray(jobs: Iterator[Job], address: str, count: int) -> Iterator[Job]:
+    """On a Ray cluster, `count` at once; 0: one for each of its nodes.
+
+    A worker that can see the sweep directory (shared storage) writes there; any other works in a
+    directory of its own and sends it back. A job whose worker dies is begun again elsewhere, and
+    goes on from its last saved state where that is shared.
+
+    Args:
+        address: "local" starts Ray on this machine; else the address of a running cluster, or
+            "auto".
+
+    Raises:
+        InputError: Ray is not installed, or nobody answers at the address.
+    """
+    ray = _connect(address, count)
+    try:
+        resources = ray.cluster_resources()
+        nodes = sum(node["Alive"] for node in ray.nodes())
+        at_once = count or max(1, nodes)
+        share = {"num_cpus": max(1, int(resources.get("CPU", 1)) // at_once)}
+        if resources.get("GPU"):
+            share["num_gpus"] = 1
+        remote = ray.remote(max_retries=ATTEMPTS, **share)(_run_on_ray)
+        running: dict[Any, Job] = {}
+        while True:
+            while len(running) < at_once and (job := next(jobs, None)) is not None:
+                running[remote.remote(replace(job, folder=job.folder.resolve()), share)] = job
+            if not running:
+                return
+            [done], _ = ray.wait(list(running), num_returns=1)
+            job = running.pop(done)
+            try:
+                _unpack(job, ray.get(done))
+            except ray.exceptions.RayError as error:
+                for trial in job.missing:
+                    fail(job.folder / "trials" / trial.name, f"on Ray: {error}")
+            yield job
+    except KeyboardInterrupt:
+        raise STOPPED from None
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str, count: int) -> Any:
+    # nothing is reported to anybody; under `uv run` Ray would install everything anew for workers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise missing_extra("--ray", "ray") from error
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    try:
+        knock(address)
+        if address == "local":
+            cores = os.cpu_count() or 1
+            ray.init("local", num_cpus=max(count, cores), include_dashboard=False, **options)
+        else:
+            ray.init(address, **options)
+    except (OSError, ValueError, RuntimeError, SystemExit) as error:
+        raise InputError(
+            f"no Ray cluster answers at {address!r} ({error}).",
+            "Use --ray local, or the address that `ray start --head` printed.",
+        ) from error
+    return ray
+
+
+def knock(address: str) -> None:
+    """OSError unless somebody listens at "host:port"; Ray itself would try for minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=5).close()
+
+
+def _run_on_ray(job: Job, share: dict[str, int]) -> dict[str, bytes]:
+    """Runs a job on a node; returns the files of its trials where the sweep directory is not
+    shared."""
+    keep_memory()
+    torch.set_num_threads(share["num_cpus"])
+    shared = (job.folder / "sweep.json").exists()
+    if not shared:
+        own = Path.cwd() / f"sweep-{job.name}"
+        own.mkdir(parents=True, exist_ok=True)
+        job = replace(job, folder=own)
+    with _log(job):
+        run_job(job, judge_of(job) if shared else None)
+    if shared:
+        return {}
+    return {
+        str(path.relative_to(job.folder)): path.read_bytes()
+        for path in sorted((job.folder / "trials").rglob("*"))
+        if path.is_file() and path.name != "last.safetensors"
+    }
+
+
+def _unpack(job: Job, files: dict[str, bytes]) -> None:
+    """Writes the files of a job that ran where the sweep directory is not shared."""
+    last = sorted(files, key=lambda name: name.endswith(("metrics.json", "failed.json")))
+    for name in last:  # the file that says a trial is done comes last
+        path = job.folder / name
+        with replacing(path) as aside:
+            aside.write_bytes(files[name])

@@ -1,0 +1,1 @@
+"""One run: data and a recipe -> a run directory."""

@@ -1,0 +1,484 @@
+"""A run directory while it is being written: phases of training, what each epoch came to, and the
+figures at the end."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from alexnet.atomic import replacing, write_json
+from alexnet.console import say
+from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError
+from alexnet.fitting.inputs import Inputs
+from alexnet.fitting.linear import solve
+from alexnet.fitting.loop import Epoch, State, fit
+from alexnet.fitting.lr_finder import find_lr, save_suggestion
+from alexnet.fitting.optimization import learning_rate, make_loss, make_optimizer
+from alexnet.network.checkpoint import (
+    Network,
+    load_description,
+    load_model,
+    load_network,
+    load_weights,
+    save_network,
+)
+from alexnet.network.model import AlexNet, parameter_count
+from alexnet.recipes import Recipe
+from alexnet.runtime import environment, new_run_folder, stop_on_signal
+from alexnet.scoring import evaluation
+from alexnet.scoring.metrics import Labels, fit_temperature, metrics
+from alexnet.scoring.rundir import run_settings, save_predictions
+
+VERIFIED_IMAGES = 64  # test images on which the saved network must agree with its cached features
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a training: what is frozen in it, for how long, at which rate."""
+
+    freeze: str
+    epochs: int
+    lr: float
+
+
+class Run:
+    """A run directory while it is being written."""
+
+    path: Path
+    state: State
+
+    def __init__(self, data: str | Path, inputs: Inputs, weights: Network | None) -> None:
+        self.data = str(Path(data).resolve()) if Path(data).exists() else str(data)
+        self.inputs, self.recipe, self.model = inputs, inputs.recipe, inputs.model
+        self.device, self.dtype = inputs.device, inputs.dtype
+        self.surroundings = environment(self.device, self.dtype, inputs.store.fingerprint)
+        self.surroundings["weights_sha256"] = file_sha256(weights.path) if weights else ""
+        self.introduction: list[str] = []
+        self.resumed_phase = -1
+        self.history: list[Epoch] = []  # of the phases that are over, or as found on disk
+        self.fitted: dict[str, float] = {}  # a solved head's penalty, the temperature
+
+    def open(self, out: Path | None, resume: bool) -> None:
+        """Makes the run directory, or takes up the one that is there."""
+        if resume:
+            if out is None:
+                raise RunError("--resume needs to know which run.", "Name it: --out RUN")
+            self._take_up(out)
+            return
+        name = self.data.rstrip("/").rpartition("/")[2].rpartition("\\")[2]
+        self.write_beginning(new_run_folder(str(out or ""), f"{name}-{self.recipe.digest}"))
+
+    def write_beginning(self, path: Path) -> None:
+        """Makes `path` the run directory: recipe.json and environment.json."""
+        self.path = path
+        write_json(
+            self.path / "recipe.json",
+            {"data": self.data, "recipe": self.recipe.to_dict(), "digest": self.recipe.digest},
+        )
+        write_json(self.path / "environment.json", self.surroundings)
+
+    def introduce(self) -> None:
+        """Says what is about to happen."""
+        for line in self.introduction:
+            say(line)
+        say(f"writing to {self.path}")
+
+    def _take_up(self, out: Path) -> None:
+        settings = run_settings(out)
+        mine = json.loads(json.dumps(self.recipe.to_dict()))
+        changed = [
+            f"{name}: {settings.recipe.get(name)!r} there, {value!r} now"
+            for name, value in mine.items()
+            if settings.recipe.get(name) != value
+        ]
+        if changed:
+            raise RunError(
+                f"{out} was trained with another recipe ({'; '.join(changed)}).",
+                "Give the same recipe and flags, or start a new run (--weights RUN begins with its "
+                "weights).",
+            )
+        for what, there, now in (
+            ("on other data: fingerprint", settings.fingerprint, self.inputs.store.fingerprint),
+            ("from other weights: checksum", settings.weights, self.surroundings["weights_sha256"]),
+        ):
+            if there != now:
+                raise RunError(
+                    f"{out} was trained {what} {there[:12]} there, {now[:12]} now.",
+                    "Restore them, or start a new run (--weights RUN begins with its weights).",
+                )
+        self.path = out
+        if (out / "last.safetensors").exists():
+            about = load_description(out / "last.safetensors")
+            self.resumed_phase = about["phase"]
+            self.history = [Epoch(**epoch) for epoch in about["history"]]
+            say(f"going on with {out} after epoch {len(about['history'])}, step {about['step']}")
+
+    # -- training ----------------------------------------------------------------------------------
+
+    def train(self) -> Iterator[Epoch]:
+        """Goes through the phases, writes down what each epoch came to, and yields it. `break` ends
+        the training; what is written is then that of an unfinished run.
+
+        Raises:
+            Interrupted: after Ctrl-C; the state of the last step is saved.
+        """
+        recipe = self.recipe
+        if recipe.head != "trained":
+            self._solve()
+            return
+        if not recipe.epochs:
+            self.save_best(self.model.state_dict(), "none")
+            return
+        phases = [Phase(recipe.freeze, recipe.epochs, self._rate())]
+        if recipe.finetune_epochs:
+            phases.append(Phase("none", recipe.finetune_epochs, recipe.finetune_lr))
+        self.write_epochs(self.history)
+        for number, phase in enumerate(phases):
+            if number < self.resumed_phase:
+                continue
+            if number:  # from the best of the phase before
+                best = load_network(self.path)
+                load_weights(self.model, best.tensors, str(best.path))
+            self.state = self._begin(phase, number)
+            self._say_what_is_trained(phase)
+            if number == self.resumed_phase:
+                self.state.load(self.path / "last.safetensors")
+            yield from self._run(phase)
+            self.history = self.state.history
+
+    def _begin(self, phase: Phase, number: int) -> State:
+        """The state at the start of a phase."""
+        recipe = self.recipe
+        model: nn.Module = self.model
+        if phase.freeze != "none":
+            model = self.model.split(phase.freeze)[1]
+        average = None
+        if recipe.average:
+            average = AveragedModel(
+                model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True
+            )
+        optimizer = make_optimizer(
+            model,
+            recipe.optimizer,
+            lr=phase.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+            decay_all=recipe.decay_all,
+            lr_decay_below=recipe.lr_decay_below,
+        )
+        history = list(self.history)
+        return State(model, optimizer, average, history, phase=number, before=len(history))
+
+    def _say_what_is_trained(self, phase: Phase) -> None:
+        trained, total = parameter_count(self.state.model), parameter_count(self.model)
+        if trained == total and self.recipe.freeze == "none":
+            return
+        names = {
+            "none": "everything is trained",
+            "conv": "the convolutions are frozen, the fully connected layers are trained",
+            "all-but-last": "everything but the last layer is frozen",
+        }
+        say(f"{names[phase.freeze]}: {trained:,} of {total:,} parameters")
+        if phase.freeze != "none" and self.recipe.cache and self.inputs.augmented():
+            held = [view.name for view in self.inputs.cached_views() if self.inputs.trains_on(view)]
+            if not any(name.startswith("augmented") for name in held):
+                say(
+                    f"crops and colours do not vary: the cache holds {' and '.join(held)}; "
+                    "--cached-views 6 keeps augmented views too, --no-cache augments afresh in "
+                    "each epoch"
+                )
+
+    def _rate(self) -> float:
+        """The learning rate of the first phase; where the recipe says auto, as found before."""
+        if self.recipe.lr != "auto":
+            return self.recipe.lr
+        if not (self.path / "lr.json").exists():
+            return self.find_lr()
+        return float(json.loads((self.path / "lr.json").read_text(encoding="utf-8"))["lr"])
+
+    def find_lr(self) -> float:
+        """Runs the learning-rate finder; its curve and suggestion go into the run directory."""
+        recipe = self.recipe
+        phase = Phase(recipe.freeze, recipe.epochs, 0.1)
+        state = self._begin(phase, 0)
+        found = find_lr(
+            state.model,
+            state.optimizer,
+            self.inputs.training_batches(phase.freeze),
+            loss=make_loss(recipe.loss, recipe.label_smoothing),
+            dtype=self.dtype,
+            seed=recipe.seed,
+        )
+        save_suggestion(self.path, found)
+        say(f"learning rate {found.lr:g}: {found.reason} (curve: {self.path / 'lr.svg'})")
+        return found.lr
+
+    def _run(self, phase: Phase) -> Iterator[Epoch]:
+        recipe, state = self.recipe, self.state
+        train_batches = self.inputs.training_batches(phase.freeze)
+        [val_batches, *_] = self.inputs.views(self.inputs.splits.val, phase.freeze)
+        last = state.before + phase.epochs
+
+        with stop_on_signal() as stop, self._event_files(len(train_batches)) as events:
+            try:
+                for epoch in fit(
+                    state,
+                    train_batches,
+                    val_batches,
+                    epochs=last if not self._patience_over() else 0,
+                    rate=rate_of(recipe, phase, state.before),
+                    loss=make_loss(recipe.loss, recipe.label_smoothing),
+                    dtype=self.dtype,
+                    clip=recipe.clip,
+                    seed=recipe.seed,
+                    stop=stop,
+                ):
+                    if epoch.best and phase.freeze == "none":
+                        self.save_best(state.kept.state_dict(), phase.freeze)
+                    elif epoch.best:  # a head: the whole network is written at the end
+                        weights = state.kept.state_dict()
+                        state.best_weights = {name: one.clone() for name, one in weights.items()}
+                    self.write_epochs(state.history)
+                    if epoch.epoch % recipe.save_every == 0 or epoch.epoch == last:
+                        state.save(self.path / "last.safetensors")
+                    events.write(epoch)
+                    events.write_steps(epoch, state, recipe.log_every)
+                    say(epoch_line(epoch, recipe.epochs + recipe.finetune_epochs))
+                    yield epoch
+                    if self._patience_over():
+                        say(
+                            f"no better validation accuracy for {recipe.patience} epochs: stopped "
+                            "early"
+                        )
+                        break
+            except Interrupted as error:
+                state.save(self.path / "last.safetensors")
+                raise Interrupted(
+                    f"stopped in epoch {len(state.history) + 1} after step {state.step}; "
+                    "everything up to there is saved.",
+                    f"Go on with the same command and --out {self.path} --resume",
+                ) from error
+        if phase.freeze != "none":
+            self.save_best(state.best_weights, phase.freeze)
+
+    def _event_files(self, steps: int) -> "EventFiles":
+        done = len(self.state.history)
+        return EventFiles(self.path if self.recipe.tensorboard else None, steps, done)
+
+    def _patience_over(self) -> bool:
+        state = self.state
+        best = max(state.best.epoch if state.best else 0, state.before)
+        return bool(self.recipe.patience and len(state.history) - best >= self.recipe.patience)
+
+    def _solve(self) -> None:
+        """Solves the last layer, instead of training it."""
+        freeze = self.recipe.freeze
+        _, head = self.model.split(freeze)
+        last = cast(nn.Linear, head[-1])
+        if any(parameter_count(layer) for layer in head[:-1]):
+            raise RecipeError(
+                f"head is {self.recipe.head}, which solves one layer, but "
+                f"{parameter_count(head[:-1]):,} parameters below it are not frozen.",
+                "Use --freeze all-but-last, or --freeze conv --fc-layers 1.",
+            )
+        [centre, *_] = self.inputs.views(self.inputs.splits.train, freeze)
+        [val, *_] = self.inputs.views(self.inputs.splits.val, freeze)
+        found = solve(self.recipe.head, centre, val, len(self.inputs.store.classes))
+        with torch.no_grad():
+            last.weight.copy_(found.weight)
+            last.bias.copy_(found.bias)
+        say(
+            f"{self.recipe.head}: validation top-1 {found.val_top1:.2%} with a penalty of "
+            f"{found.penalty:g} ("
+            + ", ".join(f"{penalty:g}: {top1:.2%}" for penalty, top1 in found.tried.items())
+            + ")"
+        )
+        self.fitted = {"val_top1": found.val_top1, "penalty": found.penalty}
+        self.save_best(head.state_dict(), freeze)
+
+    def evaluate(self, split: str = "test") -> None:
+        """Evaluates the best weights once on the test split, or on validation where there is
+        none or `split` says so."""
+        trained = load_model(self.path)
+        model = trained.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        split = "val" if not len(self.inputs.splits.test) else split
+        indices = self.inputs.splits.test if split == "test" else self.inputs.splits.val
+        freeze = "none" if self.recipe.finetune_epochs else self.recipe.freeze
+        part = model if freeze == "none" else model.split(freeze)[1]
+        views = self.inputs.views(indices, freeze)
+        logits, labels = evaluation.predict_logits(part, views, self.dtype, f"evaluating {split}")
+        if split == "test":  # never fitted to the images that are evaluated
+            val = self.inputs.views(self.inputs.splits.val, freeze)
+            seen = evaluation.predict_logits(part, val, self.dtype, "fitting the temperature")
+            self.fitted["temperature"] = fit_temperature(seen[0].numpy(), seen[1].numpy())
+        if freeze != "none":
+            self._verify(model, indices[:VERIFIED_IMAGES], logits[:VERIFIED_IMAGES])
+        evaluation.show(*self.write_figures(logits, labels, split))
+
+    def write_figures(
+        self, logits: torch.Tensor, labels: torch.Tensor, split: str
+    ) -> tuple[dict[str, Any], str]:
+        """Writes metrics.json and predictions.npz; returns the figures and what is to be said of
+        them."""
+        indices = self.inputs.splits.test if split == "test" else self.inputs.splits.val
+        figures = metrics(logits.numpy(), labels.numpy(), self.inputs.store.names, split)
+        best = next((epoch for epoch in reversed(self.history) if epoch.best), None)
+        figures |= {
+            "best_epoch": best.epoch if best else 0,
+            "val_top1": best.val_top1 if best else None,
+            "seconds": sum(epoch.seconds for epoch in self.history),
+            "chose_epoch_on_it": split == "val" and bool(self.recipe.epochs),
+            **self.fitted,
+        }
+        ids = [self.inputs.store.ids[place] for place in indices]
+        save_predictions(
+            self.path / "predictions.npz",
+            logits.numpy(),
+            labels.numpy(),
+            ids,
+            self.inputs.store.classes,
+        )
+        write_json(self.path / "metrics.json", figures)
+        note = (
+            "These images also chose the best epoch, so the figure is a little too good."
+            if figures["chose_epoch_on_it"]
+            else ""
+        )
+        return figures, note
+
+    def _verify(self, model: AlexNet, indices: Labels, logits: torch.Tensor) -> None:
+        """TrainingError unless the saved network, run whole over some images, gives what its head
+        gave on their cached features."""
+        views = evaluation.evaluation_views(
+            self.inputs.store, indices, self.inputs.preprocessing, self.device
+        )
+        whole, _ = evaluation.predict_logits(model, views, self.dtype, "verifying")
+        apart = float((whole.softmax(1) - logits.softmax(1)).abs().max())
+        if not apart < 0.1:  # bf16 and float16 account for about 0.01
+            raise TrainingError(
+                f"the saved network and its cached features disagree: probabilities of the same "
+                f"images are {apart:.2f} apart.",
+                "This is a mistake of this program, or the cache is damaged: `alexnet doctor` says "
+                "where it is; delete its folder `features` and train again.",
+            )
+
+    def save_best(self, kept: Mapping[str, torch.Tensor], freeze: str) -> None:
+        """Writes the whole network with the weights `kept`, of all of it or of the part above what
+        is frozen."""
+        prefix = "" if freeze == "none" else "classifier."
+        trained = {prefix + name: value for name, value in kept.items()}
+        network = Network(
+            self.path / "best.safetensors",
+            self.model.architecture,
+            self.model.state_dict() | trained,
+            self.inputs.store.classes,
+            self.inputs.store.names,
+            self.inputs.preprocessing,
+        )
+        save_network(network.path, network)
+
+    def write_epochs(self, history: Sequence[Epoch]) -> None:
+        lines = "".join(json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in history)
+        with replacing(self.path / "epochs.jsonl") as aside:
+            aside.write_text(lines, encoding="utf-8")
+
+
+def rate_of(
+    recipe: Recipe, phase: Phase, before: int = 0
+) -> Callable[[float, Sequence[float]], float]:
+    """The learning rate of a phase that begins after `before` epochs, as a function of (epochs done
+    in all, validation scores so far)."""
+    warmup = min(recipe.warmup, phase.epochs / 2) if before else recipe.warmup
+
+    def rate(progress: float, scores: Sequence[float]) -> float:
+        return learning_rate(
+            progress - before,
+            scores[before:],
+            lr=phase.lr,
+            schedule=recipe.schedule,
+            epochs=phase.epochs,
+            gamma=recipe.gamma,
+            step_size=recipe.step_size,
+            warmup=warmup,
+        )
+
+    return rate
+
+
+def file_sha256(path: Path) -> str:
+    """The checksum of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def epoch_line(epoch: Epoch, epochs: int) -> str:
+    """One epoch in one line."""
+    return (
+        f"epoch {epoch.epoch:>{len(str(epochs))}}/{epochs}  train loss {epoch.train_loss:.3f} "
+        f"top-1 {epoch.train_top1:6.2%}  "
+        f"val loss {epoch.val_loss:.3f} top-1 {epoch.val_top1:6.2%}{'*' if epoch.best else ' '}  "
+        f"lr {epoch.lr:.2g}  "
+        f"{epoch.seconds:.1f} s  {epoch.train_images_per_second:,.0f} images/s"
+    )
+
+
+class EventFiles:
+    """TensorBoard's event files of a run: epochs under epoch/, some of the steps under step/."""
+
+    def __init__(self, path: Path | None, steps: int = 1, done: int = 0) -> None:
+        """Args: path: the run directory, None to write nothing; steps: in an epoch; done: epochs
+        that are there already."""
+        self.writer: Any = None
+        self.steps = steps
+        if path is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(path), purge_step=done * steps if done else None)
+
+    def write(self, epoch: Epoch) -> None:
+        """The figures of an epoch."""
+        if self.writer is None:
+            return
+        names = "train_loss train_top1 val_loss val_top1 lr train_images_per_second"
+        for name in names.split():
+            self.writer.add_scalar(f"epoch/{name}", getattr(epoch, name), epoch.epoch * self.steps)
+        self.writer.flush()
+
+    def write_steps(self, epoch: Epoch, state: State, every: int) -> None:
+        """Loss and rate of every so many steps of the epoch just finished."""
+        if self.writer is None:
+            return
+        for step in range(0, len(state.rates), every):
+            place = (epoch.epoch - 1) * self.steps + step
+            self.writer.add_scalar("step/lr", state.rates[step], place)
+            self.writer.add_scalar("step/train_loss", float(state.losses[step]), place)
+        self.writer.flush()
+
+    def write_settings(self, settings: Mapping[str, Any], val_top1: float) -> None:
+        """What a sweep set, and what came of it (TensorBoard's HParams)."""
+        if self.writer is None:
+            return
+        from torch.utils.tensorboard.summary import hparams
+
+        plain = {
+            name: value if isinstance(value, int | float | str) else str(value)
+            for name, value in settings.items()
+        }
+        for part in hparams(plain, {"sweep/val_top1": val_top1}):
+            self.writer.file_writer.add_summary(part)
+        self.writer.add_scalar("sweep/val_top1", val_top1, 0)
+
+    def __enter__(self) -> "EventFiles":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.writer is not None:
+            self.writer.close()
