@@ -403,9 +403,8 @@ STUDIES: dict[str, Study] = {
         summary="a public program's grid of rates, momenta and decay factors, from scratch",
         source="a public program's grid search; ours trains 20 epochs at 56 px and does decay",
         measured=(
-            "66.2 % test top-1 of the winner (500 images, 61.9 to 70.2 %), 37.5 minutes with "
-            "--jobs 2 beside other programs (50 minutes of processor time); one run, seed 0, 2 "
-            "cores of an AMD EPYC with bf16"
+            "66.2 % test top-1 of the winner (500 images, 61.9 to 70.2 %), 25.5 minutes with "
+            "--jobs 2; one seed, two runs with the same figures, 2 cores of an AMD EPYC with bf16"
         ),
     ),
     "tiny-image10-frozen": Study(
