@@ -285,6 +285,8 @@ def test_a_study_is_swept_by_its_name(folder, tmp_path, monkeypatch, capsys):
     assert main([*command, "--dry-run"]) == 0
     captured = capsys.readouterr()
     assert len(captured.out.splitlines()) == 27
+    assert main([*command, "--dry-run", "--seeds", "1"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 9
     assert "27 trials in 27 trainings: about" in " ".join(captured.err.split())
     assert main([*command[:2], "--study", "cifar10-ablatio"]) == 2
     assert "Did you mean 'cifar10-ablation'" in capsys.readouterr().err

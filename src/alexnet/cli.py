@@ -94,7 +94,7 @@ def parse_with_recipe(words: str, arguments: list[str]) -> Train | Sweep:
                 f"the study {named} has a recipe, {one.recipe}.", "Leave out --recipe."
             )
         fields = dataclasses.replace(preset(one.recipe).recipe, **one.changes)
-        default = Sweep(data=one.data, recipe=one.recipe, fields=fields)
+        default = Sweep(data=one.data, recipe=one.recipe, seeds=one.seeds, fields=fields)
         return tyro.cli(Sweep, prog="alexnet sweep", args=arguments, default=default)
     guess = next((word for word in arguments if word in BY_DATA), "")
     while True:

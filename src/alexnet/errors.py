@@ -15,7 +15,8 @@ AlexNetError                    exit code 1: something failed while working
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class AlexNetError(Exception):
@@ -81,12 +82,18 @@ class RunError(InputError):
     """A run directory is not one, is unfinished, or holds another run."""
 
 
-def missing_extra(what: str, extra: str) -> InputError:
-    """The error of a command whose optional packages are not installed."""
-    return InputError(
-        f"{what} needs packages that are not installed.",
-        f"Install them: python -m pip install 'alexnet[{extra}]'",
-    )
+@contextmanager
+def needs_extra(what: str, extra: str) -> Iterator[None]:
+    """Imports of optional packages go in here: where one fails, what to install is the error."""
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or "").split(".")[0] == "alexnet":  # no package of others is missing
+            raise
+        raise InputError(
+            f"{what} needs packages that are not installed ({error}).",
+            f"Install them: python -m pip install 'alexnet[{extra}]'",
+        ) from error
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

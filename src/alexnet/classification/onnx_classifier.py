@@ -11,7 +11,7 @@ from PIL import Image
 
 from alexnet.classification.classifier import Classifier, Probabilities
 from alexnet.data.images import Pixels, open_image, square_pixels
-from alexnet.errors import RecipeError, RunError, WeightsError, missing_extra
+from alexnet.errors import RecipeError, RunError, WeightsError, needs_extra
 
 VERSION = 1  # of the description in the metadata
 FATAL_ONLY = 4  # onnxruntime's own words on standard error are left to its exceptions
@@ -77,10 +77,8 @@ class OnnxClassifier(Classifier):
 
 
 def _session(model: Path | bytes, name: str) -> Any:
-    try:
+    with needs_extra("classifying with an exported file", "export"):
         import onnxruntime
-    except ImportError as error:
-        raise missing_extra("classifying with an exported file", "export") from error
     if isinstance(model, Path) and not model.is_file():
         raise WeightsError(f"there is no file {name}.", "Write one: alexnet export RUN")
     onnxruntime.disable_telemetry_events()  # of its Windows builds

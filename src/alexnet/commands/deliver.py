@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from alexnet.commands.options import Device, Run
-from alexnet.errors import InputError, missing_extra
+from alexnet.errors import InputError, needs_extra
 
 
 @dataclass(kw_only=True)
@@ -78,10 +78,8 @@ class Serve:
             raise InputError("there is nothing to serve.", "alexnet serve RUN [RUN ...]")
         if not 0 <= self.port < 2**16:
             raise InputError(f"port is {self.port}, expected 0 to 65535.")
-        try:
+        with needs_extra("alexnet serve", "serve"):
             from alexnet.serving.serve import serve
-        except ModuleNotFoundError as error:
-            raise missing_extra("alexnet serve", "serve") from error
         serve(
             self.runs,
             host=self.host,
@@ -112,10 +110,8 @@ class Webcam:
     def run(self) -> None:
         if self.top < 1:
             raise InputError(f"top is {self.top}, expected at least 1.")
-        try:
+        with needs_extra("alexnet webcam", "webcam"):
             from alexnet.serving.webcam import webcam
-        except ModuleNotFoundError as error:
-            raise missing_extra("alexnet webcam", "webcam") from error
         frames = webcam(
             self.run_directory,
             self.source,

@@ -37,7 +37,8 @@ class Sweep:
     search: Literal["grid", "tpe"] = "grid"
     # How many points --search tpe tries.
     trials: int = 50
-    # A named sweep instead of --grid; see `alexnet recipes`. It brings its recipe and seeds along.
+    # A named sweep instead of --grid; see `alexnet recipes`. It brings its data,
+    # recipe and seeds along.
     study: str = ""
     # Refuse more trials than these.
     max_trials: int = 200
@@ -67,16 +68,14 @@ class Sweep:
             raise InputError("--study and --grid both say what to sweep.", "Leave one out.")
         from alexnet.sweeping.trials import grid_points, parse_space
 
-        seeds = self.seeds
         space: Space | Sequence[Point]
         if self.study:
             named = study(self.study)
-            seeds = max(seeds, named.seeds)
             space = named.points or grid_points({**named.grid})
         else:
             space = parse_space(self.grid)
         if self.dry_run:
-            self._list_trials(space, seeds)
+            self._list_trials(space)
             return
         from alexnet.runtime import keep_memory
         from alexnet.sweeping.sweep import sweep
@@ -88,7 +87,7 @@ class Sweep:
                 self.fields,
                 space,
                 out=self.out,
-                seeds=seeds,
+                seeds=self.seeds,
                 random=self.random,
                 search=self.search,
                 trials=self.trials,
@@ -98,7 +97,7 @@ class Sweep:
             )
         )
 
-    def _list_trials(self, space: "Space | Sequence[Point]", seeds: int) -> None:
+    def _list_trials(self, space: "Space | Sequence[Point]") -> None:
         from alexnet.sweeping.estimates import say_what_is_planned
         from alexnet.sweeping.trials import plan, points_of, stacks, told
 
@@ -108,7 +107,7 @@ class Sweep:
                 "Leave out --dry-run.",
             )
         points = points_of(space, self.random, self.fields.seed)
-        groups = stacks(plan(self.fields, points, seeds=seeds, max_trials=self.max_trials))
+        groups = stacks(plan(self.fields, points, seeds=self.seeds, max_trials=self.max_trials))
         for trial in (trial for group in groups for trial in group):
             print(f"{trial.name}  {told(trial.settings)}")
         say_what_is_planned(self.data, groups, self.jobs)

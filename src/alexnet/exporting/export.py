@@ -20,7 +20,7 @@ from alexnet.classification.run_classifier import RunClassifier
 from alexnet.console import progress, say
 from alexnet.data.images import Pixels
 from alexnet.data.store import Store
-from alexnet.errors import AlexNetError, DataError, InputError, missing_extra
+from alexnet.errors import AlexNetError, DataError, InputError, needs_extra
 from alexnet.exporting import web
 from alexnet.exporting.quantise import round_weights
 from alexnet.network.checkpoint import Trained, load_model
@@ -78,7 +78,9 @@ def export(
     if format == "pt2" and int8:
         raise InputError("--int8 is for ONNX.", "Leave it out, or use --format onnx.")
     if format != "pt2":
-        need_packages()
+        with needs_extra("alexnet export", "export"):  # before the work, not after it
+            import onnx  # noqa: F401
+            import onnxruntime  # noqa: F401
     if runtime and format != "web":
         raise InputError("--runtime is for a page.", "Leave it out, or use --format web.")
     files = web.runtime_files(Path(runtime).expanduser()) if runtime else {}
@@ -105,13 +107,6 @@ def export(
         if not (target / "runtime" / "ort.js").exists():
             say(f"the folder has no runtime yet: --runtime. {web.HOW}")
     return target
-
-
-def need_packages() -> None:
-    """InputError if the packages of the extra are not installed."""
-    for name in ("onnx", "onnxruntime"):
-        if importlib.util.find_spec(name) is None:
-            raise missing_extra("alexnet export", "export")
 
 
 def description(

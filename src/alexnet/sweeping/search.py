@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alexnet.errors import AlexNetError, RecipeError, missing_extra
+from alexnet.errors import AlexNetError, RecipeError, needs_extra
 from alexnet.sweeping.results import result
 from alexnet.sweeping.trial_runs import Job, Judge
 from alexnet.sweeping.trials import Range, Space, Trial, plan, typed
@@ -94,10 +94,8 @@ def open_study(folder: Path) -> "optuna.Study":
     Raises:
         InputError: Optuna is not installed.
     """
-    try:
+    with needs_extra("--search tpe", "search"):
         import optuna
-    except ImportError as error:
-        raise missing_extra("--search tpe", "search") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         return optuna.create_study(

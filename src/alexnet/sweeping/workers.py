@@ -22,7 +22,7 @@ import torch
 
 from alexnet import console
 from alexnet.atomic import replacing
-from alexnet.errors import AlexNetError, InputError, Interrupted, missing_extra
+from alexnet.errors import AlexNetError, InputError, Interrupted, needs_extra
 from alexnet.runtime import keep_memory
 from alexnet.sweeping.search import judge_of
 from alexnet.sweeping.trial_runs import Job, fail, run_job
@@ -174,10 +174,8 @@ def _connect(address: str, count: int) -> Any:
     # nothing is reported to anybody; under `uv run` Ray would install everything anew for workers
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    try:
+    with needs_extra("--ray", "ray"):
         import ray
-    except ImportError as error:
-        raise missing_extra("--ray", "ray") from error
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     try:
         knock(address)
