@@ -614,8 +614,10 @@ def sweep(tmp_path):
     grid = dict(FIELDS)
     definition = {"data": "some/photos", "recipe": {"lr": 1, "epochs": 3}, "grid": grid, "seeds": 1}
     write_json(folder / "sweep.json", definition)
-    effect = {"values": {"0.1": 0.7, "0.01": 0.5}, "best": 0.1, "worst": 0.01, "difference": 0.2}
-    words = {"values": {'"small"': 0.6, '"<2014>"': 0.6}, "best": "small", "worst": "<2014>"}
+    high = {"mean": 0.7, "scores": [0.7], "behind": None}
+    low = {"mean": 0.5, "scores": [0.5], "behind": [0.2, 0.1, 0.3]}
+    effect = {"values": {"0.1": high, "0.01": low}, "best": 0.1, "worst": 0.01, "difference": 0.2}
+    words = {"values": {'"small"': high, '"<2014>"': low}, "best": "small", "worst": "<2014>"}
     words |= {"difference": 0.0, "interval": [0.0, 0.0], "verdict": "none at all"}
     summary = {
         "trials": 4,

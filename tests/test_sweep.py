@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -250,6 +251,45 @@ def test_another_sweep_or_other_data_are_refused(folder, tmp_path):
 
 
 # -- what came out
+
+
+def configuration(settings, right, of=100):
+    """One that gets the first `right` images right."""
+    hits = np.arange(of) < right
+    one = SimpleNamespace(hits=hits, logits=hits.astype(np.float32))
+    return results.Configuration(settings, [one], right / of, (right / of, right / of))
+
+
+def test_one_change_at_a_time_is_compared_with_where_it_began():
+    """Of the first field, value 1 also stands in a configuration that another change ruined."""
+    found = [
+        configuration({"a": 1, "b": 1}, 80),
+        configuration({"a": 2, "b": 1}, 70),
+        configuration({"a": 1, "b": 2}, 10),
+    ]
+    effects = results.effects(found)
+    assert (effects["a"]["best"], effects["a"]["worst"]) == (1, 2)
+    assert effects["a"]["difference"] == pytest.approx(0.1)
+    assert effects["a"]["values"]["1"] == {"mean": 0.8, "scores": [0.8], "behind": None}
+    assert effects["b"]["difference"] == pytest.approx(0.7)
+    assert effects["b"]["verdict"] == "matters"
+
+
+def test_the_values_of_a_grid_are_compared_at_once():
+    scores = {(1, 1): 60, (1, 2): 70, (2, 1): 64, (2, 2): 74, (3, 1): 61, (3, 2): 71}
+    found = [configuration({"a": a, "b": b}, right) for (a, b), right in scores.items()]
+    effect = results.effects(found)["a"]
+    assert (effect["best"], effect["worst"]) == (2, 1)
+    assert effect["values"]["3"]["mean"] == pytest.approx(0.66)
+    good, bad = (np.stack([found[place].hits[0] for place in pair]) for pair in ((2, 3), (0, 1)))
+    expected = paired_difference(good, bad, 1 - 0.05 / 3)  # three pairs of values
+    assert effect["interval"] == pytest.approx([expected.low, expected.high])
+    assert effect["values"]["1"]["behind"] == pytest.approx([0.04, *effect["interval"]])
+
+
+def test_what_nothing_can_be_compared_with_says_nothing():
+    found = [configuration({"a": 0.1, "b": 1}, 50), configuration({"a": 0.2, "b": 2}, 60)]
+    assert results.effects(found) == {}
 
 
 def test_a_field_without_effect_is_told(folder, tmp_path, capsys):

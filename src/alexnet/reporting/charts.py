@@ -285,8 +285,8 @@ def reliability_diagram(title: str, bins: Reliability) -> Markup:
 
 @dataclass(frozen=True)
 class Level:
-    """One value of a swept field: the mean accuracy of all configurations that have it, and their
-    own accuracies."""
+    """One value of a swept field: the mean accuracy of configurations that have it, and their own
+    accuracies."""
 
     name: str
     mean: float

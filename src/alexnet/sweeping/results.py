@@ -3,6 +3,8 @@
 import csv
 import itertools
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -141,58 +143,83 @@ def configurations(results: Sequence[Result]) -> list[Configuration]:
 
 
 def effects(found: Sequence[Configuration]) -> dict[str, dict[str, Any]]:
-    """For each field, the best against the worst of its values, over all pairs of configurations
-    that differ in nothing else."""
+    """What each field did: its values are compared over configurations that differ in nothing else,
+    at a level raised for the number of pairs of values (Bonferroni)."""
     answer: dict[str, dict[str, Any]] = {}
     for field in found[0].settings if found else ():
         by_value: dict[str, dict[str, Configuration]] = {}
         for one in found:
             others = json.dumps({n: v for n, v in one.settings.items() if n != field})
             by_value.setdefault(json.dumps(one.settings[field]), {})[others] = one
-        pairs = list(matched(by_value))
-        if not pairs:
+        matched = with_partners(by_value)
+        if not matched:
             continue
-        equal = all(
-            np.array_equal(a.logits, b.logits)
-            for one, other in pairs
-            for a, b in zip(one.results, other.results, strict=True)
-        )
-        means = {
-            value: float(np.mean([c.top1 for c in points.values()]))
-            for value, points in by_value.items()
+        pairs = itertools.permutations(matched, 2)
+        best, worst = max(pairs, key=lambda pair: lead(matched[pair[0]], matched[pair[1]]))
+        level = 1 - 0.05 / math.comb(len(matched), 2)
+        behind = {
+            value: compared(matched[best], points, level)
+            for value, points in matched.items()
+            if value != best and matched[best].keys() & points.keys()
         }
-        best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
-        shared = sorted(set(by_value[best]) & set(by_value[worst]))
-        if shared and best != worst:
-            good, bad = (
-                np.concatenate([by_value[value][others].hits for others in shared])
-                for value in (best, worst)
-            )
-            difference = paired_difference(good, bad)
-        else:
-            difference = Difference(0.0, 0.0, 0.0)
         answer[field] = {
-            "values": {value: means[value] for value in by_value},
+            "values": {
+                value: {
+                    "mean": float(np.mean([one.top1 for one in points.values()])),
+                    "scores": [one.top1 for one in points.values()],
+                    "behind": [behind[value].mean, behind[value].low, behind[value].high]
+                    if value in behind
+                    else None,
+                }
+                for value, points in matched.items()
+            },
             "best": json.loads(best),
             "worst": json.loads(worst),
-            "difference": difference.mean,
-            "interval": [difference.low, difference.high],
+            "difference": behind[worst].mean,
+            "interval": [behind[worst].low, behind[worst].high],
             "verdict": "none at all"
-            if equal
+            if all_alike(matched)
             else "not told from noise"
-            if difference.is_noise
+            if behind[worst].is_noise
             else "matters",
         }
     return answer
 
 
-def matched(
-    by_value: dict[str, dict[str, Configuration]],
-) -> Iterator[tuple[Configuration, Configuration]]:
-    """Pairs that differ in one field alone."""
-    for one, other in itertools.combinations(by_value.values(), 2):
-        for others in one.keys() & other.keys():
-            yield one[others], other[others]
+Points = dict[str, Configuration]  # the settings of all other fields: a configuration
+
+
+def with_partners(by_value: dict[str, Points]) -> dict[str, Points]:
+    """Of each value the configurations of which there is one with another value, all else equal."""
+    count = Counter(others for points in by_value.values() for others in points)
+    kept = {
+        value: {others: one for others, one in points.items() if count[others] > 1}
+        for value, points in by_value.items()
+    }
+    return {value: points for value, points in kept.items() if points}
+
+
+def lead(one: Points, other: Points) -> float:
+    """How much better one value is than another on average, where all else is equal."""
+    shared = one.keys() & other.keys()
+    return float(np.mean([one[o].top1 - other[o].top1 for o in shared])) if shared else -math.inf
+
+
+def compared(good: Points, bad: Points, level: float) -> Difference:
+    """The same with its interval."""
+    shared = sorted(good.keys() & bad.keys())
+    one, other = (np.concatenate([points[o].hits for o in shared]) for points in (good, bad))
+    return paired_difference(one, other, level)
+
+
+def all_alike(by_value: dict[str, Points]) -> bool:
+    """Whether no value changed a single bit of a prediction."""
+    return all(
+        np.array_equal(a.logits, b.logits)
+        for one, other in itertools.combinations(by_value.values(), 2)
+        for others in one.keys() & other.keys()
+        for a, b in zip(one[others].results, other[others].results, strict=True)
+    )
 
 
 def summarise(folder: Path, results: Sequence[Result]) -> dict[str, Any]:

@@ -139,22 +139,17 @@ def curves(sweep: Path, rows: Sequence[Row], winners: set[str]) -> list[Drawn]:
 
 
 def effects(summary: Mapping[str, Any]) -> list[Drawn]:
-    """A figure of each field: the means of its values, every configuration, and at the worst value
-    the interval of its distance from the best."""
+    """A figure of each field: the means of its values over configurations that differ in nothing
+    else, these configurations, and the interval of each value's distance from the best."""
     found = []
     for field, effect in as_object(summary["effects"]).items():
         levels = []
-        for value, mean in effect["values"].items():
-            here = json.loads(value)
-            points = [
-                float(one["val_top1"])
-                for one in summary["configurations"]
-                if one["settings"][field] == here
-            ]
-            low, high = effect["interval"]
-            half = (high - low) / 2 if here == effect["worst"] and here != effect["best"] else 0
-            span = (mean - half, mean + half) if half else None
-            levels.append(Level(written(here), float(mean), points, span))
+        for value, about in effect["values"].items():
+            mean, span = float(about["mean"]), None
+            if about["behind"]:
+                _, low, high = about["behind"]
+                span = (mean - (high - low) / 2, mean + (high - low) / 2)
+            levels.append(Level(written(json.loads(value)), mean, about["scores"], span))
         levels.sort(key=lambda level: charts.by_number(level.name))
         found.append(Drawn(charts.main_effect(field, levels), field, in_words(effect)))
     return found
