@@ -123,7 +123,10 @@ RECIPES: dict[str, Preset] = {
         source="ours; the questions of a public notebook",
         command="alexnet sweep cifar10 --study cifar10-ablation",
         expected="unknown; the notebook's best of eight is 81.37 % test top-1",
-        measured="not measured",
+        measured=(
+            "81.44 and 81.90 % of 5,000 validation images with seeds 0 and 1, the test split not "
+            "looked at; under 8 minutes for both at once, 2 cores of an AMD EPYC with bf16"
+        ),
     ),
     "cifar10-ablation-as-run": Preset(
         recipe=Recipe(
@@ -444,7 +447,12 @@ STUDIES: dict[str, Study] = {
         seeds=3,
         summary="depth, pooling, activation and loss: one change at a time, equal epochs, 3 seeds",
         source="the questions of a public notebook, which changed several things at once",
-        measured="not measured",
+        measured=(
+            "with --seeds 1 --jobs 2: 82.14 % test top-1 of the winner, one fully connected layer "
+            "(5,000 images, 81.05 to 83.18 %); a second softmax costs 8.8 points, average pooling "
+            "4.8, two convolutions less 2.2, the rest is noise; about 36 minutes, 2 cores of an "
+            "AMD EPYC with bf16"
+        ),
     ),
     "cifar10-ablation-as-run": Study(
         data="cifar10",
