@@ -212,6 +212,26 @@ def test_stopping_and_resuming_gives_the_same_run(folder, run, tmp_path, monkeyp
     ]
 
 
+def test_going_on_with_other_threads_is_said_and_noted(folder, tmp_path, monkeypatch, capsys):
+    """The order of a sum, and so its last bits, depends on how many threads share it."""
+    run = tmp_path / "run"
+    alexnet.train(folder, TINY, out=run)
+    (run / "metrics.json").unlink()
+    alexnet.train(folder, TINY, out=run, resume=True)
+    assert "not bit for bit" not in capsys.readouterr().err
+    begun = json.loads((run / "environment.json").read_text())
+    threads = torch.get_num_threads()
+    for now, known in ((threads + 1, 1), (threads + 1, 1), (threads, 2)):
+        (run / "metrics.json").unlink()
+        monkeypatch.setattr(torch, "get_num_threads", lambda now=now: now)
+        alexnet.train(folder, TINY, out=run, resume=True)
+        said = capsys.readouterr().err
+        noted = json.loads((run / "environment.json").read_text())
+        assert [one["threads"] for one in noted["went_on"]] == [threads + 1, threads][:known]
+        assert noted | {"went_on": []} == begun | {"went_on": []}
+    assert f"threads: {threads + 1} there, {threads} now" in " ".join(said.split())
+
+
 def test_resuming_a_finished_run_changes_nothing(folder, run):
     before = (run / "best.safetensors").read_bytes()
     assert alexnet.train(folder, TINY, out=run, resume=True) == run

@@ -135,6 +135,14 @@ def environment(device: torch.device, dtype: torch.dtype, fingerprint: str) -> d
     }
 
 
+def differences(there: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What of two environments makes sums come out in other bits."""
+    names = ("processor", "device", "threads", "precision")
+    pairs = [(name, there.get(name), now[name]) for name in names]
+    pairs.append(("torch", there["versions"].get("torch"), now["versions"]["torch"]))
+    return [f"{name}: {old} there, {new} now" for name, old, new in pairs if old != new]
+
+
 def processor_name() -> str:
     """The processor's own name, or its architecture."""
     with contextlib.suppress(OSError):

@@ -25,6 +25,7 @@ class RunSettings:
     recipe: dict[str, Any]
     fingerprint: str  # of the data
     weights: str  # checksum of the weights it started from, or empty
+    surroundings: list[dict[str, Any]]  # environment.json: where it began, and where it went on
 
 
 def run_settings(run: Path) -> RunSettings:
@@ -41,6 +42,10 @@ def run_settings(run: Path) -> RunSettings:
             dict(saved["recipe"]),
             surroundings["data_fingerprint"],
             surroundings.get("weights_sha256", ""),
+            [
+                one | {"versions": dict(one.get("versions", {}))}
+                for one in (surroundings, *surroundings.get("went_on", []))
+            ],
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(

@@ -31,7 +31,7 @@ from alexnet.network.checkpoint import (
 )
 from alexnet.network.model import AlexNet, parameter_count
 from alexnet.recipes import Recipe
-from alexnet.runtime import environment, new_run_folder, stop_on_signal
+from alexnet.runtime import differences, environment, new_run_folder, stop_on_signal
 from alexnet.scoring import evaluation
 from alexnet.scoring.metrics import Labels, fit_temperature, metrics
 from alexnet.scoring.rundir import run_settings, save_predictions
@@ -119,6 +119,15 @@ class Run:
             self.resumed_phase = about["phase"]
             self.history = [Epoch(**epoch) for epoch in about["history"]]
             say(f"going on with {out} after epoch {len(about['history'])}, step {about['step']}")
+            self._note_surroundings(settings.surroundings)
+
+    def _note_surroundings(self, there: list[dict[str, Any]]) -> None:
+        """Says, and writes down, when a run goes on where other bits come out."""
+        differing = differences(there[-1], self.surroundings)
+        if differing:
+            say(f"not bit for bit what it would have been: {'; '.join(differing)}")
+            began, *went_on = *there, self.surroundings
+            write_json(self.path / "environment.json", began | {"went_on": went_on})
 
     # -- training ----------------------------------------------------------------------------------
 
