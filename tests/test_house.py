@@ -55,6 +55,12 @@ def own_imports(name: str) -> set[str]:
     return {m.removeprefix("alexnet.") for m in imports(MODULES[name])} & set(MODULES)
 
 
+def assert_runs(code: str) -> None:
+    """In a fresh interpreter, which has imported nothing yet."""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
 def test_every_module_has_its_place():
     assert {name.split(".")[0] for name in MODULES} == GROUND | set(PACKAGES)
 
@@ -107,8 +113,7 @@ def test_what_has_a_star_needs_no_torch():
         "    importlib.import_module(f'alexnet.{name}')\n"
         "    if 'torch' in sys.modules: sys.exit(f'{name} imports torch')\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    assert_runs(code)
 
 
 @pytest.mark.parametrize("name", ["network.model", "data.augment", "fitting.optimization"])
@@ -125,8 +130,7 @@ def test_help_answers_without_torch(arguments):
         "heavy = {'torch', 'sklearn', 'PIL', 'tensorboard'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    assert_runs(code)
 
 
 def test_public_names():
