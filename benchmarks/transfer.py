@@ -32,9 +32,10 @@ import torch
 from torch import nn
 
 from alexnet.data.datasets import open_data
-from alexnet.fitting.features import FrozenPart
 from alexnet.network.checkpoint import Network, save_network
-from alexnet.network.model import ARCHITECTURES, AlexNet
+from alexnet.network.description import ARCHITECTURES
+from alexnet.network.frozen import FrozenPart
+from alexnet.network.model import AlexNet
 from alexnet.network.weights import TORCHVISION
 from alexnet.runtime import choose_device, choose_precision
 

@@ -16,11 +16,12 @@ from PIL import Image
 
 from alexnet.atomic import write_json
 from alexnet.data.store import Store, StoreWriter
-from alexnet.network.checkpoint import Network, Preprocessing, save_network
+from alexnet.network.checkpoint import Network, save_network
+from alexnet.network.description import Preprocessing
 from alexnet.network.model import AlexNet
 from alexnet.recipes import Recipe
+from alexnet.runs.directory import save_predictions
 from alexnet.scoring.metrics import metrics
-from alexnet.scoring.rundir import save_predictions
 
 
 def noise(seed=0, size=(8, 8), mode="RGB"):

@@ -21,11 +21,11 @@ from PIL import Image
 from test_training import TINY
 
 import alexnet
+from alexnet.checking.description import describe, leaks
 from alexnet.cli import main
 from alexnet.data.datasets import Splits, make_splits, open_data
 from alexnet.data.headers import read_headers
-from alexnet.inspection.description import describe, leaks
-from alexnet.network.model import architecture
+from alexnet.network.description import architecture
 
 
 def save(image, path, **options):

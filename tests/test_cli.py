@@ -14,7 +14,7 @@ from PIL import Image
 
 import alexnet
 from alexnet.cli import main, parse
-from alexnet.network.model import architecture
+from alexnet.network.description import architecture
 from alexnet.presets import RECIPES
 
 TINY = [

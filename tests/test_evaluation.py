@@ -17,8 +17,9 @@ import alexnet
 from alexnet.cli import main
 from alexnet.data import augment
 from alexnet.errors import DataError, RecipeError
+from alexnet.network.inference import average_views
 from alexnet.recipes import Recipe
-from alexnet.scoring.evaluation import average_views, evaluate_run
+from alexnet.runs.evaluation import evaluate_run
 from alexnet.scoring.metrics import calibration_error, metrics, softmax, top_k, wilson_interval
 
 

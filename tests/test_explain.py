@@ -23,15 +23,16 @@ from alexnet.cli import main
 from alexnet.data import augment
 from alexnet.data.store import Store
 from alexnet.errors import DataError, RunError
-from alexnet.inspection import explain, panels, showcase
-from alexnet.inspection.panels import explain_files, file_name, shortened
-from alexnet.inspection.showcase import data_uri, illustrate, spread
-from alexnet.network.checkpoint import Preprocessing, load_model
-from alexnet.network.model import AlexNet, architecture
+from alexnet.explaining import explain, panels, showcase
+from alexnet.explaining.panels import explain_files, file_name, shortened
+from alexnet.explaining.showcase import data_uri, illustrate, spread
+from alexnet.network.checkpoint import load_model
+from alexnet.network.description import Preprocessing, architecture
+from alexnet.network.model import AlexNet
 from alexnet.network.weights import weights_folder
 from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD
-from alexnet.scoring.evaluation import own_data
-from alexnet.scoring.rundir import read_predictions
+from alexnet.runs.directory import read_predictions
+from alexnet.runs.evaluation import own_data
 
 SEEN = Preprocessing(224, 224, IMAGENET_MEAN, IMAGENET_STD)
 

@@ -29,8 +29,9 @@ from alexnet.exporting.export import NOT_STATED, export, onnx_bytes, sample_imag
 from alexnet.exporting.onnx_graph import INPUT, Graph, square
 from alexnet.exporting.quantise import quantised, round_weights
 from alexnet.exporting.whole import Whole, exported_program
-from alexnet.network.checkpoint import Preprocessing, Trained, load_model
-from alexnet.network.model import AlexNet, architecture
+from alexnet.network.checkpoint import Trained, load_model
+from alexnet.network.description import Preprocessing, architecture
+from alexnet.network.model import AlexNet
 
 PLAIN = Preprocessing(32, 32, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
 HOSTILE = ["<script>alert(1)</script>", 'a"b\\c\n', "../../etc/passwd", "ünï 猫", "", "con"]

@@ -21,9 +21,10 @@ from makers import store_of
 from alexnet.data import augment, store
 from alexnet.data.store import Batches, Store, StoreWriter
 from alexnet.errors import DiskError, ModelError
-from alexnet.fitting import features
-from alexnet.fitting.features import FrozenPart, View, body_digest, feature_batches, feature_stores
-from alexnet.network.model import AlexNet, architecture
+from alexnet.network import frozen as frozen_module
+from alexnet.network.description import architecture
+from alexnet.network.frozen import FrozenPart, View, body_digest, feature_batches, feature_stores
+from alexnet.network.model import AlexNet
 from alexnet.runtime import cache_folder
 
 CPU = torch.device("cpu")
@@ -101,7 +102,7 @@ def test_features_are_what_the_network_computes(freeze, images):
 def test_a_second_run_computes_nothing(images, monkeypatch, capsys):
     first = feature_stores(frozen_part(), images, every(images), [view()], 16)
     assert "70 images, 1 view, 64 features" in capsys.readouterr().err
-    monkeypatch.setattr(features, "_extract", None)
+    monkeypatch.setattr(frozen_module, "_extract", None)
     second = feature_stores(frozen_part(), images, every(images), [view()], 16)
     assert second.stores[0].path == first.stores[0].path
     assert capsys.readouterr().err == ""
@@ -153,7 +154,7 @@ def test_a_head_does_not_change_the_digest_of_what_is_frozen():
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
 def test_an_interrupted_extraction_goes_on_and_ends_the_same(error, images, monkeypatch):
-    monkeypatch.setattr(features, "CHUNK", 8)
+    monkeypatch.setattr(frozen_module, "CHUNK", 8)
     whole_at_once = feature_stores(frozen_part(), images, every(images), [view()], 16).stores[0]
     expected = whole(whole_at_once.path)
     shutil.rmtree(whole_at_once.path)
@@ -216,7 +217,7 @@ def test_a_writer_keeps_exactly_what_is_sound(tmp_path_factory, data):
 
 
 def test_a_finished_store_that_was_cut_short_is_completed(images, monkeypatch, capsys):
-    monkeypatch.setattr(features, "CHUNK", 8)
+    monkeypatch.setattr(frozen_module, "CHUNK", 8)
     path = feature_stores(frozen_part(), images, every(images), [view()], 16).stores[0].path
     expected = whole(path)
     with open(path / "x.bin", "r+b") as file:
@@ -233,7 +234,7 @@ def test_a_finished_store_that_was_cut_short_is_completed(images, monkeypatch, c
 
 
 def test_a_full_disk_leaves_nothing(images, monkeypatch):
-    monkeypatch.setattr(features, "CHUNK", 8)
+    monkeypatch.setattr(frozen_module, "CHUNK", 8)
     original, calls = StoreWriter.append, []
 
     def append(self, x):
@@ -251,7 +252,7 @@ def test_a_full_disk_leaves_nothing(images, monkeypatch):
 def test_too_little_space_is_known_before_it_starts(images, monkeypatch):
     usage = shutil.disk_usage(".")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    monkeypatch.setattr(features, "_extract", None)
+    monkeypatch.setattr(frozen_module, "_extract", None)
     with pytest.raises(DiskError, match="0 MiB free"):
         feature_stores(frozen_part(), images, every(images), [view()], 16)
 
@@ -268,14 +269,14 @@ def test_features_that_float16_cannot_hold_are_an_error(value, images):
 
 
 def test_two_programs_do_not_compute_the_same_twice(images, monkeypatch, capsys):
-    original, calls, errors = features._extract, [], []
+    original, calls, errors = frozen_module._extract, [], []
 
     def slow(*arguments):
         calls.append(1)
         time.sleep(0.3)
         original(*arguments)
 
-    monkeypatch.setattr(features, "_extract", slow)
+    monkeypatch.setattr(frozen_module, "_extract", slow)
 
     frozen = frozen_part()  # its weights are drawn from torch's one generator
 
@@ -299,7 +300,6 @@ import sys, time
 import numpy as np, torch
 sys.path[:0] = {path!r}
 import test_features as t
-from alexnet.fitting import features
 from alexnet.data.store import Store, StoreWriter
 torch.set_num_threads(1)
 features.CHUNK = 4
@@ -316,7 +316,7 @@ t.feature_stores(t.frozen_part(), images, np.arange(len(images)), [t.view()], 16
 
 def test_killed_at_any_moment_it_ends_the_same(images, monkeypatch, tmp_path):
     """kill -9, three times, as a laptop whose battery ends."""
-    monkeypatch.setattr(features, "CHUNK", 4)
+    monkeypatch.setattr(frozen_module, "CHUNK", 4)
     path = feature_stores(frozen_part(), images, every(images), [view()], 16).stores[0].path
     expected = whole(path)
     shutil.rmtree(path)

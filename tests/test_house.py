@@ -15,13 +15,15 @@ SOURCE = Path(alexnet.__file__).parent
 GROUND = {"errors", "atomic", "console", "recipes", "presets", "runtime"}
 # each package imports only from the ground and from those before it
 PACKAGES = [
+    "scoring",
     "data",
     "network",
-    "scoring",
     "fitting",
+    "runs",
     "reporting",
     "classification",
-    "inspection",
+    "checking",
+    "explaining",
     "training",
     "sweeping",
     "exporting",

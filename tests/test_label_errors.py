@@ -9,10 +9,8 @@ from sklearn.linear_model import Ridge
 from test_training import COLOURS, TINY, write_pictures
 
 import alexnet
-from alexnet.data.datasets import open_data
-from alexnet.errors import RunError, WeightsError
-from alexnet.inspection import label_errors as module
-from alexnet.inspection.label_errors import (
+from alexnet.checking import label_errors as module
+from alexnet.checking.label_errors import (
     LabelError,
     Mixed,
     cross_validated,
@@ -22,7 +20,9 @@ from alexnet.inspection.label_errors import (
     projected,
     stratified_folds,
 )
-from alexnet.network.model import architecture
+from alexnet.data.datasets import open_data
+from alexnet.errors import RunError, WeightsError
+from alexnet.network.description import architecture
 
 LONGER = dataclasses.replace(TINY, epochs=8)
 

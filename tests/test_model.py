@@ -8,15 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from alexnet.errors import ModelError
-from alexnet.network.model import (
-    ARCHITECTURES,
-    AdaptiveAverage,
-    AlexNet,
-    Architecture,
-    LocalResponseNorm,
-    architecture,
-    parameter_count,
-)
+from alexnet.network.description import ARCHITECTURES, Architecture, architecture
+from alexnet.network.model import AdaptiveAverage, AlexNet, LocalResponseNorm, parameter_count
 
 
 def small_copy(name, **changes):

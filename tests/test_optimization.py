@@ -9,7 +9,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from alexnet.fitting.optimization import learning_rate, make_loss, make_optimizer, plateau_drops
-from alexnet.network.model import AlexNet, architecture
+from alexnet.network.description import architecture
+from alexnet.network.model import AlexNet
 
 PLAIN = {"lr": 0.4, "epochs": 20, "gamma": 0.3, "step_size": 4, "warmup": 0.0}
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 import alexnet
 from alexnet import cli, presets
-from alexnet.network.model import architecture
+from alexnet.network.description import architecture
 from alexnet.network.weights import weights_folder
 from alexnet.presets import Preset
 from alexnet.serving.guard import listen

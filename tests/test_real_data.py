@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import alexnet
+from alexnet.checking.description import leaks
+from alexnet.checking.duplicates import find_duplicates
 from alexnet.data import subset
 from alexnet.data.datasets import make_splits, open_data, read_source
-from alexnet.inspection.description import leaks
-from alexnet.inspection.duplicates import find_duplicates
 from alexnet.network import weights
 from alexnet.presets import RECIPES
 

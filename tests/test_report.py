@@ -20,8 +20,8 @@ from alexnet.presets import RECIPES
 from alexnet.reporting.comparison import common, compare, scores, short_names
 from alexnet.reporting.illustrations import Album, read_data_state, read_illustrations
 from alexnet.reporting.report import same_recipe, write_report
+from alexnet.runs.directory import read_epochs, read_predictions, run_settings, save_predictions
 from alexnet.scoring import metrics as figures
-from alexnet.scoring.rundir import read_epochs, read_predictions, run_settings, save_predictions
 from alexnet.scoring.significance import mcnemar
 from alexnet.sweeping.sweep_page import write_sweep_page
 

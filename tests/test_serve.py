@@ -28,7 +28,7 @@ from alexnet.cli import main
 from alexnet.data.images import load_image
 from alexnet.errors import InputError
 from alexnet.network.checkpoint import load_model
-from alexnet.network.model import architecture
+from alexnet.network.description import architecture
 from alexnet.serving import batching, bodies, guard
 from alexnet.serving.api import Server, make_app
 from alexnet.serving.guard import Rules, listen

@@ -8,7 +8,7 @@ from makers import network_of
 from test_serve import HOSTILE, Colours, Running, picture
 
 from alexnet.classification.predict import load
-from alexnet.network.model import architecture
+from alexnet.network.description import architecture
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")

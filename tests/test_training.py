@@ -24,7 +24,7 @@ from alexnet.errors import (
 )
 from alexnet.network import checkpoint
 from alexnet.recipes import Recipe
-from alexnet.scoring.evaluation import evaluate_run
+from alexnet.runs.evaluation import evaluate_run
 
 TINY = Recipe(
     image_size=16, pool="max", width=0.125, batch_size=16, epochs=2, lr=0.05, dropout=0.0,

@@ -17,15 +17,17 @@ from test_training import TINY, change, lines, write_pictures
 import alexnet
 from alexnet.data.store import Batches, Store, StoreWriter
 from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError, WeightsError
-from alexnet.fitting import features, inputs, linear, lr_finder
+from alexnet.fitting import linear, lr_finder
 from alexnet.fitting.loop import State
 from alexnet.network import checkpoint
-from alexnet.network.checkpoint import Preprocessing, load_network
-from alexnet.network.model import architecture
+from alexnet.network import frozen as frozen_module
+from alexnet.network.checkpoint import load_network
+from alexnet.network.description import Preprocessing, architecture
 from alexnet.network.weights import weights_folder
 from alexnet.presets import RECIPES
 from alexnet.recipes import Recipe
-from alexnet.scoring.evaluation import evaluate_run
+from alexnet.runs import inputs
+from alexnet.runs.evaluation import evaluate_run
 
 SMALL = architecture("small", width=0.125, pool="max")
 MADE_FOR = Preprocessing(20, 16, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
@@ -119,7 +121,7 @@ def test_two_runs_give_the_same_bits_and_the_second_computes_no_features(
 ):
     recipe = change(FROZEN, views=2, precision="auto")
     first = alexnet.train(folder, recipe, out=tmp_path / "1")
-    monkeypatch.setattr(features, "_extract", None)
+    monkeypatch.setattr(frozen_module, "_extract", None)
     second = alexnet.train(folder, recipe, out=tmp_path / "2")
     assert (first / "best.safetensors").read_bytes() == (second / "best.safetensors").read_bytes()
     assert np.array_equal(logits(first), logits(second))
@@ -142,13 +144,13 @@ def test_changed_weights_of_the_same_name_are_not_mistaken(folder, made, tmp_pat
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_the_number_of_cached_views(count, folder, made, tmp_path, monkeypatch, capsys):
     names = []
-    original = features._extract
+    original = frozen_module._extract
 
     def extract(frozen, store, rows, view, writer):
         names.append(view.name)
         original(frozen, store, rows, view, writer)
 
-    monkeypatch.setattr(features, "_extract", extract)
+    monkeypatch.setattr(frozen_module, "_extract", extract)
     run = alexnet.train(folder, change(FROZEN, cached_views=count), out=tmp_path / "run")
     assert names == ["centre", "mirror", "augmented2", "augmented3"][:count]
     told = "crops and colours do not vary" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from test_serve import Colours
 from alexnet.classification.predict import load
 from alexnet.cli import main
 from alexnet.errors import DiskError, InputError
-from alexnet.network.model import architecture
+from alexnet.network.description import architecture
 
 cv2 = pytest.importorskip("cv2")
 

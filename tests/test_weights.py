@@ -16,7 +16,8 @@ from alexnet.data.fetch import Download
 from alexnet.errors import DownloadError, WeightsError
 from alexnet.network import weights
 from alexnet.network.checkpoint import load_model, load_network, save_network
-from alexnet.network.model import ARCHITECTURES, AlexNet, architecture
+from alexnet.network.description import ARCHITECTURES, architecture
+from alexnet.network.model import AlexNet
 from alexnet.network.weights import (
     carry_over,
     fetch_weights,

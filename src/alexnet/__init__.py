@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from alexnet.classification.classifier import Classifier
     from alexnet.classification.predict import load
     from alexnet.fitting.loop import fit
-    from alexnet.scoring.evaluation import evaluate_run as evaluate
+    from alexnet.runs.evaluation import evaluate_run as evaluate
     from alexnet.training.train import train
 
 __version__ = "0.1.0"
@@ -27,7 +27,7 @@ _WHERE = {
     "fit": ("alexnet.fitting.loop", "fit"),
     "load": ("alexnet.classification.predict", "load"),
     "Classifier": ("alexnet.classification.classifier", "Classifier"),
-    "evaluate": ("alexnet.scoring.evaluation", "evaluate_run"),
+    "evaluate": ("alexnet.runs.evaluation", "evaluate_run"),
 }
 
 

@@ -13,8 +13,8 @@ from alexnet.classification.classifier import Classifier, Probabilities
 from alexnet.data.images import Pixels, load_image
 from alexnet.errors import RunError
 from alexnet.network.checkpoint import Trained, load_model
+from alexnet.network.inference import average_views, evaluation_transforms, forward
 from alexnet.runtime import choose_device, choose_precision
-from alexnet.scoring.evaluation import average_views, evaluation_transforms, forward
 from alexnet.scoring.metrics import softmax
 
 

@@ -85,7 +85,7 @@ class DataCheck:
     strict: bool = False
 
     def run(self) -> None:
-        from alexnet.inspection.check import check_data
+        from alexnet.checking.check import check_data
 
         check_data(
             self.data,

@@ -40,7 +40,7 @@ class Eval:
             raise InputError(f"top is {self.top}, expected at least 1.")
         import csv
 
-        from alexnet.scoring.evaluation import evaluate_run, show, table_rows
+        from alexnet.runs.evaluation import evaluate_run, show, table_rows
 
         figures = evaluate_run(
             self.run_directory,
@@ -91,7 +91,7 @@ class Explain:
             raise InputError("there are no images to explain.", "alexnet explain RUN IMAGE ...")
         from pathlib import Path
 
-        from alexnet.inspection.panels import explain_files
+        from alexnet.explaining.panels import explain_files
 
         for path in explain_files(
             self.run_directory,

@@ -24,9 +24,9 @@ from alexnet.errors import AlexNetError, DataError, InputError, needs_extra
 from alexnet.exporting import web
 from alexnet.exporting.quantise import round_weights
 from alexnet.network.checkpoint import Trained, load_model
-from alexnet.scoring.evaluation import choose_split, own_data
+from alexnet.runs.directory import read_metrics, run_settings
+from alexnet.runs.evaluation import choose_split, own_data
 from alexnet.scoring.metrics import Labels
-from alexnet.scoring.rundir import read_metrics, run_settings
 
 TOLERANCE = 1e-3  # the largest difference of a probability in float32
 SAMPLES = 64  # images that a file is verified on

@@ -18,7 +18,7 @@ from torch import nn
 from alexnet.data.augment import view_windows
 from alexnet.errors import ModelError
 from alexnet.exporting.quantise import quantised
-from alexnet.network.checkpoint import Preprocessing
+from alexnet.network.description import Preprocessing
 from alexnet.network.model import AdaptiveAverage, AlexNet, LocalResponseNorm
 
 OPSET, IR = 17, 8  # of 2022: whatever runs ONNX at all reads them

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from alexnet.data import augment
-from alexnet.network.checkpoint import Preprocessing
+from alexnet.network.description import Preprocessing
 from alexnet.network.model import AlexNet, LocalResponseNorm
 
 MOST = 2**14  # px of a side that the exported program takes

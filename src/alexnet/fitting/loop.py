@@ -22,8 +22,8 @@ from alexnet.network.checkpoint import (
     restore_optimizer,
     save_tensors,
 )
+from alexnet.network.inference import predict_logits
 from alexnet.runtime import StopFlag, arithmetic, peak_memory
-from alexnet.scoring.evaluation import predict_logits
 
 
 @dataclass(frozen=True)

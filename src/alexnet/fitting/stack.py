@@ -24,8 +24,8 @@ from alexnet.errors import Interrupted, ModelError
 from alexnet.fitting.loop import Epoch
 from alexnet.fitting.optimization import Loss
 from alexnet.network.checkpoint import load_tensors, save_tensors
+from alexnet.network.inference import forward
 from alexnet.runtime import StopFlag, arithmetic, peak_memory
-from alexnet.scoring.evaluation import forward
 
 
 class Stack(nn.Module):

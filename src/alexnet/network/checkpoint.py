@@ -14,25 +14,10 @@ from torch import Tensor, nn
 
 from alexnet.atomic import replacing
 from alexnet.errors import DataError, RunError, WeightsError, did_you_mean
-from alexnet.network.model import AlexNet, Architecture
+from alexnet.network.description import Architecture, Preprocessing
+from alexnet.network.model import AlexNet
 
 VERSION = 1
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What happens to an image before the network sees it; part of the weights."""
-
-    image_size: int  # the shorter side is scaled to this many px
-    crop: int  # the centre square the network sees, px
-    mean: tuple[float, ...]  # per channel, RGB, pixels 0 to 1
-    std: tuple[float, ...]
-    views: int = 1  # averaged; 2: the mirror image too, 10: the corners too
-    border: int = 0  # px of black around the scaled image, before the crop
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "Preprocessing":
-        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:

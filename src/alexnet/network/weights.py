@@ -23,13 +23,13 @@ from alexnet.data.fetch import Download, fetch_file
 from alexnet.errors import AlexNetError, WeightsError, did_you_mean
 from alexnet.network.checkpoint import (
     Network,
-    Preprocessing,
     load_network,
     misfit,
     safetensors_metadata,
     save_network,
 )
-from alexnet.network.model import ARCHITECTURES, AlexNet, Architecture
+from alexnet.network.description import ARCHITECTURES, Architecture, Preprocessing
+from alexnet.network.model import AlexNet
 from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD
 from alexnet.runtime import cache_folder
 

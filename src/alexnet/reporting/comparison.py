@@ -20,8 +20,7 @@ from alexnet.reporting.charts import Curve, series_colour
 from alexnet.reporting.illustrations import Album, count, number, read_illustrations
 from alexnet.reporting.pages import write_page, written
 from alexnet.reporting.report import BYSTANDERS, PICTURES, Drawn, column, known
-from alexnet.scoring.metrics import softmax, wilson_interval
-from alexnet.scoring.rundir import (
+from alexnet.runs.directory import (
     Predictions,
     RunSettings,
     read_epochs,
@@ -29,6 +28,7 @@ from alexnet.scoring.rundir import (
     read_predictions,
     run_settings,
 )
+from alexnet.scoring.metrics import softmax, wilson_interval
 from alexnet.scoring.significance import Hits, mcnemar, paired_difference
 
 MOST_IMAGES = 60  # on which runs disagree, in the page

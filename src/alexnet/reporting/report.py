@@ -33,8 +33,7 @@ from alexnet.reporting.illustrations import (
     read_object,
 )
 from alexnet.reporting.pages import NO_BREAK, write_page
-from alexnet.scoring.metrics import Labels, calibration_error, reliability, softmax, wilson_interval
-from alexnet.scoring.rundir import (
+from alexnet.runs.directory import (
     Predictions,
     RunSettings,
     read_epochs,
@@ -42,6 +41,7 @@ from alexnet.scoring.rundir import (
     read_predictions,
     run_settings,
 )
+from alexnet.scoring.metrics import Labels, calibration_error, reliability, softmax, wilson_interval
 
 PAGE = "report.html"
 PICTURES = 2_200_000  # bytes of data URIs in a page; the rest of it stays below 0.8 MB

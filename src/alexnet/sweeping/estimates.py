@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from alexnet.console import say
-from alexnet.fitting.features import FrozenPart, missing_views
 from alexnet.fitting.optimization import make_loss, make_optimizer
 from alexnet.fitting.stack import Stack, StackOptimizer
+from alexnet.network.frozen import FrozenPart, missing_views
+from alexnet.network.inference import EVALUATION_BATCH, forward
 from alexnet.runtime import arithmetic
-from alexnet.scoring.evaluation import EVALUATION_BATCH, forward
 from alexnet.sweeping.trials import Trial
 from alexnet.training.run import Run
 from alexnet.training.train import set_up

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from alexnet.atomic import replacing, write_json
 from alexnet.console import say
 from alexnet.errors import RunError
-from alexnet.scoring.evaluation import evaluate_run
+from alexnet.runs.evaluation import evaluate_run
 from alexnet.scoring.significance import Difference, Hits, mean_interval, paired_difference
 from alexnet.sweeping.trials import Trial, told
 

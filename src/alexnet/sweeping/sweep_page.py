@@ -17,7 +17,7 @@ from alexnet.reporting.drawing import ACCENT, FAINT
 from alexnet.reporting.illustrations import as_object
 from alexnet.reporting.pages import signed, write_page, written
 from alexnet.reporting.report import PAGE, Drawn, column, command, known
-from alexnet.scoring.rundir import read_epochs
+from alexnet.runs.directory import read_epochs
 from alexnet.sweeping.trials import told
 
 Row = dict[str, str]

@@ -17,8 +17,8 @@ from alexnet.errors import AlexNetError, DiskError, Interrupted
 from alexnet.fitting.loop import Epoch
 from alexnet.fitting.optimization import make_loss
 from alexnet.fitting.stack import Stack, StackOptimizer, StackState, fit_stack, stack_logits
+from alexnet.network.inference import average_views
 from alexnet.runtime import stop_on_signal
-from alexnet.scoring.evaluation import average_views
 from alexnet.sweeping.results import status
 from alexnet.sweeping.trials import Trial, stacks, told
 from alexnet.training.run import EventFiles, Phase, Run, rate_of

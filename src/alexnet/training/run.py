@@ -16,11 +16,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from alexnet.atomic import replacing, write_json
 from alexnet.console import say
 from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError
-from alexnet.fitting.inputs import Inputs
 from alexnet.fitting.linear import solve
 from alexnet.fitting.loop import Epoch, State, fit
 from alexnet.fitting.lr_finder import find_lr, save_suggestion
 from alexnet.fitting.optimization import learning_rate, make_loss, make_optimizer
+from alexnet.network import inference
 from alexnet.network.checkpoint import (
     Network,
     load_description,
@@ -31,10 +31,11 @@ from alexnet.network.checkpoint import (
 )
 from alexnet.network.model import AlexNet, parameter_count
 from alexnet.recipes import Recipe
+from alexnet.runs.directory import run_settings, save_predictions
+from alexnet.runs.evaluation import show
+from alexnet.runs.inputs import Inputs
 from alexnet.runtime import differences, environment, new_run_folder, stop_on_signal
-from alexnet.scoring import evaluation
 from alexnet.scoring.metrics import Labels, fit_temperature, metrics
-from alexnet.scoring.rundir import run_settings, save_predictions
 
 VERIFIED_IMAGES = 64  # test images on which the saved network must agree with its cached features
 
@@ -323,14 +324,14 @@ class Run:
         freeze = "none" if self.recipe.finetune_epochs else self.recipe.freeze
         part = model if freeze == "none" else model.split(freeze)[1]
         views = self.inputs.views(indices, freeze)
-        logits, labels = evaluation.predict_logits(part, views, self.dtype, f"evaluating {split}")
+        logits, labels = inference.predict_logits(part, views, self.dtype, f"evaluating {split}")
         if split == "test":  # never fitted to the images that are evaluated
             val = self.inputs.views(self.inputs.splits.val, freeze)
-            seen = evaluation.predict_logits(part, val, self.dtype, "fitting the temperature")
+            seen = inference.predict_logits(part, val, self.dtype, "fitting the temperature")
             self.fitted["temperature"] = fit_temperature(seen[0].numpy(), seen[1].numpy())
         if freeze != "none":
             self._verify(model, indices[:VERIFIED_IMAGES], logits[:VERIFIED_IMAGES])
-        evaluation.show(*self.write_figures(logits, labels, split))
+        show(*self.write_figures(logits, labels, split))
 
     def write_figures(
         self, logits: torch.Tensor, labels: torch.Tensor, split: str
@@ -366,10 +367,10 @@ class Run:
     def _verify(self, model: AlexNet, indices: Labels, logits: torch.Tensor) -> None:
         """TrainingError unless the saved network, run whole over some images, gives what its head
         gave on their cached features."""
-        views = evaluation.evaluation_views(
+        views = inference.evaluation_views(
             self.inputs.store, indices, self.inputs.preprocessing, self.device
         )
-        whole, _ = evaluation.predict_logits(model, views, self.dtype, "verifying")
+        whole, _ = inference.predict_logits(model, views, self.dtype, "verifying")
         apart = float((whole.softmax(1) - logits.softmax(1)).abs().max())
         if not apart < 0.1:  # bf16 and float16 account for about 0.01
             raise TrainingError(

@@ -11,15 +11,16 @@ from alexnet.console import say
 from alexnet.data.datasets import make_splits, open_data
 from alexnet.data.store import Store, keyed_seed
 from alexnet.errors import AlexNetError, RecipeError
-from alexnet.fitting.inputs import Inputs
-from alexnet.network.checkpoint import Network, Preprocessing, load_model
-from alexnet.network.model import AlexNet, architecture, parameter_count
+from alexnet.network.checkpoint import Network, load_model
+from alexnet.network.description import Preprocessing, architecture
+from alexnet.network.model import AlexNet, parameter_count
 from alexnet.network.weights import carry_over, find_weights
 from alexnet.presets import default_recipe
 from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD, Recipe
+from alexnet.runs.directory import read_metrics, run_settings
+from alexnet.runs.evaluation import own_data
+from alexnet.runs.inputs import Inputs
 from alexnet.runtime import choose_device, choose_precision, make_deterministic
-from alexnet.scoring.evaluation import own_data
-from alexnet.scoring.rundir import read_metrics, run_settings
 from alexnet.training.run import Run
 
 
@@ -74,8 +75,8 @@ def draw_report(run: str | Path, store: Store | None = None) -> Path:
     Raises:
         RunError: the run is not finished.
     """
-    from alexnet.inspection.description import describe  # half a second that only this needs
-    from alexnet.inspection.showcase import illustrate
+    from alexnet.checking.description import describe  # half a second that only this needs
+    from alexnet.explaining.showcase import illustrate
     from alexnet.reporting.report import write_report
 
     path = Path(run).expanduser()

@@ -10,17 +10,11 @@ import torch
 from alexnet.data import augment
 from alexnet.data.datasets import Splits
 from alexnet.data.store import Batches, Store, keyed_seed
-from alexnet.fitting.features import (
-    FeatureStores,
-    FrozenPart,
-    View,
-    feature_batches,
-    feature_stores,
-)
-from alexnet.network.checkpoint import Preprocessing
+from alexnet.network import inference
+from alexnet.network.description import Preprocessing
+from alexnet.network.frozen import FeatureStores, FrozenPart, View, feature_batches, feature_stores
 from alexnet.network.model import AlexNet
 from alexnet.recipes import Recipe
-from alexnet.scoring import evaluation
 from alexnet.scoring.metrics import Labels
 
 
@@ -52,7 +46,7 @@ class Inputs:
         """The centre; its mirror, where training or evaluation looks at it; augmented ones."""
         recipe, how = self.recipe, self.preprocessing
         plain = dataclasses.asdict(how) | {"views": None}
-        transforms = evaluation.evaluation_transforms(dataclasses.replace(how, views=2))
+        transforms = inference.evaluation_transforms(dataclasses.replace(how, views=2))
         views = [View("centre", transforms[0], plain)]
         if recipe.views == 2 or (recipe.flip and recipe.cached_views > 1):
             views.append(View("mirror", transforms[1], plain | {"mirror": True}))
@@ -117,13 +111,13 @@ class Inputs:
     def views(self, indices: Labels, freeze: str) -> list[Batches]:
         """Batches for evaluation, one sequence per view."""
         if freeze == "none":
-            return evaluation.evaluation_views(self.store, indices, self.preprocessing, self.device)
+            return inference.evaluation_views(self.store, indices, self.preprocessing, self.device)
         if self.recipe.cache:
             return [
                 feature_batches(
                     self.features,
                     indices,
-                    batch_size=evaluation.EVALUATION_BATCH,
+                    batch_size=inference.EVALUATION_BATCH,
                     device=self.device,
                     views=[view],
                 )
@@ -134,9 +128,9 @@ class Inputs:
             Batches(
                 self.store,
                 indices,
-                batch_size=evaluation.EVALUATION_BATCH,
+                batch_size=inference.EVALUATION_BATCH,
                 transform=frozen.after(transform),
                 device=self.device,
             )
-            for transform in evaluation.evaluation_transforms(self.preprocessing)
+            for transform in inference.evaluation_transforms(self.preprocessing)
         ]

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from alexnet.network.checkpoint import Preprocessing
+from alexnet.network.description import Preprocessing
+from alexnet.network.inference import evaluating
 from alexnet.network.model import AlexNet
-from alexnet.scoring.evaluation import evaluating
 from alexnet.scoring.metrics import Floats, Labels
 
 ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.Tanh)

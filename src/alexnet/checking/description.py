@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from alexnet.checking.duplicates import Pair, find_duplicates
 from alexnet.data.datasets import Splits
 from alexnet.data.headers import read_headers
 from alexnet.data.store import Store
-from alexnet.inspection.duplicates import Pair, find_duplicates
 
 SHOWN, SHOWN_SIDE = 12, 96  # pairs with pictures, and their side in px
 

@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from alexnet.checking.description import image_of, leaks, telling_pairs
+from alexnet.checking.duplicates import find_duplicates
+from alexnet.checking.label_errors import label_errors, mixed_classes, probabilities_of
 from alexnet.console import say
 from alexnet.data.datasets import open_data
 from alexnet.data.headers import LONG, Headers, read_headers
 from alexnet.data.store import Store
 from alexnet.errors import CheckError, InputError
-from alexnet.inspection.description import image_of, leaks, telling_pairs
-from alexnet.inspection.duplicates import find_duplicates
-from alexnet.inspection.label_errors import label_errors, mixed_classes, probabilities_of
 from alexnet.reporting.sheets import Labelled, Sheets
 
 FEW = 10  # images of a class to train on

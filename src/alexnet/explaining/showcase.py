@@ -21,8 +21,7 @@ from alexnet.data.datasets import make_splits
 from alexnet.data.images import Pixels
 from alexnet.data.store import Batches, Store, keyed_generator
 from alexnet.errors import DataError
-from alexnet.fitting.features import FrozenPart
-from alexnet.inspection.explain import (
+from alexnet.explaining.explain import (
     excitement,
     exciting_images,
     first_layer_filters,
@@ -32,15 +31,12 @@ from alexnet.inspection.explain import (
     pictures,
 )
 from alexnet.network.checkpoint import Trained, load_model
+from alexnet.network.frozen import FrozenPart
+from alexnet.network.inference import EVALUATION_BATCH, evaluation_transforms, predict_logits
+from alexnet.runs.directory import Predictions, read_predictions, run_settings
+from alexnet.runs.evaluation import own_data
 from alexnet.runtime import choose_device, choose_precision
-from alexnet.scoring.evaluation import (
-    EVALUATION_BATCH,
-    evaluation_transforms,
-    own_data,
-    predict_logits,
-)
 from alexnet.scoring.metrics import Floats, Labels, softmax
-from alexnet.scoring.rundir import Predictions, read_predictions, run_settings
 
 SAMPLES, MISTAKES, CONFUSIONS, UNITS, QUERIES = 24, 12, 12, 6, 6
 PLAIN_SIDE, CAM_SIDE = 96, 128  # px of a picture at most

@@ -1,80 +1,27 @@
 """How good is it: logits -> top-1, top-5, per class, confusion, likelihood, calibration,
 interval."""
 
-import contextlib
 import dataclasses
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from rich.markup import escape
 from rich.table import Table
-from torch import Tensor, nn
 
-from alexnet.console import console, progress, say
-from alexnet.data import augment
+from alexnet.console import console, say
 from alexnet.data.datasets import make_splits, open_data
-from alexnet.data.store import Batches, Store
+from alexnet.data.store import Store
 from alexnet.errors import DataError
-from alexnet.network.checkpoint import Preprocessing, load_model
-from alexnet.runtime import arithmetic, choose_device, choose_precision
+from alexnet.network.checkpoint import load_model
+from alexnet.network.description import Preprocessing
+from alexnet.network.inference import evaluation_transforms, evaluation_views, predict_logits
+from alexnet.runs.directory import run_settings, save_predictions
+from alexnet.runtime import choose_device, choose_precision
 from alexnet.scoring.metrics import Labels, metrics, wilson_interval
-from alexnet.scoring.rundir import run_settings, save_predictions
-
-EVALUATION_BATCH = 256
-
-
-def predict_logits(
-    model: nn.Module, views: Sequence[Batches], dtype: torch.dtype, what: str
-) -> tuple[Tensor, Tensor]:
-    """Runs a model in evaluation mode over batches of each view of the same examples: logits (N, K)
-    float32, averaged over the views, and labels (N,) int64, both on the CPU.
-
-    Progress is shown under the name `what`. The model's mode is as before afterwards.
-    """
-    logits: list[Tensor] = []
-    labels: list[Tensor] = []
-    with evaluating(model), progress(what, sum(map(len, views))) as advance:
-        for batches in views:
-            per_batch = []
-            labels = []
-            for x, y in batches.epoch():
-                per_batch.append(forward(model, x, dtype))
-                labels.append(y)
-                advance(1)
-            logits.append(torch.cat(per_batch).cpu())
-    return average_views(logits), torch.cat(labels).cpu()
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """While the block runs the model is in evaluation mode; afterwards in the one it had."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-
-
-@torch.inference_mode()
-def forward(model: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Logits (B, K) float32."""
-    with arithmetic(x.device, dtype):
-        return cast(Tensor, model(x)).float()
-
-
-def average_views(logits: Sequence[Tensor]) -> Tensor:
-    """Of one view its logits (..., K); of several the logarithm of their averaged probabilities, as
-    the 2012 paper averages its views."""
-    if len(logits) == 1:
-        return logits[0]
-    return torch.logsumexp(F.log_softmax(torch.stack(list(logits)), -1), 0) - math.log(len(logits))
 
 
 def show(figures: Mapping[str, Any], note: str = "") -> None:
@@ -130,22 +77,6 @@ def table_rows(figures: Mapping[str, Any]) -> list[list[Any]]:
         interval = wilson_interval(round(one["top1"] * one["n"]), one["n"])
         rows.append([name, one["n"], one["top1"], *interval, *[""] * len(whole)])
     return rows
-
-
-def evaluation_transforms(how: Preprocessing) -> list[augment.Transform]:
-    """What happens to stored images before a network sees them, wherever nothing is random; one
-    transform per view."""
-    return augment.evaluation_views(**dataclasses.asdict(how))
-
-
-def evaluation_views(
-    store: Store, indices: Labels, how: Preprocessing, device: torch.device
-) -> list[Batches]:
-    """Batches of a Store as a network sees them, in order; one sequence per view."""
-    return [
-        Batches(store, indices, batch_size=EVALUATION_BATCH, transform=transform, device=device)
-        for transform in evaluation_transforms(how)
-    ]
 
 
 def evaluate_run(

@@ -22,12 +22,13 @@ from alexnet.console import say
 from alexnet.data.datasets import make_splits
 from alexnet.data.images import Pixels
 from alexnet.errors import InputError
-from alexnet.fitting.features import FrozenPart, View, feature_stores
-from alexnet.inspection.explain import grad_cam, nearest_neighbours, occlusion, overlay, pictures
+from alexnet.explaining.explain import grad_cam, nearest_neighbours, occlusion, overlay, pictures
+from alexnet.network.frozen import FrozenPart, View, feature_stores
+from alexnet.network.inference import evaluation_transforms
+from alexnet.runs.directory import run_settings
+from alexnet.runs.evaluation import own_data
 from alexnet.runtime import choose_precision
-from alexnet.scoring.evaluation import evaluation_transforms, own_data
 from alexnet.scoring.metrics import Floats
-from alexnet.scoring.rundir import run_settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

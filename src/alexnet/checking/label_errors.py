@@ -21,14 +21,14 @@ from alexnet.console import progress, say
 from alexnet.data.datasets import open_data
 from alexnet.data.store import Store
 from alexnet.errors import DataError
-from alexnet.fitting.features import FrozenPart, View, feature_stores
 from alexnet.network.checkpoint import load_model
+from alexnet.network.frozen import FrozenPart, View, feature_stores
+from alexnet.network.inference import evaluation_transforms, evaluation_views, predict_logits
 from alexnet.network.model import AlexNet
 from alexnet.network.weights import carry_over, find_weights
+from alexnet.runs.directory import run_settings
 from alexnet.runtime import choose_device, choose_precision
-from alexnet.scoring.evaluation import evaluation_transforms, evaluation_views, predict_logits
 from alexnet.scoring.metrics import softmax
-from alexnet.scoring.rundir import run_settings
 
 FOLDS = 5
 MOST_FEATURES = 1024  # more are projected at random: distances stay, the solution takes seconds

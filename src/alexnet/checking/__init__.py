@@ -1,0 +1,1 @@
+"""What is wrong with a data set, or was with that of a run."""

@@ -1,1 +1,0 @@
-"""Looking into data and networks: what is wrong with the one, what the other looks at."""

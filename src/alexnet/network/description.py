@@ -1,0 +1,225 @@
+"""What a network of the family is, and what happens to an image before it sees it: plain data, no
+torch.
+
+Sources: Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural
+networks" (2012); Krizhevsky, "One weird trick for parallelizing convolutional neural networks"
+(2014), whose network torchvision calls `alexnet`.
+"""
+
+import dataclasses
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+from alexnet.errors import ModelError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Conv:
+    """One convolution layer of a description, and what follows it."""
+
+    channels: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1  # 2: the two columns of 2012, which meet at conv3 only
+    lrn: bool = False  # local response normalisation follows, in networks normalised by it
+    pool: bool = False  # pooling follows
+    paper_bias: float = 0.0  # initial bias in the 2012 paper
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The description of a network. `name` is for people; everything else decides shapes and
+    arithmetic."""
+
+    name: str
+    convs: tuple[Conv, ...]
+    hidden: tuple[int, ...]  # units of the fully connected layers before the last
+    map_side: int  # the last feature map is averaged to this side before the fully connected layers
+    norm: str = "none"  # none, lrn, batch, batch-for-lrn
+    pool: str = "overlapping"  # max and average: 2x2 stride 2; overlapping: max 3x3 stride 2
+    activation: str = "relu"  # relu, leaky-relu, tanh
+    fc_norm: str = "none"  # batch: batch normalisation of the features and of each hidden layer
+    dropout: float = 0.5  # of hidden units; of the features where there is no hidden layer
+    dropout_first: bool = False  # before each hidden layer (2014) instead of after it (2012)
+    # pooling before normalisation and non-linearity, not after: batch norm then goes through a
+    # quarter of the values, and max pooling commutes with the rest wherever gamma is positive
+    pool_first: bool = False
+    lrn_k: float = 2.0  # the additive constant of LRN; 1 in Caffe's copy of the network
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, for the metadata of a weights file."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Architecture":
+        convs = tuple(Conv(**conv) for conv in fields["convs"])
+        return cls(**{**fields, "convs": convs, "hidden": tuple(fields["hidden"])})
+
+    def feature_side(self, side: int) -> int:
+        """Side of the last feature map for input images of `side` px, before it is averaged; 0 if
+        nothing is left."""
+        for conv in self.convs:
+            side = (side + 2 * conv.padding - conv.kernel) // conv.stride + 1
+            if conv.pool:
+                side = (side - 3) // 2 + 1 if self.pool == "overlapping" else side // 2
+            if side < 1:
+                return 0
+        return side
+
+    @property
+    def smallest_input(self) -> int:
+        """The smallest side in px of an input image."""
+        return next(side for side in itertools.count(1) if self.feature_side(side))
+
+    def check_input(self, side: int) -> None:
+        """ModelError if images of `side` px are too small for this network."""
+        if side < self.smallest_input:
+            raise ModelError(
+                f"images of {side} px are too small for the {self.name} network, which needs "
+                f"{self.smallest_input} px.",
+                f"Use --image-size {self.smallest_input} or more (and --crop likewise)"
+                + (", or --model small." if self.name != "small" else ", or --pool max."),
+            )
+
+
+ARCHITECTURES = {
+    "2012": Architecture(
+        name="2012",
+        convs=(
+            Conv(96, 11, stride=4, lrn=True, pool=True),  # 227 -> 55 -> 27
+            Conv(256, 5, padding=2, groups=2, lrn=True, pool=True, paper_bias=1.0),  # 27 -> 13
+            Conv(384, 3, padding=1),
+            Conv(384, 3, padding=1, groups=2, paper_bias=1.0),
+            Conv(256, 3, padding=1, groups=2, pool=True, paper_bias=1.0),  # 13 -> 6
+        ),
+        hidden=(4096, 4096),
+        map_side=6,
+        norm="lrn",
+    ),
+    "2014": Architecture(
+        name="2014",
+        convs=(
+            Conv(64, 11, stride=4, padding=2, lrn=True, pool=True),  # 224 -> 55 -> 27
+            Conv(192, 5, padding=2, lrn=True, pool=True, paper_bias=1.0),  # 27 -> 13
+            Conv(384, 3, padding=1),
+            Conv(256, 3, padding=1, paper_bias=1.0),
+            Conv(256, 3, padding=1, pool=True, paper_bias=1.0),  # 13 -> 6
+        ),
+        hidden=(4096, 4096),
+        map_side=6,
+        dropout_first=True,
+    ),
+    "small": Architecture(
+        name="small",
+        convs=(
+            Conv(64, 3, padding=1, lrn=True, pool=True),  # 32 -> 15
+            Conv(128, 3, padding=1, lrn=True, pool=True, paper_bias=1.0),  # 15 -> 7
+            Conv(256, 3, padding=1),
+            Conv(256, 3, padding=1, pool=True, paper_bias=1.0),  # 7 -> 3
+            Conv(512, 3, padding=1, pool=True, paper_bias=1.0),  # 3 -> 1
+        ),
+        hidden=(),
+        map_side=1,
+        norm="batch",
+        pool_first=True,
+    ),
+}
+
+
+def architecture(
+    base: str | Architecture,
+    *,
+    conv_layers: int = 0,
+    fc_layers: int = 0,
+    hidden: int = 0,
+    map_side: int = 0,
+    width: float = 0.0,
+    columns: int = 0,
+    norm: str = "auto",
+    fc_norm: str = "auto",
+    pool: str = "auto",
+    activation: str = "auto",
+    dropout: float = 0.5,
+) -> Architecture:
+    """The description of a network of the family. 0 and "auto" leave what `base` has.
+
+    Args:
+        base: "2012", "2014" or "small", or the description to start from.
+        conv_layers: 3 to 5; without conv4, then without conv3 (the 2012 paper removes middle layers
+            too).
+        fc_layers: 1 to 4, the last one (the classes) included.
+        hidden: units of each hidden layer; `width` does not change this number.
+        map_side: side of the averaged map that the fully connected layers see.
+        width: factor on the channels and hidden units that the family's network has; they stay
+            multiples of 8.
+        columns: 1 makes one tower of the two columns of 2012, each of which sees half of the
+            channels in conv2, conv4 and conv5.
+        norm: "none", "lrn" (after conv1 and conv2), "batch" (after every convolution),
+            "batch-for-lrn" (batch normalisation where LRN would be).
+        fc_norm: "none", "batch" (of the features and of each hidden layer).
+        pool: "max" or "average" (2x2, stride 2), "overlapping" (max 3x3, stride 2).
+        activation: "relu", "leaky-relu" or "tanh".
+        dropout: share of hidden units dropped while training.
+
+    Raises:
+        ModelError: an unknown name, or a number out of range.
+    """
+    name = base if isinstance(base, str) else base.name
+    if name not in ARCHITECTURES:
+        raise ModelError(f"unknown network {name!r}.", did_you_mean(name, ARCHITECTURES))
+    if conv_layers not in (0, 3, 4, 5) or fc_layers not in (0, 1, 2, 3, 4):
+        raise ModelError(
+            f"{conv_layers} convolution and {fc_layers} fully connected layers, expected 3 to 5 "
+            "and 1 to 4.",
+            "Change --conv-layers or --fc-layers.",
+        )
+    family = ARCHITECTURES[name]
+    own = family if isinstance(base, str) else base
+
+    def scaled(units: int) -> int:
+        return max(8, round(units * width / 8) * 8) if width else units
+
+    convs = own.convs
+    if conv_layers or width:
+        left_out = {5: (), 4: (3,), 3: (2, 3)}[conv_layers or len(own.convs)]
+        convs = tuple(
+            dataclasses.replace(conv, channels=scaled(conv.channels))
+            for place, conv in enumerate(family.convs)
+            if place not in left_out
+        )
+    if columns:
+        convs = tuple(dataclasses.replace(conv, groups=1) for conv in convs)
+    units = own.hidden
+    if fc_layers or hidden or width:
+        count = fc_layers - 1 if fc_layers else len(own.hidden)
+        usual = family.hidden[0] if family.hidden else family.convs[-1].channels
+        units = (hidden or scaled(usual),) * count
+    return dataclasses.replace(
+        own,
+        convs=convs,
+        hidden=units,
+        map_side=map_side or own.map_side,
+        norm=own.norm if norm == "auto" else norm,
+        fc_norm=own.fc_norm if fc_norm == "auto" else fc_norm,
+        pool=own.pool if pool == "auto" else pool,
+        activation=own.activation if activation == "auto" else activation,
+        dropout=dropout,
+    )
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What happens to an image before the network sees it; part of the weights."""
+
+    image_size: int  # the shorter side is scaled to this many px
+    crop: int  # the centre square the network sees, px
+    mean: tuple[float, ...]  # per channel, RGB, pixels 0 to 1
+    std: tuple[float, ...]
+    views: int = 1  # averaged; 2: the mirror image too, 10: the corners too
+    border: int = 0  # px of black around the scaled image, before the crop
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Preprocessing":
+        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})

@@ -1,0 +1,1 @@
+"""Run directories: what one holds, how it came about, what it says of images."""
