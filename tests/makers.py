@@ -20,7 +20,7 @@ from alexnet.network.checkpoint import Network, save_network
 from alexnet.network.description import Preprocessing
 from alexnet.network.model import AlexNet
 from alexnet.recipes import Recipe
-from alexnet.runs.directory import save_predictions
+from alexnet.runs.directory import Predictions
 from alexnet.scoring.metrics import metrics
 
 
@@ -180,7 +180,7 @@ def run_directory(path, names=("cat", "dog", "eel"), n=60, seed=0, right=0.7, li
     logits[np.arange(n), labels] += np.where(generator.random(n) < right, 4, -4)
     path.mkdir(parents=True)
     ids = [f"{names[label][:20]}/{number}.jpg" for number, label in enumerate(labels)]
-    save_predictions(path / "predictions.npz", logits, labels, ids, list(names))
+    Predictions(logits, labels, ids, list(names)).save(path / "predictions.npz")
     figures = metrics(logits, labels, list(names), "test")
     extra = {"best_epoch": 2, "val_top1": 0.5, "seconds": 61.5, "chose_epoch_on_it": False}
     write_json(path / "metrics.json", figures | extra)

@@ -219,7 +219,7 @@ def test_labels_are_doubted_with_a_run_or_weights(tmp_path, capsys):
         (["nowhere"], "there is no data set and no path 'nowhere'"),
         (["digits", "--weights", "a", "--run", "b"], "two ways to the same check"),
         (["digits", "--image-size", "-1"], "image_size"),
-        (["digits", "--run", "./nowhere"], "there is no weights file"),
+        (["digits", "--run", "./nowhere"], "there is nothing at nowhere"),
         (["digits", "--weights", "./nowhere"], "there is no weights file"),
     ],
 )

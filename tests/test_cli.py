@@ -195,7 +195,7 @@ def test_the_recipe_suits_the_data_and_flags_override_it():
         (["train", "cifar10"], "cifar10 is not on this machine", "alexnet data fetch cifar10"),
         (["train", "digits", "--device", "tpu"], "tpu", "--device auto"),
         (["train", "digits", "--weights", "nowhere"], "no weights 'nowhere'", "imagenet-2014"),
-        (["eval", "nowhere"], "no weights file nowhere", "run directory"),
+        (["eval", "nowhere"], "there is nothing at nowhere", "Check the path"),
         (["predict", "."], "no images to classify", "IMAGE"),
         (["data"], "there is no command 'data'", "'data fetch'"),
         (["data", "fetch", "cifar100"], "no download named 'cifar100'", "'cifar10'"),

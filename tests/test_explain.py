@@ -26,13 +26,12 @@ from alexnet.errors import DataError, RunError
 from alexnet.explaining import explain, panels, showcase
 from alexnet.explaining.panels import explain_files, file_name, shortened
 from alexnet.explaining.showcase import data_uri, illustrate, spread
-from alexnet.network.checkpoint import load_model
 from alexnet.network.description import Preprocessing, architecture
 from alexnet.network.model import AlexNet
 from alexnet.network.weights import weights_folder
 from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD
-from alexnet.runs.directory import read_predictions
-from alexnet.runs.evaluation import own_data
+from alexnet.runs.directory import RunDirectory
+from alexnet.runs.own_data import own_data
 
 SEEN = Preprocessing(224, 224, IMAGENET_MEAN, IMAGENET_STD)
 
@@ -95,7 +94,7 @@ VARIANTS = [
     )
 ] + [
     ("2014", {"activation": "tanh"}),
-    ("2012", {"norm": "batch-for-lrn", "columns": 1}),
+    ("2012", {"norm": "batch-for-lrn", "one_tower": True}),
     ("2012", {"activation": "leaky-relu", "fc_norm": "batch"}),
 ]
 
@@ -364,7 +363,9 @@ def test_without_its_data_a_run_is_explained_without_neighbours(run, folder, tmp
     assert "is not what" in said
     shutil.rmtree(folder)
     [path] = explain_files(run, [str(new)], tmp_path / "out")
-    assert "no neighbours: there is nothing at" in " ".join(capsys.readouterr().err.split())
+    assert "no neighbours: the data of the run is not at" in " ".join(
+        capsys.readouterr().err.split()
+    )
     assert opened(path)[0] == (1280, 370)
 
 
@@ -419,7 +420,7 @@ def decoded(uri):
 
 
 def test_illustrations_are_what_the_predictions_say(run, folder):
-    found = read_predictions(run)
+    found = RunDirectory(run).predictions()
     logits = found.logits.copy()
     wrong = (found.labels + 1 + np.arange(len(logits)) % 2) % 3
     for place in range(len(logits)):  # every other guess is wrong, each a little surer
@@ -481,11 +482,11 @@ def test_illustrations_repeat_and_take_an_open_store(run, folder):
 
 
 def test_the_surest_mistakes_are_others_than_the_hardest(run):
-    trained, found = load_model(run), read_predictions(run)
+    trained, found = RunDirectory(run).load(), RunDirectory(run).predictions()
     logits = np.zeros((40, 3), np.float32)
     labels = np.zeros(40, np.int64)
     logits[:, 1] = np.arange(40) / 10
-    store = own_data(run, trained.preprocessing)
+    store = own_data(RunDirectory(run).settings, trained.preprocessing).store
     many = type(found)(logits, labels, store.ids[:40], found.classes)
     show = showcase.Showcase(trained, store, many, np.arange(40, 60), 0)
     hardest, surest = show.mistakes()
@@ -496,7 +497,7 @@ def test_the_surest_mistakes_are_others_than_the_hardest(run):
 def test_what_cannot_be_illustrated(run, folder, tmp_path):
     with pytest.raises(RunError):
         illustrate(tmp_path)
-    found = read_predictions(run)
+    found = RunDirectory(run).predictions()
     np.savez(
         run / "predictions.npz", logits=found.logits, labels=found.labels, classes=found.classes,
         ids=[f"other/{one}" for one in found.ids],
@@ -504,7 +505,7 @@ def test_what_cannot_be_illustrated(run, folder, tmp_path):
     with pytest.raises(DataError, match="12 images are not in it"):
         illustrate(run)
     np.savez(run / "predictions.npz", logits=found.logits, labels=found.labels + 9)
-    with pytest.raises(RunError, match="no figures that can be read"):
+    with pytest.raises(RunError, match=r"predictions\.npz is damaged"):
         illustrate(run)
     shutil.rmtree(folder)
     (run / "predictions.npz").unlink()

@@ -32,6 +32,7 @@ from alexnet.exporting.whole import Whole, exported_program
 from alexnet.network.checkpoint import Trained, load_model
 from alexnet.network.description import Preprocessing, architecture
 from alexnet.network.model import AlexNet
+from alexnet.runs.directory import RunDirectory
 
 PLAIN = Preprocessing(32, 32, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
 HOSTILE = ["<script>alert(1)</script>", 'a"b\\c\n', "../../etc/passwd", "ünï 猫", "", "con"]
@@ -251,7 +252,7 @@ def test_int8_is_smaller_and_says_what_it_costs(run, tmp_path, capsys):
     kinds = {one.data_type for one in onnx.load(small).graph.initializer}
     assert onnx.TensorProto.INT8 in kinds and whole.exists()
     image = smooth()
-    trained = load_model(run)
+    trained = RunDirectory(run).load()
     round_weights(trained.model)
     expected = RunClassifier(trained, device="cpu", precision="fp32").predict_proba(image)
     np.testing.assert_allclose(alexnet.load(small).predict_proba(image), expected, atol=1e-5)
@@ -305,7 +306,7 @@ def test_a_file_that_says_something_else_is_not_left(run, tmp_path, monkeypatch)
 
 
 def test_verifying_notices_a_small_difference(run):
-    trained = load_model(run)
+    trained = RunDirectory(run).load()
     samples, _ = sample_images(None, 32)
     reference = RunClassifier(trained, device="cpu", precision="fp32")
 

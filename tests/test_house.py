@@ -145,6 +145,56 @@ def test_public_names():
         alexnet.trian  # noqa: B018
 
 
+def literals(path: Path) -> set[str]:
+    """The words in the text of a file's code, its documentation left out."""
+    tree = ast.parse(path.read_text())
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docs = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and isinstance(node.body[0], ast.Expr)
+    }
+    texts = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs
+    ]
+    return {word for text in texts for word in re.findall(r"[\w.-]+", text)}
+
+
+RUN_FILES = """recipe.json environment.json epochs.jsonl best.safetensors last.safetensors metrics.json
+    predictions.npz illustrations.json data.json lr.json lr.svg failed.json pruned.json
+    test.json""".split()
+SWEEP_FILES = "results.csv summary.json optuna.db".split()
+
+
+@pytest.mark.parametrize(
+    ("keeper", "names"), [("runs.directory", RUN_FILES), ("sweeping.directory", SWEEP_FILES)]
+)
+def test_file_names_are_spelt_by_their_keeper_alone(keeper, names):
+    assert not set(names) - literals(MODULES[keeper]), "the keeper does not know them"
+    for name, path in MODULES.items():
+        if name != keeper:
+            assert not literals(path) & set(names), f"{name} has a file name of its own"
+
+
+def calls(path: Path, attribute: str) -> int:
+    """How often a file calls something of that name."""
+    return sum(
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and ast.unparse(node.func).endswith(attribute)
+        for node in ast.walk(ast.parse(path.read_text()))
+    )
+
+
+@pytest.mark.parametrize("call", ["optimizer.step", ".zero_grad", "clip_grad_norm_"])
+def test_there_is_one_training_step(call):
+    assert {name: calls(path, call) for name, path in MODULES.items() if calls(path, call)} == {
+        "fitting.step": 1
+    }
+
+
 def test_torchvision_is_not_needed_at_run_time():
     for path in MODULES.values():
         assert not any(m.startswith("torchvision") for m in imports(path))

@@ -1,6 +1,7 @@
 """Pages: their numbers are those of the run, they need nothing from outside, and hostile names are
 inert."""
 
+import dataclasses
 import json
 import math
 import re
@@ -20,7 +21,7 @@ from alexnet.presets import RECIPES
 from alexnet.reporting.comparison import common, compare, scores, short_names
 from alexnet.reporting.illustrations import Album, read_data_state, read_illustrations
 from alexnet.reporting.report import same_recipe, write_report
-from alexnet.runs.directory import read_epochs, read_predictions, run_settings, save_predictions
+from alexnet.runs.directory import Predictions, RunDirectory, Settings
 from alexnet.scoring import metrics as figures
 from alexnet.scoring.significance import mcnemar
 from alexnet.sweeping.sweep_page import write_sweep_page
@@ -193,7 +194,7 @@ def test_pictures_and_what_was_made_of_them(run):
 
 
 def test_the_score_without_leaks(run):
-    predictions = read_predictions(run)
+    predictions = RunDirectory(run).predictions()
     leaks = [*predictions.ids[:10], "not/evaluated.jpg"]
     write_json(run / "data.json", data_state(leaks))
     page = opened(write_report(run))
@@ -210,7 +211,7 @@ def test_a_temperature_shows_calibration_after_scaling(run):
     found = json.loads((run / "metrics.json").read_text())
     write_json(run / "metrics.json", found | {"temperature": 2.5})
     page = opened(write_report(run))
-    predictions = read_predictions(run)
+    predictions = RunDirectory(run).predictions()
     scaled = figures.metrics(
         predictions.logits / np.float32(2.5), predictions.labels, found["names"], "test"
     )
@@ -221,17 +222,26 @@ def test_a_temperature_shows_calibration_after_scaling(run):
 @pytest.mark.parametrize("name", list(RECIPES))
 def test_a_named_recipe_is_recognised(name):
     recipe = RECIPES[name].recipe
-    filled = json.loads(json.dumps(recipe.to_dict())) | {"seed": 7, "device": "cpu"}
-    side = filled["image_size"] + 2 * filled["border"]
-    filled["model"] = "2014" if filled["model"] == "auto" and recipe.weights else filled["model"]
-    if filled["model"] == "auto":
-        filled["model"] = "small"
-    filled |= {"crop": filled["crop"] or (side if filled["image_size"] else 224)}
-    filled |= {"image_size": filled["image_size"] or 256}
-    filled |= {key: filled[key] or [0.5, 0.5, 0.5] for key in ("mean", "std")}
-    assert same_recipe(recipe, filled)
-    assert not same_recipe(recipe, filled | {"epochs": filled["epochs"] + 1})
-    assert not same_recipe(recipe, filled | {"lr": 0.123})
+    others = {"seed": 7, "device": "cpu"}
+    asked = settings_of(recipe.replace(**others))
+    # 0.1.0 wrote what these fields came to
+    side = 256 if recipe.image_size == "auto" else recipe.image_size
+    filled = {
+        "model": "small" if recipe.weights == "none" else "2014",
+        "image_size": side,
+        "crop": 224 if recipe.image_size == "auto" else side + 2 * recipe.border,
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+    }
+    open_ = {name: one for name, one in filled.items() if getattr(recipe, name) == "auto"}
+    for settings in (asked, settings_of(recipe.replace(**others, **open_))):
+        assert same_recipe(recipe, settings)
+        for change in ({"epochs": recipe.epochs + 1}, {"lr": 0.123}):
+            assert not same_recipe(recipe, settings_of(settings.asked.replace(**change)))
+
+
+def settings_of(recipe):
+    return Settings("data", recipe, recipe, [{}], recipe.digest)
 
 
 def test_the_expected_number_stands_beside_the_score(tmp_path):
@@ -332,7 +342,7 @@ def test_only_pictures_are_taken_for_pictures(run, uri):
     found["mistakes"][0]["cam"] = uri
     found["filters"] = uri
     write_json(run / "illustrations.json", found)
-    shown = read_illustrations(run, Album(10**6))
+    shown = read_illustrations(RunDirectory(run), Album(10**6))
     assert not shown.samples
     assert not shown.filters
     assert shown.mistakes[0].image
@@ -362,7 +372,7 @@ def test_too_many_pictures_are_left_out(run):
     found["samples"] = [picture(1, image=heavy, guess="cat", p=0.5)] * 24
     write_json(run / "illustrations.json", found)
     album = Album(10 * len(heavy) + 1)
-    assert len(read_illustrations(run, album).samples) == 10
+    assert len(read_illustrations(RunDirectory(run), album).samples) == 10
     assert album.left_out >= 14
     found["samples"] = found["mistakes"] = [picture(1, image=heavy * 1, cam=heavy, guess="x")] * 99
     found["confident"] = found["mistakes"]
@@ -373,9 +383,9 @@ def test_too_many_pictures_are_left_out(run):
 
 
 def test_a_state_of_the_data_is_read(run):
-    assert read_data_state(run, Album(0)) is None
+    assert read_data_state(RunDirectory(run), Album(0)) is None
     write_json(run / "data.json", data_state(["cat/1.jpg"]))
-    state = read_data_state(run, Album(10**6))
+    state = read_data_state(RunDirectory(run), Album(10**6))
     assert state.splits == ["train", "val", "test"]
     assert state.exact == 4
     assert state.twins[0].distance == 2.5
@@ -402,13 +412,13 @@ def test_two_hundred_classes_fit(tmp_path):
     ("file", "content", "message"),
     [
         ("recipe.json", None, "not a run directory"),
-        ("metrics.json", None, "no figures that can be read"),
-        ("metrics.json", "{}", "no figures that can be read .'top1_interval'"),
-        ("metrics.json", "7", "no figures"),
-        ("metrics.json", '{"top1_interval": 3}', "no figures that"),
-        ("recipe.json", '{"data": "x", "recipe": 3}', "not a run directory"),
-        ("predictions.npz", None, "no figures"),
-        ("predictions.npz", "PK damaged", "no figures"),
+        ("metrics.json", None, "has no metrics.json"),
+        ("metrics.json", "{}", "damaged .it has no 'top1_interval'"),
+        ("metrics.json", "7", "no JSON object"),
+        ("metrics.json", '{"top1_interval": 3}', "damaged"),
+        ("recipe.json", '{"data": "x", "recipe": 3}', "recipe.json is damaged"),
+        ("predictions.npz", None, "has no predictions.npz"),
+        ("predictions.npz", "PK damaged", "no .npz archive"),
         ("epochs.jsonl", "{", "is damaged"),
         ("epochs.jsonl", "[]", "is damaged"),
     ],
@@ -437,13 +447,9 @@ def test_figures_of_other_predictions_are_refused(run, tmp_path):
 
 
 def test_labels_without_a_class_are_refused(run):
-    save_predictions(
-        run / "predictions.npz",
-        np.zeros((2, 2), np.float32),
-        np.array([0, 2]),
-        ["a", "b"],
-        ["x", "y"],
-    )
+    zeros = np.zeros((2, 2), np.float32)
+    found = Predictions(zeros, np.array([0, 2]), ["a", "b"], ["x", "y"])
+    found.save(run / "predictions.npz")
     with pytest.raises(RunError, match="labels without a class"):
         write_report(run)
 
@@ -451,7 +457,7 @@ def test_labels_without_a_class_are_refused(run):
 def test_epochs_hold_numbers_only(run):
     line = '{"epoch": 1, "val_loss": NaN, "note": "<b>", "best": true, "waiting": null}\n'
     (run / "epochs.jsonl").write_text(line)
-    [found] = read_epochs(run)
+    [found] = RunDirectory(run).epochs()
     assert set(found) == {"epoch", "val_loss", "best"}
     assert math.isnan(found["val_loss"])
     opened(write_report(run))
@@ -464,13 +470,13 @@ def test_two_runs_are_compared_over_the_same_images(tmp_path):
     one = run_directory(tmp_path / "a" / "run", n=300, right=0.9, lr=0.1)
     other = run_directory(tmp_path / "b" / "run", n=300, right=0.6, seed=1, lr=0.2)
     page = opened(compare([one, other], tmp_path / "page.html"))
-    a, b = read_predictions(one).hits, read_predictions(other).hits
+    a, b = RunDirectory(one).predictions().hits, RunDirectory(other).predictions().hits
     assert f"{100 * a.mean():.2f} %" in page.text
     assert f"{100 * (b.mean() - a.mean()):+.2f}".replace("-", "\N{MINUS SIGN}") in page.text
     assert "worse" in page.text
     assert f"All are right on {(a & b).sum()} images, none on {(~a & ~b).sum()}" in page.text
     assert "a/run" in page.text
-    rows = scores(common([one, other]))
+    rows = scores(common([RunDirectory(one), RunDirectory(other)]))
     assert rows[1]["only_best"] == (a & ~b).sum()
     assert rows[1]["only_this"] == (~a & b).sum()
     assert "lr 0.1 0.2" in page.text
@@ -486,8 +492,8 @@ def test_a_small_difference_is_noise_and_a_planted_one_is_found(tmp_path):
         logits = np.stack([hits, ~hits], 1).astype(np.float32)
         labels = np.zeros(5000, dtype=np.int64)
         ids = [str(n) for n in range(5000)]
-        save_predictions(run / "predictions.npz", logits, labels, ids, ["a", "b"])
-    rows = scores(common([tmp_path / name for name in ("worse", "near", "best")]))
+        Predictions(logits, labels, ids, ["a", "b"]).save(run / "predictions.npz")
+    rows = scores(common([RunDirectory(tmp_path / name) for name in ("worse", "near", "best")]))
     assert [row["name"] for row in rows] == ["best", "near", "worse"]
     assert [row["beyond"] for row in rows] == [False, False, True]
 
@@ -513,10 +519,9 @@ def test_runs_that_cannot_be_compared(tmp_path):
     with pytest.raises(InputError, match="at least two different runs"):
         compare([one, one], tmp_path / "x.html")
     other = run_directory(tmp_path / "three")
-    found = read_predictions(other)
-    save_predictions(
-        other / "predictions.npz", found.logits, found.labels, found.ids, ["dog", "cat", "eel"]
-    )
+    found = RunDirectory(other).predictions()
+    wrong = dataclasses.replace(found, classes=["dog", "cat", "eel"])
+    wrong.save(other / "predictions.npz")
     with pytest.raises(RunError, match=r"cat/0.jpg is 'cat' in .*one, and 'dog' in .*three"):
         compare([one, other], tmp_path / "x.html")
     assert not (tmp_path / "x.html").exists()
@@ -699,7 +704,7 @@ def test_the_command_recognises_what_it_is_given(run, sweep, tmp_path, capsys, m
 def test_the_command_refuses_in_words(run, sweep, tmp_path, capsys):
     for arguments, message in (
         ([], "there is no run to report on"),
-        ([str(tmp_path / "missing")], "is not a run directory"),
+        ([str(tmp_path / "missing")], "there is nothing at"),
         ([str(run), str(sweep)], "is a sweep, and runs can be compared only with runs"),
         ([str(run), str(run)], "at least two different runs"),
     ):
@@ -710,4 +715,4 @@ def test_the_command_refuses_in_words(run, sweep, tmp_path, capsys):
 
 
 def test_settings_are_those_of_the_run(run):
-    assert run_settings(run).data == "some/photos"
+    assert RunDirectory(run).settings.data == "some/photos"

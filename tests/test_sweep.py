@@ -256,7 +256,8 @@ def test_another_sweep_or_other_data_are_refused(folder, tmp_path):
 def configuration(settings, right, of=100):
     """One that gets the first `right` images right."""
     hits = np.arange(of) < right
-    one = SimpleNamespace(hits=hits, logits=hits.astype(np.float32))
+    predictions = SimpleNamespace(logits=hits.astype(np.float32))
+    one = SimpleNamespace(hits=hits, predictions=predictions)
     return results.Configuration(settings, [one], right / of, (right / of, right / of))
 
 

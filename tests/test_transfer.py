@@ -21,12 +21,12 @@ from alexnet.fitting import linear, lr_finder
 from alexnet.fitting.loop import State
 from alexnet.network import checkpoint
 from alexnet.network import frozen as frozen_module
-from alexnet.network.checkpoint import load_network
 from alexnet.network.description import Preprocessing, architecture
 from alexnet.network.weights import weights_folder
 from alexnet.presets import RECIPES
 from alexnet.recipes import Recipe
 from alexnet.runs import inputs
+from alexnet.runs.directory import RunDirectory
 from alexnet.runs.evaluation import evaluate_run
 
 SMALL = architecture("small", width=0.125, pool="max")
@@ -62,7 +62,7 @@ def test_weights_choose_the_network_and_the_preprocessing(folder, made, tmp_path
     assert "weights made: classifier.1 start fresh, all others are taken" in said
     assert "the convolutions are frozen" in said
     assert "crops and colours do not vary: the cache holds centre and mirror" in said
-    trained = load_network(run)
+    trained = RunDirectory(run).network()
     assert trained.preprocessing == MADE_FOR
     assert trained.architecture == dataclasses.replace(SMALL, dropout=0.0)
     for name, one in made.tensors.items():
@@ -80,13 +80,13 @@ def test_weights_choose_the_network_and_the_preprocessing(folder, made, tmp_path
     third = alexnet.train(
         folder, change(FROZEN, weights=str(run), freeze="none"), out=tmp_path / "3"
     )
-    assert load_network(third).preprocessing == MADE_FOR
+    assert RunDirectory(third).network().preprocessing == MADE_FOR
 
 
 def test_the_recipes_own_preprocessing_goes_first(folder, made, tmp_path, capsys):
     recipe = change(FROZEN, image_size=24, mean=(0.5, 0.5, 0.5))
     run = alexnet.train(folder, recipe, out=tmp_path / "run")
-    assert load_network(run).preprocessing == Preprocessing(
+    assert RunDirectory(run).network().preprocessing == Preprocessing(
         24, 24, (0.5, 0.5, 0.5), (0.2, 0.25, 0.3)
     )
     said = " ".join(capsys.readouterr().err.split())
@@ -111,7 +111,7 @@ def test_a_head_on_the_cache_is_a_head_behind_the_frozen_network(freeze, folder,
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-3)
         assert one["val_top1"] == other["val_top1"]
     assert np.allclose(logits(cached), logits(behind), atol=2e-2)
-    last = [load_network(run).tensors for run in (cached, behind)]
+    last = [RunDirectory(run).network().tensors for run in (cached, behind)]
     name = sorted(last[0])[-1]
     torch.testing.assert_close(last[0][name], last[1][name], rtol=1e-2, atol=1e-3)
 
@@ -231,7 +231,7 @@ def test_finetuning_starts_from_the_best_head(folder, made, tmp_path, capsys):
     said = " ".join(capsys.readouterr().err.split())
     assert "the convolutions are frozen, the fully connected layers are trained: 195 of" in said
     assert "everything is trained" in said
-    trained = load_network(run).tensors
+    trained = RunDirectory(run).network().tensors
     best = figures(run)["best_epoch"]
     moved = not torch.equal(trained["features.0.weight"], made.tensors["features.0.weight"])
     assert moved == (best > 2)
@@ -288,7 +288,7 @@ def test_lower_layers_have_lower_rates(folder, made, tmp_path, monkeypatch):
 
 def test_recipes_that_start_from_official_weights_say_how_to_get_them(folder, tmp_path):
     for name, preset in RECIPES.items():
-        if preset.recipe.weights:
+        if preset.recipe.weights != "none":
             with pytest.raises(WeightsError, match="not on this machine") as caught:
                 alexnet.train(folder, name, out=tmp_path / name)
             assert "alexnet weights fetch imagenet-2014" in caught.value.hint

@@ -23,6 +23,7 @@ from alexnet.fitting.loop import Epoch
 from alexnet.network.weights import weights_folder
 from alexnet.presets import RECIPES, STUDIES, study
 from alexnet.sweeping import trial_runs, workers
+from alexnet.sweeping.directory import SweepDirectory
 from alexnet.sweeping.results import result
 from alexnet.sweeping.search import TpeSearch, judge_of, open_study
 from alexnet.sweeping.sweep import sweep
@@ -80,10 +81,12 @@ def test_a_process_that_is_killed_is_begun_again(folder, tmp_path, monkeypatch):
     for often, status in ((kill_once, "done"), (lambda: kill_once() and None, "failed")):
         killed.clear()
         stop = while_running(often)
-        job = Job(str(folder), tmp_path / status, tuple(plan(ALONE, [{"lr": 0.05}])))
+        job = Job(
+            str(folder), SweepDirectory(tmp_path / status), tuple(plan(ALONE, [{"lr": 0.05}]))
+        )
         assert list(workers.in_processes(iter([job]), 1)) == [job]
         stop()
-        outcome = result(job.folder, job.trials[0])
+        outcome = result(job.sweep, job.trials[0])
         assert outcome.status == status
         assert len(set(killed)) == (1 if status == "done" else workers.ATTEMPTS)
     assert "its process ended 2 times, with code -9" in outcome.reason
@@ -151,13 +154,13 @@ def test_results_come_back_where_the_directory_is_not_shared(folder, tmp_path, m
     elsewhere = tmp_path / "node"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    job = Job(str(folder), tmp_path / "sweep", trials)
+    job = Job(str(folder), SweepDirectory(tmp_path / "sweep"), trials)
     files = workers._run_on_ray(job, {"num_cpus": 1})
     assert not (tmp_path / "sweep" / "trials").exists()
     workers._unpack(job, files)
-    there = result(tmp_path / "sweep", trials[0])
-    run_job(replace(job, folder=tmp_path / "own"))
-    own = result(tmp_path / "own", trials[0])
+    there = result(job.sweep, trials[0])
+    run_job(replace(job, sweep=SweepDirectory(tmp_path / "own")))
+    own = result(SweepDirectory(tmp_path / "own"), trials[0])
     assert there.status == "done"
     assert (there.val_top1, there.val_loss) == (own.val_top1, own.val_loss)
 
@@ -225,7 +228,7 @@ def test_tpe_takes_seeds_and_passes_over_what_no_recipe_allows(folder, tmp_path)
     rows = table(path)
     assert {row["warmup"] for row in rows} == {"0.0"}
     assert sorted({row["seed"] for row in rows}) == ["0", "1"]
-    states = [one.state.name for one in open_study(path).get_trials()]
+    states = [one.state.name for one in open_study(SweepDirectory(path)).get_trials()]
     assert len(states) == 6
     assert set(states) == {"COMPLETE", "FAIL"}
     with pytest.raises(InputError, match="not listed points"):
@@ -237,7 +240,14 @@ def test_a_trial_that_falls_behind_is_given_up(folder, tmp_path, monkeypatch):
     optuna = pytest.importorskip("optuna")
     recipe = change(ALONE, epochs=4)
     (tmp_path / "sweep").mkdir()
-    tpe = TpeSearch(str(folder), tmp_path / "sweep", recipe, parse_space(["lr=0.001..0.1"]), 1, 7)
+    tpe = TpeSearch(
+        str(folder),
+        SweepDirectory(tmp_path / "sweep"),
+        recipe,
+        parse_space(["lr=0.001..0.1"]),
+        1,
+        7,
+    )
     for _ in range(6):  # as if others had gone before, all of them better
         trial = tpe.study.ask()
         trial.suggest_float("lr", 0.001, 0.1, log=True)
@@ -247,7 +257,7 @@ def test_a_trial_that_falls_behind_is_given_up(folder, tmp_path, monkeypatch):
     [job] = tpe.jobs()
     run_job(job, judge_of(job))
     tpe.tell(job)
-    outcome = result(job.folder, job.trials[0])
+    outcome = result(job.sweep, job.trials[0])
     assert (outcome.status, outcome.epochs) == ("pruned", 2)
     assert "others were better" in outcome.reason
     assert tpe.study.get_trials()[-1].state is optuna.trial.TrialState.PRUNED
@@ -262,7 +272,11 @@ def test_a_judge_is_asked_after_each_epoch(folder, tmp_path):
         asked.append(epoch.epoch)
         return epoch.epoch == 3
 
-    job = Job(str(folder), tmp_path / "sweep", tuple(plan(change(ALONE, epochs=5), [{"lr": 0.05}])))
+    job = Job(
+        str(folder),
+        SweepDirectory(tmp_path / "sweep"),
+        tuple(plan(change(ALONE, epochs=5), [{"lr": 0.05}])),
+    )
     run_job(job, judge)
     assert asked == [1, 2, 3]
     assert not job.missing
@@ -322,4 +336,4 @@ def test_optuna_cannot_open_its_file(tmp_path):
     pytest.importorskip("optuna")
     (tmp_path / "optuna.db").write_text("not a database, and quite a bit longer than nothing" * 9)
     with pytest.raises(AlexNetError, match="cannot be opened"):
-        open_study(tmp_path)
+        open_study(SweepDirectory(tmp_path))

@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from alexnet.errors import RecipeError, did_you_mean
 
@@ -31,6 +31,7 @@ class Between:
 
 
 Positive = Between(0, open_low=True)
+Open = Literal["auto"]  # a field that is left to the weights, the network, the data or the machine
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -45,23 +46,23 @@ class Recipe:
     # 32 to 64 px). auto: that of the weights, or small without weights.
     model: Literal["auto", "2012", "2014", "small"] = "auto"
     # Start from these weights: a name of `alexnet weights list`, a run directory, or a .safetensors
-    # file. They choose the network and how images are prepared. Empty: from scratch.
-    weights: str = ""
-    # How many convolution layers, 3 to 5; fewer than 5 leaves out conv4, then conv3. 0: all that
-    # the network has.
-    conv_layers: Literal[0, 3, 4, 5] = 0
-    # How many fully connected layers, the last one (the classes) included. 0: as many as the
+    # file. They choose the network and how images are prepared. none: from scratch.
+    weights: str = "none"
+    # How many convolution layers; fewer than 5 leaves out conv4, then conv3. auto: all that the
+    # network has.
+    conv_layers: Open | Literal[3, 4, 5] = "auto"
+    # How many fully connected layers, the last one (the classes) included. auto: as many as the
     # network has by itself.
-    fc_layers: Annotated[int, Between(0, 4)] = 0
-    # Units of each hidden fully connected layer. 0: as many as the network has by itself.
-    hidden: Annotated[int, Between(0, 65536)] = 0
-    # The last feature map is averaged to this side before the fully connected layers. 0: as the
+    fc_layers: Annotated[int, Between(1, 4)] | Open = "auto"
+    # Units of each hidden fully connected layer. auto: as many as the network has by itself.
+    hidden: Annotated[int, Between(1, 65536)] | Open = "auto"
+    # The last feature map is averaged to this side before the fully connected layers. auto: as the
     # network does by itself.
-    map_side: Annotated[int, Between(0, 32)] = 0
-    # Multiplies the number of channels and of hidden units. 0: as the network is.
-    width: Annotated[float, Between(0, 8)] = 0.0
-    # 1: one tower instead of the two columns of 2012. 0: as the network is.
-    columns: Literal[0, 1] = 0
+    map_side: Annotated[int, Between(1, 32)] | Open = "auto"
+    # Multiplies the number of channels and of hidden units. auto: as the network is.
+    width: Annotated[float, Between(0, 8, open_low=True)] | Open = "auto"
+    # 1: one tower instead of the two columns of 2012. auto: as the network is.
+    columns: Open | Literal[1, 2] = "auto"
     # Normalisation after a convolution: batch after each, lrn after the non-linearity of conv1 and
     # conv2, batch-for-lrn batch normalisation there instead; auto: what the network has by itself
     # (2012: lrn, 2014: none, small: batch).
@@ -77,9 +78,9 @@ class Recipe:
     activation: Literal["auto", "relu", "leaky-relu", "tanh"] = "auto"
     # Share of hidden units (without hidden layers: of features) dropped while training.
     dropout: Annotated[float, Between(0, 0.95)] = 0.5
-    # Initial weights of what starts fresh: auto is He et al. (2015), paper is the 2012 paper's N(0,
+    # Initial weights of what starts fresh: he is He et al. (2015), paper is the 2012 paper's N(0,
     # 0.01) with biases of 1, torch is what torch's layers have by themselves.
-    init: Literal["auto", "paper", "torch"] = "auto"
+    init: Literal["he", "paper", "torch"] = "he"
 
     # -- what is frozen ----------------------------------------------------------------------------
 
@@ -109,23 +110,23 @@ class Recipe:
     # -- the images --------------------------------------------------------------------------------
 
     # Images are scaled so that their shorter side has this many pixels, and their centre square is
-    # kept. 0: what the weights were made for, or 64 without weights.
-    image_size: Annotated[int, Between(0, 1024)] = 0
+    # kept. auto: what the weights were made for, or 64 without weights.
+    image_size: Annotated[int, Between(1, 1024)] | Open = "auto"
     # Pixels of black added on each side of the scaled image.
     border: Annotated[int, Between(0, 512)] = 0
-    # Side of the square the network sees: random while training, the centre otherwise. 0: what the
-    # weights were made for where image_size is left to them too, else all of the image.
-    crop: Annotated[int, Between(0, 1024)] = 0
+    # Side of the square the network sees: random while training, the centre otherwise. auto: what
+    # the weights were made for where image_size is left to them too, else all of the image.
+    crop: Annotated[int, Between(1, 1024)] | Open = "auto"
     # Pixels of mirrored border added on each side before the random crop.
     crop_padding: Annotated[int, Between(0, 128)] = 0
     # Below 1: a random crop of at least this share of the area, resized ("random resized crop"),
     # instead of a plain one.
     crop_area: Annotated[float, Between(0.01, 1)] = 1.0
-    # Mean of each channel (red, green, blue; pixels from 0 to 1), subtracted. None: what the
+    # Mean of each channel (red, green, blue; pixels from 0 to 1), subtracted. auto: what the
     # weights were made with, or ImageNet's without weights.
-    mean: tuple[float, float, float] | None = None
-    # Standard deviation of each channel, divided by. None: likewise.
-    std: tuple[float, float, float] | None = None
+    mean: tuple[float, float, float] | Open = "auto"
+    # Standard deviation of each channel, divided by. auto: likewise.
+    std: tuple[float, float, float] | Open = "auto"
     # Mirror half of the training images.
     flip: bool = True
     # Strength of random brightness, contrast and saturation changes; 0.2 means factors from 0.8 to
@@ -160,7 +161,7 @@ class Recipe:
     # Optimiser.
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     # Learning rate; the highest one of its schedule. auto: a short sweep over rates suggests one.
-    lr: Annotated[float, Positive] | Literal["auto"] = 0.1
+    lr: Annotated[float, Positive] | Open = 0.1
     # Momentum of SGD, beta1 of Adam.
     momentum: Annotated[float, Between(0, 0.9999)] = 0.9
     # Nesterov's momentum (SGD).
@@ -216,30 +217,42 @@ class Recipe:
     report: bool = True
 
     def __post_init__(self) -> None:
-        for name, hint in FIELD_TYPES.items():
-            object.__setattr__(self, name, checked(name, getattr(self, name), hint))
-        self._check_combinations()
+        for name, hint in self._types().items():
+            value = renamed(name, getattr(self, name), hint)
+            object.__setattr__(self, name, checked(name, value, hint))
+        self._check_sides()
+        self._check_training()
+        self._check_freezing()
 
-    def _check_combinations(self) -> None:
-        side = self.image_size + 2 * self.border
-        if self.image_size and self.crop > side:
+    @classmethod
+    def _types(cls) -> dict[str, Any]:
+        return FIELD_TYPES
+
+    def _check_sides(self) -> None:
+        size, crop = self.image_size, self.crop
+        if size == "auto":
+            return
+        side = size + 2 * self.border
+        if crop != "auto" and crop > side:
             raise RecipeError(
-                f"crop is {self.crop} px, but images are scaled to {self.image_size} px"
+                f"crop is {crop} px, but images are scaled to {size} px"
                 + (f", with their border {side} px." if self.border else "."),
                 "Lower --crop or raise --image-size (--border adds black).",
             )
-        if self.views == 10 and self.image_size and self.crop in (0, side):
+        if self.views == 10 and crop in ("auto", side):
             raise RecipeError(
                 f"views is 10, windows at the corners and the centre, but images and crop both are "
                 f"{side} px.",
                 "Use --views 2, or a --crop below --image-size.",
             )
-        if self.image_size and self.crop_padding >= self.image_size:
+        if self.crop_padding >= size:
             raise RecipeError(
                 f"crop_padding is {self.crop_padding} px, but a mirrored border must be smaller "
-                f"than the image, {self.image_size} px.",
+                f"than the image, {size} px.",
                 "Lower --crop-padding.",
             )
+
+    def _check_training(self) -> None:
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
             raise RecipeError(
                 f"nesterov needs SGD with a momentum; the optimizer is {self.optimizer}, the "
@@ -251,16 +264,15 @@ class Recipe:
                 f"warmup is {self.warmup:g} epochs, the whole training {self.epochs}.",
                 "Lower --warmup or raise --epochs.",
             )
-        if self.std is not None and min(self.std) <= 0:
+        if self.std != "auto" and min(self.std) <= 0:
             raise RecipeError(
                 f"std is {self.std}, expected three numbers above 0.", "Example: --std 0.5 0.5 0.5"
             )
-        if not self.epochs and not self.weights:
+        if not self.epochs and self.weights == "none":
             raise RecipeError(
                 "epochs is 0 and there are no weights to evaluate.",
                 "Give --weights RUN, or --epochs.",
             )
-        self._check_freezing()
 
     def _check_freezing(self) -> None:
         if self.freeze == "none":
@@ -276,7 +288,7 @@ class Recipe:
                     "is frozen.",
                     "Use --freeze conv, or only --epochs.",
                 )
-        elif not self.weights:
+        elif self.weights == "none":
             raise RecipeError(
                 f"freeze is {self.freeze}, but there are no weights: random layers would be "
                 "frozen.",
@@ -302,18 +314,98 @@ class Recipe:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "Recipe":
-        """The recipe of `to_dict`; an unknown field is an error with a suggestion."""
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        """The recipe of `to_dict`; an unknown field is an error with a suggestion, a missing one
+        has the value by which releases without it behaved."""
         known = [field.name for field in dataclasses.fields(cls)]
         for name in fields:
             if name not in known:
                 raise RecipeError(f"unknown recipe field {name!r}.", did_you_mean(name, known))
-        return cls(**fields)
+        return cls(**(NEWER | fields))
+
+    def replace(self, **changes: Any) -> Self:
+        """The recipe with other values in some fields; errors as in `from_dict`."""
+        return self.from_dict(self.to_dict() | changes)
 
     @property
     def digest(self) -> str:
-        """Eight hexadecimal digits that name the recipe: equal for equal recipes."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
+        """Eight hexadecimal digits that name the recipe: equal for equal recipes, and the same in
+        every release, whatever fields came after it."""
+        spelt = {
+            name: SPELT_0_1[name][0] if name in SPELT_0_1 and value == SPELT_0_1[name][1] else value
+            for name, value in self.to_dict().items()
+            if name not in NEWER or value != NEWER[name]
+        }
+        return hashlib.sha256(json.dumps(spelt, sort_keys=True).encode()).hexdigest()[:8]
+
+
+# What runs of releases without a field did, by the field's name: taken for what an older recipe
+# lacks, and left out of the digest. A field that is added gets a line here.
+NEWER: dict[str, Any] = {}
+
+# Where release 0.1.0 wrote another value for the same thing: {field: (its value, ours)}. It is
+# taken wherever a recipe is made, and is what digests are made of, so that names stay.
+SPELT_0_1: dict[str, tuple[Any, Any]] = {
+    "weights": ("", "none"),
+    "init": ("auto", "he"),
+    "mean": (None, "auto"),
+    "std": (None, "auto"),
+    "width": (0.0, "auto"),
+    **dict.fromkeys("conv_layers fc_layers hidden map_side columns".split(), (0, "auto")),
+    **dict.fromkeys("image_size crop".split(), (0, "auto")),
+}
+
+
+def renamed(name: str, value: Any, hint: Any) -> Any:
+    """A value that 0.1.0 spelt otherwise, as it is spelt now."""
+    if name not in SPELT_0_1 or isinstance(value, bool):
+        return value
+    old, new = SPELT_0_1[name]
+    closed = new == "auto" and Open not in get_args(hint)  # of what is resolved
+    return new if value == old and not closed else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved(Recipe):
+    """A recipe in which nothing is left open any more: what a run really did.
+
+    `weights` names what it started from, and `lr` is "auto" until the finder has found one.
+    """
+
+    model: Literal["2012", "2014", "small"]
+    conv_layers: Literal[3, 4, 5]
+    fc_layers: Annotated[int, Between(1, 4)]
+    hidden: Annotated[int, Between(0, 65536)]  # 0 where there is no hidden layer
+    map_side: Annotated[int, Between(1, 32)]
+    width: Annotated[float, Between(0, 8, open_low=True)]
+    columns: Literal[1, 2]
+    norm: Literal["none", "lrn", "batch", "batch-for-lrn"]
+    fc_norm: Literal["none", "batch"]
+    pool: Literal["max", "average", "overlapping"]
+    activation: Literal["relu", "leaky-relu", "tanh"]
+    image_size: Annotated[int, Between(1, 1024)]
+    crop: Annotated[int, Between(1, 2048)]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    precision: Literal["bf16", "fp32"]
+
+    @classmethod
+    def _types(cls) -> dict[str, Any]:
+        return RESOLVED_TYPES
+
+
+# -- which fields do not matter where --------------------------------------------------------------
+
+# where and how a run is watched, not what comes out
+BYSTANDERS = frozenset(
+    "device deterministic precision bad_images cache save_every log_every tensorboard".split()
+) | {"report"}
+# what may differ between heads that train side by side
+STACKABLE = frozenset("lr momentum weight_decay schedule gamma step_size warmup".split())
+# what does not change how long a step takes
+ANY_SPEED = STACKABLE | frozenset(
+    "seed epochs finetune_epochs finetune_lr label_smoothing dropout".split()
+)
 
 
 def checked(name: str, value: object, hint: Any) -> Any:
@@ -364,16 +456,19 @@ def checked(name: str, value: object, hint: Any) -> Any:
 
 
 def _checked_union(name: str, value: object, options: tuple[Any, ...]) -> Any:
-    """`value` as one of several types: None or a word first, else the type that takes numbers."""
-    if value is None and type(None) in options:
-        return None
+    """`value` as one of several types: a word first, else the type that takes numbers."""
     words = [word for one in options if get_origin(one) is Literal for word in get_args(one)]
-    if value in words:
+    if value in words and not isinstance(value, bool):
         return value
-    numbers = next(
-        one for one in options if one is not type(None) and get_origin(one) is not Literal
-    )
-    return checked(name, value, numbers)
+    numbers = [one for one in options if get_origin(one) is not Literal]
+    if not numbers or isinstance(value, str):
+        rest = ["a number"] if numbers else []
+        raise RecipeError(
+            f"{name} is {value!r}, expected one of {', '.join([*map(str, words), *rest])}.",
+            did_you_mean(str(value), map(str, words)),
+        )
+    return checked(name, value, numbers[0])
 
 
 FIELD_TYPES: dict[str, Any] = get_type_hints(Recipe, include_extras=True)
+RESOLVED_TYPES: dict[str, Any] = get_type_hints(Resolved, include_extras=True)

@@ -1,4 +1,4 @@
-"""Where am I (device, precision, threads, versions) and where do I write (run directory, cache)."""
+"""Where am I (device, precision, threads, versions) and where is the cache."""
 
 import contextlib
 import ctypes
@@ -15,7 +15,7 @@ from typing import Any
 import platformdirs
 import torch
 
-from alexnet.errors import RecipeError, RunError
+from alexnet.errors import RecipeError
 
 # names and values of glibc's malloc.h
 M_MMAP_MAX_0, M_TRIM_THRESHOLD_2_GIB, M_TOP_PAD_64_MIB = (-4, 0), (-1, 2**31 - 1), (-2, 64 << 20)
@@ -187,26 +187,3 @@ def stop_on_signal() -> Iterator[StopFlag]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def new_run_folder(out: str, stem: str) -> Path:
-    """The folder of a new run: `out`, which must not hold anything yet, or the next free
-    `runs/<stem>`.
-
-    Raises:
-        RunError: `out` holds a run or other files.
-    """
-    if out:
-        path = Path(out)
-        if path.is_file() or (path.is_dir() and any(path.iterdir())):
-            holds = "another run" if (path / "recipe.json").exists() else "other files"
-            raise RunError(
-                f"{path} holds {holds}.",
-                "Choose another --out, or continue that run with --resume.",
-            )
-    else:
-        names = (
-            Path("runs") / (stem if count == 1 else f"{stem}-{count}") for count in range(1, 2**31)
-        )
-        path = next(name for name in names if not name.exists())
-    return path

@@ -7,7 +7,6 @@ Shapes: N examples, D features, K classes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,12 +20,12 @@ from alexnet.console import progress, say
 from alexnet.data.datasets import open_data
 from alexnet.data.store import Store
 from alexnet.errors import DataError
-from alexnet.network.checkpoint import load_model
-from alexnet.network.frozen import FrozenPart, View, feature_stores
-from alexnet.network.inference import evaluation_transforms, evaluation_views, predict_logits
+from alexnet.network.frozen import FrozenPart, evaluation_view, feature_stores
+from alexnet.network.inference import evaluation_views, predict_logits
 from alexnet.network.model import AlexNet
-from alexnet.network.weights import carry_over, find_weights
-from alexnet.runs.directory import run_settings
+from alexnet.network.weights import carry_over
+from alexnet.runs.directory import RunDirectory
+from alexnet.runs.resolution import starting_weights
 from alexnet.runtime import choose_device, choose_precision
 from alexnet.scoring.metrics import softmax
 
@@ -76,11 +75,12 @@ def probabilities_of(data: str, store: Store, *, weights: str, run: str) -> Prob
     device = choose_device("auto")
     dtype, _ = choose_precision("auto", device)
     if run:
-        trained = load_model(run)
+        directory = RunDirectory(run)
+        trained = directory.load()
         model, how = trained.model, trained.preprocessing
         known = set(store.classes) <= set(trained.classes)
         images = open_data(data, image_size=how.image_size, bad_images="skip")
-        if known and run_settings(Path(run)).fingerprint != store.fingerprint:
+        if known and directory.settings.fingerprint != store.fingerprint:
             say(f"{run} was trained on other data: labels are compared with what it predicts")
             model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             views = evaluation_views(images, np.arange(len(images)), how, device)
@@ -89,7 +89,7 @@ def probabilities_of(data: str, store: Store, *, weights: str, run: str) -> Prob
             return softmax(logits.numpy()[:, chosen])
         body = model.split("all-but-last")[0]
     else:
-        network = find_weights(weights)
+        network = starting_weights(weights)
         how = network.preprocessing
         model = AlexNet(network.architecture, len(store.classes))
         carry_over(model, network, store.classes)
@@ -97,11 +97,9 @@ def probabilities_of(data: str, store: Store, *, weights: str, run: str) -> Prob
         body = model.split("conv")[0]
     if len(images) != len(store):  # the source changed in between
         raise DataError(f"{data} has changed while it was read.", "Start the check again.")
-    settings = {**how.__dict__, "views": None}
-    view = View("centre", evaluation_transforms(how)[0], settings)
     frozen = FrozenPart(body, device, dtype)
     every = np.arange(len(images))
-    features = feature_stores(frozen, images, every, [view], how.crop).stores[0]
+    features = feature_stores(frozen, images, every, [evaluation_view(how)], how.crop).stores[0]
     return cross_validated(features.x, store.y, len(store.classes))
 
 

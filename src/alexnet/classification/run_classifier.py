@@ -1,6 +1,5 @@
 """The classifier of a run directory, with torch."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from PIL import Image
 
 from alexnet.classification.classifier import Classifier, Probabilities
 from alexnet.data.images import Pixels, load_image
-from alexnet.errors import RunError
-from alexnet.network.checkpoint import Trained, load_model
+from alexnet.network.checkpoint import Trained
 from alexnet.network.inference import average_views, evaluation_transforms, forward
+from alexnet.runs.directory import RunDirectory
 from alexnet.runtime import choose_device, choose_precision
 from alexnet.scoring.metrics import softmax
 
@@ -27,9 +26,9 @@ class RunClassifier(Classifier):
         *,
         device: str = "auto",
         precision: str = "auto",
-        run: Path | None = None,
+        run: RunDirectory | None = None,
     ) -> None:
-        self.trained, self.run = trained, run
+        self.trained, self.run = trained, run or RunDirectory("")
         self.classes, self.names = trained.classes, trained.names
         self.device = choose_device(device)
         self.dtype, _ = choose_precision(precision, self.device)
@@ -39,13 +38,7 @@ class RunClassifier(Classifier):
 
     @property
     def metrics(self) -> dict[str, Any]:
-        path = (self.run or Path()) / "metrics.json"
-        if self.run is None or not path.exists():
-            raise RunError(
-                f"there is no {path}.", "Only a finished run has figures: alexnet eval RUN"
-            )
-        figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return figures
+        return self.run.metrics()
 
     def square(self, image: bytes | Image.Image | Pixels) -> Pixels:
         return load_image(image, self.trained.preprocessing.image_size)
@@ -65,10 +58,8 @@ def load_run(run: str | Path, *, device: str = "auto", precision: str = "auto") 
     Raises:
         RunError: not a run directory, or not finished. WeightsError: its weights are damaged.
     """
-    path = Path(run).expanduser()
-    return RunClassifier(
-        load_model(path),
-        device=device,
-        precision=precision,
-        run=path if path.is_dir() else path.parent,
-    )
+    directory = RunDirectory(run)
+    trained = directory.load()
+    if directory.path.is_file():  # its weights
+        directory = RunDirectory(directory.path.parent)
+    return RunClassifier(trained, device=device, precision=precision, run=directory)

@@ -45,10 +45,10 @@ class DataPrepare:
 
         if self.image_size < 1:
             raise InputError(f"image_size is {self.image_size}, expected at least 1.")
-        checked = Recipe(image_size=self.image_size)  # the same range as in training
+        Recipe(image_size=self.image_size)  # the same range as in training
         store = open_data(
             self.data,
-            image_size=checked.image_size,
+            image_size=self.image_size,
             greyscale=self.greyscale,
             bad_images=self.bad_images,
         )
@@ -87,9 +87,10 @@ class DataCheck:
     def run(self) -> None:
         from alexnet.checking.check import check_data
 
+        Recipe(image_size=self.image_size)  # the same range as in training
         check_data(
             self.data,
-            image_size=Recipe(image_size=self.image_size).image_size,  # the same range
+            image_size=self.image_size,
             weights=self.weights,
             run=self.run_directory,
             as_json=self.json,

@@ -125,15 +125,14 @@ class Report:
     pictures: bool = False
 
     def run(self) -> None:
-        from pathlib import Path
-
         from alexnet.reporting.comparison import compare
         from alexnet.reporting.report import write_report
-        from alexnet.sweeping.sweep_page import is_sweep, write_sweep_page
+        from alexnet.sweeping.directory import SweepDirectory
+        from alexnet.sweeping.sweep_page import write_sweep_page
 
         if not self.runs:
             raise InputError("there is no run to report on.", "alexnet report RUN [RUN ...]")
-        sweeps = [run for run in self.runs if is_sweep(Path(run))]
+        sweeps = [run for run in self.runs if SweepDirectory(run).begun]
         if self.pictures:
             from alexnet.training.train import draw_report
 

@@ -124,6 +124,17 @@ def find_data(name: str) -> Path:
     )
 
 
+def is_there(name: str) -> bool:
+    """Whether a data set of this name or path is on this machine."""
+    if name == "digits":
+        return True
+    try:
+        find_data("tiny-imagenet" if name == "tiny-image10" else name)
+    except DataError:
+        return False
+    return True
+
+
 def tiny_image10_of(where: Path) -> Source:
     """Tiny Image10 from Tiny ImageNet's folder or archive."""
     return tiny_image10(read_source(where))

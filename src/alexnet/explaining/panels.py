@@ -1,7 +1,6 @@
 """One picture per image that says what a run sees in it: the image, Grad-CAM, occlusion, the most
 probable classes, the nearest training images."""
 
-import dataclasses
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,14 +18,12 @@ from alexnet.classification.classifier import Prediction
 from alexnet.classification.predict import image_files
 from alexnet.classification.run_classifier import RunClassifier, load_run
 from alexnet.console import say
-from alexnet.data.datasets import make_splits
 from alexnet.data.images import Pixels
 from alexnet.errors import InputError
 from alexnet.explaining.explain import grad_cam, nearest_neighbours, occlusion, overlay, pictures
-from alexnet.network.frozen import FrozenPart, View, feature_stores
+from alexnet.network.frozen import FrozenPart, evaluation_view, feature_stores
 from alexnet.network.inference import evaluation_transforms
-from alexnet.runs.directory import run_settings
-from alexnet.runs.evaluation import own_data
+from alexnet.runs.own_data import own_data
 from alexnet.runtime import choose_precision
 from alexnet.scoring.metrics import Floats
 
@@ -72,15 +69,13 @@ class Gallery:
         Raises:
             DataError: the data of the run is not there any more, or has changed.
         """
-        run = classifier.run or Path()
-        how, fields = classifier.trained.preprocessing, run_settings(run).recipe
-        self.names, self.store = classifier.trained.names, own_data(run, how)
-        keys = ("val_size", "test_size", "fraction", "seed")
-        rows = make_splits(self.store, **{key: fields[key] for key in keys}).train
+        how, settings = classifier.trained.preprocessing, classifier.run.settings
+        own = own_data(settings, how)
+        self.names, self.store, rows = classifier.trained.names, own.store, own.splits.train
         among = f"{len(rows):,} training images"
         if len(rows) > MOST_TRAINING_IMAGES:
             among = f"{MOST_TRAINING_IMAGES:,} of {among}, drawn at random"
-            drawn = np.random.default_rng(fields["seed"]).permutation(len(rows))
+            drawn = np.random.default_rng(settings.recipe.seed).permutation(len(rows))
             rows = rows[drawn[:MOST_TRAINING_IMAGES]]
         self.rows = np.sort(rows)
         say(f"neighbours are looked for among {among}")
@@ -88,8 +83,8 @@ class Gallery:
         body = classifier.model.split("all-but-last")[0]
         self.network = FrozenPart(body, classifier.device, dtype)
         # the view that a run with everything frozen but its last layer has in the cache already
-        [self.transform, *_] = evaluation_transforms(how)
-        view = View("centre", self.transform, dataclasses.asdict(how) | {"views": None})
+        view = evaluation_view(how)
+        self.transform = view.transform
         found = feature_stores(self.network, self.store, self.rows, [view], how.crop)
         [features] = found.stores
         part = len(features) > len(self.rows)

@@ -1,4 +1,4 @@
-"""What of a run is worth looking at: pictures for its report, as data URIs in illustrations.json.
+"""What of a run is worth looking at: pictures for its report, as data URIs.
 
 Rows are places in the Store of the run; N evaluated images, K classes.
 """
@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from alexnet.atomic import write_json
-from alexnet.data.datasets import make_splits
 from alexnet.data.images import Pixels
 from alexnet.data.store import Batches, Store, keyed_generator
 from alexnet.errors import DataError
@@ -30,11 +28,11 @@ from alexnet.explaining.explain import (
     overlay,
     pictures,
 )
-from alexnet.network.checkpoint import Trained, load_model
+from alexnet.network.checkpoint import Trained
 from alexnet.network.frozen import FrozenPart
 from alexnet.network.inference import EVALUATION_BATCH, evaluation_transforms, predict_logits
-from alexnet.runs.directory import Predictions, read_predictions, run_settings
-from alexnet.runs.evaluation import own_data
+from alexnet.runs.directory import Predictions, RunDirectory
+from alexnet.runs.own_data import own_data
 from alexnet.runtime import choose_device, choose_precision
 from alexnet.scoring.metrics import Floats, Labels, softmax
 
@@ -47,7 +45,7 @@ UNIT_IMAGES, NEIGHBOUR_IMAGES, PIXELS = 2_000, 5_000, 45_000_000
 
 
 def illustrate(run: str | Path, store: Store | None = None) -> Path:
-    """Writes RUN/illustrations.json, the pictures of a run's report, and returns its path.
+    """Writes the pictures of a run's report into its directory, and returns the path.
 
     samples: evaluated images, the labels spread over the classes. mistakes: those whose label is
     least probable; confident: those whose guess is most probable; both with Grad-CAM of the guess.
@@ -63,16 +61,13 @@ def illustrate(run: str | Path, store: Store | None = None) -> Path:
         RunError: the run is not finished. DataError: its data is not there any more, or has
             changed.
     """
-    path = Path(run).expanduser()
-    trained, found, fields = load_model(path), read_predictions(path), run_settings(path).recipe
-    store = store or own_data(path, trained.preprocessing)
-    keys = ("val_size", "test_size", "fraction", "seed")
-    training = make_splits(store, **{key: fields[key] for key in keys}).train
-    show = Showcase(trained, store, found, training, fields["seed"])
+    directory = RunDirectory(run)
+    trained, found, settings = directory.load(), directory.predictions(), directory.settings
+    own = own_data(settings, trained.preprocessing, store)
+    show = Showcase(trained, own.store, found, own.splits.train, settings.recipe.seed)
     mistakes, confident = show.mistakes()
     pictured = show.with_cams([*mistakes, *confident])
-    write_json(
-        path / "illustrations.json",
+    return directory.write_illustrations(
         {
             "samples": [show.told(place) for place in show.spread[:SAMPLES]],
             "mistakes": pictured[: len(mistakes)],
@@ -81,9 +76,8 @@ def illustrate(run: str | Path, store: Store | None = None) -> Path:
             "filters": data_uri(first_layer_filters(trained.model), 10_000, "PNG"),
             "units": show.units(),
             "neighbours": show.neighbours(),
-        },
+        }
     )
-    return path / "illustrations.json"
 
 
 class Showcase:
@@ -103,7 +97,7 @@ class Showcase:
             raise DataError(
                 f"the predictions of the run are not of its data ({len(missing):,} images are not "
                 "in it).",
-                "Evaluate again: alexnet eval RUN --save RUN/predictions.npz",
+                "Restore the data or the predictions of the run, or train again.",
             )
         self.rows = np.array([rows[one] for one in found.ids])
         self.p = softmax(found.logits)  # (N, K)

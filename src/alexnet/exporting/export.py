@@ -23,9 +23,9 @@ from alexnet.data.store import Store
 from alexnet.errors import AlexNetError, DataError, InputError, needs_extra
 from alexnet.exporting import web
 from alexnet.exporting.quantise import round_weights
-from alexnet.network.checkpoint import Trained, load_model
-from alexnet.runs.directory import read_metrics, run_settings
-from alexnet.runs.evaluation import choose_split, own_data
+from alexnet.network.checkpoint import Trained
+from alexnet.runs.directory import RunDirectory
+from alexnet.runs.own_data import own_data
 from alexnet.scoring.metrics import Labels
 
 TOLERANCE = 1e-3  # the largest difference of a probability in float32
@@ -72,9 +72,8 @@ def export(
         together. AlexNetError: the file does not say what the run says; nothing is left of it.
         DataError: `int8`, and the data of the run is not there any more.
     """
-    path = Path(run).expanduser()
-    default = path / ("web" if format == "web" else f"model.{format}")
-    target = Path(out).expanduser() if out else default
+    directory = RunDirectory(run)
+    target = Path(out).expanduser() if out else directory.exported(format)
     if format == "pt2" and int8:
         raise InputError("--int8 is for ONNX.", "Leave it out, or use --format onnx.")
     if format != "pt2":
@@ -86,13 +85,13 @@ def export(
     files = web.runtime_files(Path(runtime).expanduser()) if runtime else {}
     if format == "web":
         web.check_folder(target)
-    trained, recipe = load_model(path), run_settings(path).recipe
-    about = description(path, trained, recipe, licence)
-    split = own_split(path, trained, recipe, needed=int8)
+    trained = directory.load()
+    about = description(directory, trained, licence)
+    split = own_split(directory, trained, needed=int8)
     if int8 and split:
         about["int8"] = round_and_measure(trained, split)
     samples, whose = sample_images(split, trained.preprocessing.image_size)
-    file = target / "model.onnx" if format == "web" else target
+    file = target / web.MODEL if format == "web" else target
     with replacing(file) as aside:
         if format == "pt2":
             classify = write_pt2(aside, trained, about)
@@ -101,7 +100,7 @@ def export(
             classify = OnnxClassifier(aside, name=file.name).run
         verify(classify, trained, samples, file.name, whose)
     if format == "web":
-        write_json(target / "about.json", about)
+        write_json(target / web.ABOUT, about)
         web.write_runtime(target, files)
         web.write_page(target)
         if not (target / "runtime" / "ort.js").exists():
@@ -109,11 +108,9 @@ def export(
     return target
 
 
-def description(
-    run: Path, trained: Trained, recipe: dict[str, Any], licence: str
-) -> dict[str, Any]:
+def description(run: RunDirectory, trained: Trained, licence: str) -> dict[str, Any]:
     """What the metadata of an exported file say of it."""
-    figures = read_metrics(run) if (run / "metrics.json").exists() else {}
+    figures = run.metrics() if run.evaluated else {}
     left_out = ("names", "confusion", "per_class")  # of the length of the classes, or its square
     return {
         "version": VERSION,
@@ -122,7 +119,7 @@ def description(
         "names": trained.names,
         "preprocessing": dataclasses.asdict(trained.preprocessing),
         "architecture": trained.model.architecture.to_dict(),
-        "recipe": recipe,
+        "recipe": run.settings.recipe.to_dict(),
         "metrics": {key: one for key, one in figures.items() if key not in left_out},
         "licence": licence or NOT_STATED,
     }
@@ -158,20 +155,20 @@ def write_pt2(path: Path, trained: Trained, about: dict[str, Any]) -> Classify:
     return classify
 
 
-def own_split(run: Path, trained: Trained, recipe: dict[str, Any], *, needed: bool) -> Split | None:
+def own_split(run: RunDirectory, trained: Trained, *, needed: bool) -> Split | None:
     """The test split of a run, or what it has instead; None if its data is not there any more.
 
     Raises:
         DataError: it is not there, and is needed.
     """
     try:
-        store = own_data(run, trained.preprocessing)
-        rows, name = choose_split(store, "auto", recipe, own=True)
+        own = own_data(run.settings, trained.preprocessing)
+        rows, name = own.split("auto")
     except DataError:
         if needed:
             raise
         return None
-    return Split(store, rows, name)
+    return Split(own.store, rows, name)
 
 
 def round_and_measure(trained: Trained, split: Split) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from alexnet.atomic import replacing
 from alexnet.errors import InputError
 
 PAGE = ("index.html", "style.css", "app.js")
+MODEL, ABOUT = "model.onnx", "about.json"  # what the page asks for
 # names in the package -> ours; not every static host knows what .mjs is
 RUNTIME = {
     "dist/ort.wasm.min.mjs": "ort.js",

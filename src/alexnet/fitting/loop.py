@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from alexnet.console import progress
-from alexnet.data.store import Batches, seed_dropout
+from alexnet.data.store import Batches
 from alexnet.errors import Interrupted, TrainingError
 from alexnet.fitting.optimization import Loss
+from alexnet.fitting.step import training_step
 from alexnet.network.checkpoint import (
     load_tensors,
     load_weights,
@@ -23,7 +24,7 @@ from alexnet.network.checkpoint import (
     save_tensors,
 )
 from alexnet.network.inference import predict_logits
-from alexnet.runtime import StopFlag, arithmetic, peak_memory
+from alexnet.runtime import StopFlag, peak_memory
 
 
 @dataclass(frozen=True)
@@ -171,21 +172,14 @@ def fit(
                     raise Interrupted("stopped.")
                 state.waited += time.perf_counter() - last
                 lr = rate(epoch + (step + 0.5) / len(train), scores)
-                for group in optimizer.param_groups:
-                    group["lr"] = lr * group.get("lr_share", 1.0)
-                seed_dropout(x.device, seed, epoch, step, 1)
-                with arithmetic(x.device, dtype):
-                    logits = model(x)
-                value = loss(logits.float(), y)
-                optimizer.zero_grad(set_to_none=True)
-                value.backward()
-                if clip:
-                    nn.utils.clip_grad_norm_(model.parameters(), clip)
-                optimizer.step()
+                key = (seed, epoch, step)
+                value, right = training_step(
+                    model, optimizer, x, y, lr=lr, loss=loss, dtype=dtype, clip=clip, key=key
+                )
                 if state.average is not None:
                     state.average.update_parameters(model)
-                state.losses.append(value.detach())
-                state.correct.append((logits.detach().argmax(1) == y).sum())
+                state.losses.append(value)
+                state.correct.append(right)
                 state.rates.append(lr)
                 state.step = step + 1
                 if state.step % check_every == 0 or state.step == len(train):

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from alexnet.atomic import replacing, write_json
+from alexnet.atomic import replacing
 from alexnet.console import progress
-from alexnet.data.store import Batches, seed_dropout
+from alexnet.data.store import Batches
 from alexnet.errors import TrainingError
 from alexnet.fitting.optimization import Loss
-from alexnet.runtime import arithmetic
+from alexnet.fitting.step import training_step
 
 STEPS = 120
 LOWEST, HIGHEST = 1e-6, 10.0
@@ -39,6 +39,7 @@ def find_lr(
     *,
     loss: Loss,
     dtype: torch.dtype,
+    clip: float,
     seed: int,
 ) -> Suggestion:
     """Trains a copy of `model` for up to STEPS steps with a rate from LOWEST to HIGHEST, and
@@ -54,16 +55,11 @@ def find_lr(
     mean = 0.0
     with progress("looking for a learning rate", STEPS) as advance:
         for step, (rate, (x, y)) in enumerate(zip(rates, endless(train), strict=False)):
-            for group in optimizer.param_groups:
-                group["lr"] = rate * group.get("lr_share", 1.0)
-            seed_dropout(x.device, seed, 0, step, 1)
-            with arithmetic(x.device, dtype):
-                logits = model(x)
-            value = loss(logits.float(), y)
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            optimizer.step()
-            mean = SMOOTHING * mean + (1 - SMOOTHING) * float(value.detach())
+            key = (seed, 0, step)
+            value, _ = training_step(
+                model, optimizer, x, y, lr=rate, loss=loss, dtype=dtype, clip=clip, key=key
+            )
+            mean = SMOOTHING * mean + (1 - SMOOTHING) * float(value)
             losses.append(mean / (1 - SMOOTHING ** (step + 1)))
             advance(1)
             if not math.isfinite(losses[-1]) or losses[-1] > 2 * min(losses) + 1:
@@ -102,11 +98,10 @@ def suggest(rates: list[float], losses: list[float]) -> Suggestion:
     return Suggestion(lr, reason, rates, losses)
 
 
-def save_suggestion(folder: Path, found: Suggestion) -> None:
-    """Writes lr.json and the curve, lr.svg."""
+def draw_suggestion(path: Path, found: Suggestion) -> None:
+    """Writes the curve as an .svg file."""
     from matplotlib.figure import Figure  # half a second to import
 
-    write_json(folder / "lr.json", vars(found))
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(found.rates, found.losses, color="#1f6f8b")
@@ -115,5 +110,5 @@ def save_suggestion(folder: Path, found: Suggestion) -> None:
     first = found.losses[0]
     axes.set_ylim(min(found.losses) - 0.05 * first, first * 1.3)
     axes.legend()
-    with replacing(folder / "lr.svg") as aside:
+    with replacing(path) as aside:
         figure.savefig(aside, format="svg")

@@ -19,13 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alexnet.console import progress
-from alexnet.data.store import Batches, seed_dropout
+from alexnet.data.store import Batches
 from alexnet.errors import Interrupted, ModelError
 from alexnet.fitting.loop import Epoch
 from alexnet.fitting.optimization import Loss
+from alexnet.fitting.step import training_step
 from alexnet.network.checkpoint import load_tensors, save_tensors
 from alexnet.network.inference import forward
-from alexnet.runtime import StopFlag, arithmetic, peak_memory
+from alexnet.runtime import StopFlag, peak_memory
 
 
 class Stack(nn.Module):
@@ -109,7 +110,7 @@ class Stack(nn.Module):
         }
 
 
-class StackOptimizer:
+class StackOptimizer(torch.optim.Optimizer):
     """SGD, Adam or AdamW with a learning rate, a momentum and a weight decay for each model. One
     step does what torch's optimisers do, model by model."""
 
@@ -124,7 +125,9 @@ class StackOptimizer:
         decay_all: bool,
     ) -> None:
         """Parameters are (M, ...); momentum is beta1 of Adam."""
-        self.parameters, self.name, self.nesterov = list(parameters), name, nesterov
+        super().__init__(parameters, {"lr": torch.zeros(len(momentum))})
+        self.parameters: list[nn.Parameter] = self.param_groups[0]["params"]
+        self.name, self.nesterov = name, nesterov
         self.momentum = torch.tensor(momentum, device=self.parameters[0].device)
         self.weight_decay = torch.tensor(weight_decay, device=self.parameters[0].device)
         self.decays = [decay_all or parameter.ndim > 2 for parameter in self.parameters]
@@ -133,9 +136,10 @@ class StackOptimizer:
         self.slots = [[torch.zeros_like(p) for _ in range(count)] for p in self.parameters]
 
     @torch.no_grad()
-    def step(self, lr: Tensor) -> None:
-        """One step with the rates `lr` (M,)."""
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step with the rates (M,) of its group."""
         self.steps += 1
+        lr = self.param_groups[0]["lr"].to(self.momentum.device)
         for parameter, decays, slots in zip(self.parameters, self.decays, self.slots, strict=True):
             if parameter.grad is None:
                 continue
@@ -163,14 +167,6 @@ class StackOptimizer:
                 step_size = (lr / correction).view(shape).to(first.dtype)
                 scale = math.sqrt(1 - 0.999**self.steps)
                 parameter.sub_(step_size * first / (second.sqrt() / scale + 1e-8))
-
-    def clip(self, limit: float) -> None:
-        """Scales each model's gradient down to the norm `limit`, as torch's clip_grad_norm_."""
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        squares = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0)
-        factor = (limit / (squares.sqrt() + 1e-6)).clamp(max=1.0)
-        for gradient in gradients:
-            gradient.mul_(factor.view(-1, *[1] * (gradient.ndim - 1)))
 
 
 @dataclass
@@ -260,17 +256,12 @@ def fit_stack(
                 lr = torch.tensor(
                     [rates[m](now, scores[m]) if m in going else 0.0 for m in range(stack.count)]
                 )
-                seed_dropout(device, seed, epoch, step, 1)
-                with arithmetic(device, dtype):
-                    logits = stack(x)
-                values = torch.stack([loss(one.float(), y) for one in logits])
-                stack.zero_grad(set_to_none=True)
-                values.sum().backward()
-                if clip:
-                    state.optimizer.clip(clip)
-                state.optimizer.step(lr.to(device))
-                losses.append(values.detach())
-                correct.append((logits.detach().argmax(2) == y).sum(1))
+                key = (seed, epoch, step)
+                values, right = training_step(
+                    stack, state.optimizer, x, y, lr=lr, loss=loss, dtype=dtype, clip=clip, key=key
+                )
+                losses.append(values)
+                correct.append(right)
                 last = time.perf_counter()
                 advance(1)
         seconds = time.perf_counter() - started
@@ -278,7 +269,7 @@ def fit_stack(
         train_loss = torch.stack(losses).cpu().double().mean(0)
         train_top1 = torch.stack(correct).sum(0).cpu() / n
         val_logits, val_labels = stack_logits(stack, val, dtype)
-        right = (val_logits.argmax(2) == val_labels).float().mean(1)
+        val_top1 = (val_logits.argmax(2) == val_labels).float().mean(1)
         whole = time.perf_counter() - started
         found: list[Epoch | None] = [None] * stack.count
         for m in going:
@@ -287,7 +278,7 @@ def fit_stack(
                 state.failed[m] = f"the loss is no longer a number in epoch {epoch + 1}"
                 continue
             best = next((one for one in reversed(state.history[m]) if one.best), None)
-            score = (float(right[m]), -val_loss)
+            score = (float(val_top1[m]), -val_loss)
             better = best is None or score > (best.val_top1, -best.val_loss)
             one = Epoch(
                 epoch=epoch + 1,

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from alexnet.atomic import replacing
-from alexnet.errors import DataError, RunError, WeightsError, did_you_mean
+from alexnet.errors import DataError, WeightsError, did_you_mean
 from alexnet.network.description import Architecture, Preprocessing
 from alexnet.network.model import AlexNet
 
@@ -195,24 +195,12 @@ def save_network(path: Path, network: Network, source: str = "") -> None:
     save_tensors(path, network.tensors, about | ({"source": source} if source else {}))
 
 
-def load_network(where: str | Path) -> Network:
-    """What the weights file of a run directory, or a weights file, holds.
+def load_network(path: Path) -> Network:
+    """What a weights file holds.
 
     Raises:
-        RunError: the run directory has no weights (yet).
         WeightsError: the file is damaged.
     """
-    path = Path(where).expanduser()
-    if path.is_dir():
-        if not (path / "best.safetensors").exists():
-            state = (
-                "was not finished" if (path / "recipe.json").exists() else "is not a run directory"
-            )
-            raise RunError(
-                f"{path} {state}: it has no best.safetensors.",
-                "Give the folder that `alexnet train` printed.",
-            )
-        path = path / "best.safetensors"
     tensors, about = load_tensors(path)
     try:
         architecture = Architecture.from_dict(about["architecture"])
@@ -226,14 +214,13 @@ def load_network(where: str | Path) -> Network:
     return Network(path, architecture, tensors, classes, names, preprocessing)
 
 
-def load_model(where: str | Path) -> Trained:
-    """The network of a run directory or of a weights file, whole.
+def load_model(path: Path) -> Trained:
+    """The network of a weights file, whole.
 
     Raises:
-        RunError: the run directory has no weights (yet).
         WeightsError: the file is damaged, or has not every layer or no classes.
     """
-    network = load_network(where)
+    network = load_network(path)
     if not network.classes:
         raise WeightsError(
             f"{network.path} is for starting from; it names no classes.",

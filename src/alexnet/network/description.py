@@ -69,6 +69,11 @@ class Architecture:
         return side
 
     @property
+    def columns(self) -> int:
+        """Into how many columns the convolutions are divided."""
+        return max(conv.groups for conv in self.convs)
+
+    @property
     def smallest_input(self) -> int:
         """The smallest side in px of an input image."""
         return next(side for side in itertools.count(1) if self.feature_side(side))
@@ -131,19 +136,19 @@ ARCHITECTURES = {
 def architecture(
     base: str | Architecture,
     *,
-    conv_layers: int = 0,
-    fc_layers: int = 0,
-    hidden: int = 0,
-    map_side: int = 0,
-    width: float = 0.0,
-    columns: int = 0,
-    norm: str = "auto",
-    fc_norm: str = "auto",
-    pool: str = "auto",
-    activation: str = "auto",
-    dropout: float = 0.5,
+    conv_layers: int | None = None,
+    fc_layers: int | None = None,
+    hidden: int | None = None,
+    width: float | None = None,
+    one_tower: bool = False,
+    map_side: int | None = None,
+    norm: str | None = None,
+    fc_norm: str | None = None,
+    pool: str | None = None,
+    activation: str | None = None,
+    dropout: float | None = None,
 ) -> Architecture:
-    """The description of a network of the family. 0 and "auto" leave what `base` has.
+    """The description of a network of the family, changed where something is given.
 
     Args:
         base: "2012", "2014" or "small", or the description to start from.
@@ -151,17 +156,11 @@ def architecture(
             too).
         fc_layers: 1 to 4, the last one (the classes) included.
         hidden: units of each hidden layer; `width` does not change this number.
-        map_side: side of the averaged map that the fully connected layers see.
         width: factor on the channels and hidden units that the family's network has; they stay
             multiples of 8.
-        columns: 1 makes one tower of the two columns of 2012, each of which sees half of the
-            channels in conv2, conv4 and conv5.
-        norm: "none", "lrn" (after conv1 and conv2), "batch" (after every convolution),
-            "batch-for-lrn" (batch normalisation where LRN would be).
-        fc_norm: "none", "batch" (of the features and of each hidden layer).
-        pool: "max" or "average" (2x2, stride 2), "overlapping" (max 3x3, stride 2).
-        activation: "relu", "leaky-relu" or "tanh".
-        dropout: share of hidden units dropped while training.
+        one_tower: of the two columns of 2012, each of which sees half of the channels in conv2,
+            conv4 and conv5.
+        map_side, norm, fc_norm, pool, activation, dropout: as the fields of `Architecture`.
 
     Raises:
         ModelError: an unknown name, or a number out of range.
@@ -169,7 +168,7 @@ def architecture(
     name = base if isinstance(base, str) else base.name
     if name not in ARCHITECTURES:
         raise ModelError(f"unknown network {name!r}.", did_you_mean(name, ARCHITECTURES))
-    if conv_layers not in (0, 3, 4, 5) or fc_layers not in (0, 1, 2, 3, 4):
+    if conv_layers not in (None, 3, 4, 5) or fc_layers not in (None, 1, 2, 3, 4):
         raise ModelError(
             f"{conv_layers} convolution and {fc_layers} fully connected layers, expected 3 to 5 "
             "and 1 to 4.",
@@ -189,24 +188,19 @@ def architecture(
             for place, conv in enumerate(family.convs)
             if place not in left_out
         )
-    if columns:
+    if one_tower:
         convs = tuple(dataclasses.replace(conv, groups=1) for conv in convs)
     units = own.hidden
     if fc_layers or hidden or width:
         count = fc_layers - 1 if fc_layers else len(own.hidden)
         usual = family.hidden[0] if family.hidden else family.convs[-1].channels
         units = (hidden or scaled(usual),) * count
-    return dataclasses.replace(
-        own,
-        convs=convs,
-        hidden=units,
-        map_side=map_side or own.map_side,
-        norm=own.norm if norm == "auto" else norm,
-        fc_norm=own.fc_norm if fc_norm == "auto" else fc_norm,
-        pool=own.pool if pool == "auto" else pool,
-        activation=own.activation if activation == "auto" else activation,
-        dropout=dropout,
-    )
+    changes = {
+        "map_side": map_side, "norm": norm, "fc_norm": fc_norm, "pool": pool,
+        "activation": activation, "dropout": dropout,
+    }  # fmt: skip
+    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+    return dataclasses.replace(own, convs=convs, hidden=units, **given)
 
 
 @dataclass(frozen=True)

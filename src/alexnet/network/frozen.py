@@ -7,6 +7,7 @@ key, so features of theirs are never mistaken for these.
 """
 
 import copy
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -32,6 +33,8 @@ from alexnet.data.store import (
     seed_dropout,
 )
 from alexnet.errors import DataError, ModelError
+from alexnet.network.description import Preprocessing
+from alexnet.network.inference import evaluation_transforms
 from alexnet.runtime import cache_folder
 
 VERSION = 1  # of the arithmetic; part of every key
@@ -50,6 +53,16 @@ class View:
     name: str
     transform: Transform
     settings: dict[str, Any]  # JSON-ready; everything that decides what `transform` does
+
+
+def evaluation_view(how: Preprocessing, mirror: bool = False) -> View:
+    """The centre of every image, or its mirror image: what evaluation looks at. Whoever needs
+    features of it finds those that others computed."""
+    plain = dataclasses.asdict(how) | {"views": None}
+    centre, mirrored = evaluation_transforms(dataclasses.replace(how, views=2))
+    if mirror:
+        return View("mirror", mirrored, plain | {"mirror": True})
+    return View("centre", centre, plain)
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ class AlexNet(nn.Module):
     `classifier.6.bias`). `init` is as for `initialise`; "empty" leaves weights for others to set.
     """
 
-    def __init__(self, architecture: Architecture, classes: int, init: str = "auto") -> None:
+    def __init__(self, architecture: Architecture, classes: int, init: str = "he") -> None:
         super().__init__()
         self.architecture = architecture
         self.features = nn.Sequential(*_feature_layers(architecture))
@@ -213,7 +213,7 @@ def initialise(model: AlexNet, init: str) -> None:
     """Sets initial weights in place.
 
     "paper" is N(0, 0.01) with biases of 1 in conv2, conv4, conv5 and the hidden layers, made for
-    inputs of 0 to 255; "auto" is He et al. (2015), made for inputs of unit variance; "torch"
+    inputs of 0 to 255; "he" is He et al. (2015), made for inputs of unit variance; "torch"
     leaves what torch's layers begin with.
     """
     for layer in model.modules():  # the paper's and He's layers, too: it keeps what a seed means

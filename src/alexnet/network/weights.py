@@ -70,8 +70,7 @@ def named_weights() -> dict[str, Path]:
 
 
 def find_weights(where: str) -> Network:
-    """The network of a name, a run directory, or a .safetensors file. A name goes first; ./NAME is
-    the path.
+    """The network of a name, or of a .safetensors file. A name goes first; ./NAME is the path.
 
     Raises:
         WeightsError: there is no such thing, or it is damaged.

@@ -14,20 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.errors import InputError, RunError
-from alexnet.recipes import Recipe
+from alexnet.recipes import BYSTANDERS
 from alexnet.reporting import charts
 from alexnet.reporting.charts import Curve, series_colour
 from alexnet.reporting.illustrations import Album, count, number, read_illustrations
 from alexnet.reporting.pages import write_page, written
-from alexnet.reporting.report import BYSTANDERS, PICTURES, Drawn, column, known
-from alexnet.runs.directory import (
-    Predictions,
-    RunSettings,
-    read_epochs,
-    read_metrics,
-    read_predictions,
-    run_settings,
-)
+from alexnet.reporting.report import PICTURES, Drawn, column, known
+from alexnet.runs.directory import Predictions, RunDirectory, Settings
 from alexnet.scoring.metrics import softmax, wilson_interval
 from alexnet.scoring.significance import Hits, mcnemar, paired_difference
 
@@ -39,8 +32,8 @@ class Compared:
     """A run and what it says of the images that all runs evaluated."""
 
     name: str
-    path: Path
-    settings: RunSettings
+    directory: RunDirectory
+    settings: Settings
     names: list[str]  # readable class names
     predictions: Predictions
     epochs: list[dict[str, float]]
@@ -72,14 +65,14 @@ def compare(runs: Sequence[str | Path], out: str | Path) -> Path:
         raise InputError(
             "a comparison needs at least two different runs.", "alexnet report RUN RUN ..."
         )
-    compared = common(paths)
+    compared = common([RunDirectory(path) for path in paths])
     return write_page(Path(out), "comparison.html", contents(compared))
 
 
-def common(paths: Sequence[Path]) -> list[Compared]:
+def common(runs: Sequence[RunDirectory]) -> list[Compared]:
     """The runs, over the images that all of them evaluated, in the order of the first."""
-    read = [read_predictions(path) for path in paths]
-    figures = [read_metrics(path) for path in paths]
+    read = [run.predictions() for run in runs]
+    figures = [run.metrics() for run in runs]
     places = [{id_: place for place, id_ in enumerate(one.ids)} for one in read]
     shared = [id_ for id_ in places[0] if all(id_ in other for other in places[1:])]
     if not shared:
@@ -88,28 +81,28 @@ def common(paths: Sequence[Path]) -> list[Compared]:
             "Evaluate them on the same data: alexnet eval RUN DATA --save FILE.npz.",
         )
     rows = [np.array([place[id_] for id_ in shared]) for place in places]
-    for path, one, here in zip(paths[1:], read[1:], rows[1:], strict=True):
+    for run, one, here in zip(runs[1:], read[1:], rows[1:], strict=True):
         for id_, own, first in zip(shared, one.labels[here], read[0].labels[rows[0]], strict=True):
             if one.classes[own] != read[0].classes[first]:
                 raise RunError(
-                    f"{id_} is {read[0].classes[first]!r} in {paths[0]}, and {one.classes[own]!r} "
-                    f"in {path}: these are different data.",
+                    f"{id_} is {read[0].classes[first]!r} in {runs[0]}, and {one.classes[own]!r} "
+                    f"in {run}: these are different data.",
                     "Compare runs over the same data set.",
                 )
     return [
         Compared(
             name,
-            path,
-            run_settings(path),
+            run,
+            run.settings,
             [str(word) for word in found["names"]],
             one,
-            read_epochs(path),
+            run.epochs(),
             count(found.get("best_epoch")),
             number(found.get("seconds")),
             here,
         )
-        for name, path, one, found, here in zip(
-            short_names(paths), paths, read, figures, rows, strict=True
+        for name, run, one, found, here in zip(
+            short_names([run.path for run in runs]), runs, read, figures, rows, strict=True
         )
     ]
 
@@ -201,12 +194,10 @@ def curves(compared: Sequence[Compared]) -> list[Drawn]:
 
 def differing_fields(compared: Sequence[Compared]) -> dict[str, list[str]]:
     """The recipe fields in which the runs differ, and the data if they do."""
-    recipes = [{"data": one.settings.data} | one.settings.recipe for one in compared]
-    usual = Recipe().to_dict()  # fields newer than a run were as they are by default
-    fields = dict.fromkeys(field for recipe in recipes for field in recipe)
+    recipes = [{"data": one.settings.data} | one.settings.recipe.to_dict() for one in compared]
     values = {
-        field: [written(recipe.get(field, usual.get(field, "–"))) for recipe in recipes]
-        for field in fields
+        field: [written(recipe[field]) for recipe in recipes]
+        for field in recipes[0]
         if field not in BYSTANDERS
     }
     return {field: found for field, found in values.items() if len(set(found)) > 1}
@@ -247,7 +238,7 @@ def gathered_pictures(compared: Sequence[Compared]) -> dict[str, str]:
     album = Album(PICTURES)
     found: dict[str, str] = {}
     for one in compared:
-        shown = read_illustrations(one.path, album)
+        shown = read_illustrations(one.directory, album)
         for picture in (*shown.samples, *shown.mistakes, *shown.confident, *shown.neighbours):
             found.setdefault(picture.id, picture.image)
     return found

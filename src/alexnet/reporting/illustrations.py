@@ -1,17 +1,17 @@
-"""What others have written about a run for its report, read with distrust: pictures in
-illustrations.json, the state of the data in data.json. Imports no torch.
+"""What others have written about a run for its report, read with distrust: pictures, and the state
+of the data. Imports no torch.
 
 Whatever is not as it should be is left out. An image is a data URI of a PNG, JPEG or WebP; nothing
 else ever gets into a page.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
+
+from alexnet.runs.directory import RunDirectory
 
 DATA_URI = re.compile(r"data:image/(?:png|jpeg|webp);base64,[A-Za-z0-9+/]+={0,2}")
 
@@ -89,9 +89,9 @@ class Illustrations:
     neighbours: list[Picture]
 
 
-def read_illustrations(run: Path, album: Album) -> Illustrations:
-    """The pictures of a run directory; none of them if there is no illustrations.json."""
-    found = read_object(run / "illustrations.json")
+def read_illustrations(run: RunDirectory, album: Album) -> Illustrations:
+    """The pictures of a run directory; none of them where they cannot be read."""
+    found = run.illustrations()
     return Illustrations(
         samples=list(_pictures(found.get("samples"), album, 24)),
         mistakes=list(_pictures(found.get("mistakes"), album, 12)),
@@ -170,9 +170,9 @@ class DataState:
         return [split for split in ("train", "val", "test") if split in held]
 
 
-def read_data_state(run: Path, album: Album) -> DataState | None:
-    """The state of the data, or None if there is no data.json."""
-    found = read_object(run / "data.json")
+def read_data_state(run: RunDirectory, album: Album) -> DataState | None:
+    """The state of the data, or None where it is not known."""
+    found = run.data_state()
     if not found:
         return None
     duplicates, classes = as_object(found.get("duplicates")), as_object(found.get("classes"))
@@ -205,14 +205,6 @@ def read_data_state(run: Path, album: Album) -> DataState | None:
             if len(entries(sizes.get(side))) >= 3
         },
     )
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; empty if the file is missing, damaged or something else."""
-    try:
-        return as_object(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError):
-        return {}
 
 
 def as_object(value: object) -> dict[str, Any]:

@@ -4,9 +4,7 @@ number can be trusted. Imports no torch, and needs nothing but the run directory
 Shapes: N examples, K classes.
 """
 
-import json
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from sklearn.metrics import confusion_matrix, log_loss
 
 from alexnet.errors import RunError
 from alexnet.presets import RECIPES
-from alexnet.recipes import Recipe
+from alexnet.recipes import BYSTANDERS, Recipe
 from alexnet.reporting import charts
 from alexnet.reporting.charts import Curve
 from alexnet.reporting.drawing import ACCENT, FAINT
@@ -30,27 +28,14 @@ from alexnet.reporting.illustrations import (
     number,
     read_data_state,
     read_illustrations,
-    read_object,
 )
 from alexnet.reporting.pages import NO_BREAK, write_page
-from alexnet.runs.directory import (
-    Predictions,
-    RunSettings,
-    read_epochs,
-    read_metrics,
-    read_predictions,
-    run_settings,
-)
+from alexnet.runs.directory import Predictions, RunDirectory, Settings
 from alexnet.scoring.metrics import Labels, calibration_error, reliability, softmax, wilson_interval
 
-PAGE = "report.html"
 PICTURES = 2_200_000  # bytes of data URIs in a page; the rest of it stays below 0.8 MB
 MOST_BARS = charts.MOST_LABELS  # classes that all get a labelled bar
 PAIRS = 12  # the most confused ones
-# fields that change where and how a run is watched, not what comes out
-BYSTANDERS = frozenset(
-    "bad_images cache device deterministic precision seed save_every log_every tensorboard".split()
-)
 
 
 @dataclass(frozen=True)
@@ -68,22 +53,22 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
     Raises:
         RunError: it is not a run directory, or the run has not been evaluated.
     """
-    run = Path(run)
-    return write_page(Path(out) if out else run / PAGE, "report.html", contents(run))
+    directory = RunDirectory(run)
+    return write_page(Path(out) if out else directory.page, "report.html", contents(directory))
 
 
-def contents(run: Path) -> dict[str, Any]:
+def contents(run: RunDirectory) -> dict[str, Any]:
     """Everything the page says."""
-    settings, figures, predictions = run_settings(run), read_metrics(run), read_predictions(run)
+    settings, figures, predictions = run.settings, run.metrics(), run.predictions()
     if figures["n"] != len(predictions.labels) or len(figures["names"]) != len(predictions.classes):
         raise RunError(
-            f"{run}/metrics.json is about {figures['n']:,} images in {len(figures['names'])} "
-            f"classes, predictions.npz about {len(predictions.labels):,} in "
+            f"the figures of {run} are about {figures['n']:,} images in {len(figures['names'])} "
+            f"classes, its predictions about {len(predictions.labels):,} in "
             f"{len(predictions.classes)}.",
             "They belong to different runs; put the right file back.",
         )
-    epochs, best_epoch = read_epochs(run), count(figures.get("best_epoch"))
-    surroundings = read_object(run / "environment.json")
+    epochs, best_epoch = run.epochs(), count(figures.get("best_epoch"))
+    surroundings = settings.surroundings[0]
     album = Album(PICTURES)
     shown, state = read_illustrations(run, album), read_data_state(run, album)
     names = [str(name) for name in figures["names"]]
@@ -92,7 +77,7 @@ def contents(run: Path) -> dict[str, Any]:
     )
     usual = {"device": "unknown", "processor": "unknown", "precision": "unknown"}
     return {
-        "title": f"{run.resolve().name}: {Path(settings.data).name or settings.data}",
+        "title": f"{run.path.resolve().name}: {Path(settings.data).name or settings.data}",
         "data_name": Path(settings.data).name or settings.data,
         "metrics": figures
         | {"best_epoch": best_epoch, "val_top1": number(figures.get("val_top1"))}
@@ -110,17 +95,11 @@ def contents(run: Path) -> dict[str, Any]:
         "calibration": calibration(predictions, figures),
         "data": told_data(state),
         "speed": speed_curves(epochs),
-        "command": command(run),
-        "digest": str(read_object(run / "recipe.json").get("digest", "")),
-        "recipe": settings.recipe,
+        "command": settings.command,
+        "digest": settings.digest,
+        "recipe": settings.recipe.to_dict(),
         "machine": told_machine(surroundings),
     }
-
-
-def command(run: Path) -> str:
-    """The command line that a run notes."""
-    words = read_object(run / "environment.json").get("command")
-    return shlex.join(map(str, words)) if isinstance(words, list) else "unknown"
 
 
 def told_machine(surroundings: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,37 +108,28 @@ def told_machine(surroundings: Mapping[str, Any]) -> dict[str, Any]:
     return as_object(surroundings.get("versions")) | flat
 
 
-def expected(settings: RunSettings) -> dict[str, str] | None:
+def expected(settings: Settings) -> dict[str, str] | None:
     """What the named recipe that was run says to expect, if it is one."""
     for name, preset in RECIPES.items():
-        if same_recipe(preset.recipe, settings.recipe):
+        if same_recipe(preset.recipe, settings):
             return {"name": name, "text": preset.expected}
     return None
 
 
-def same_recipe(named: Recipe, ran: Mapping[str, Any]) -> bool:
-    """Whether a run's recipe, in which everything is filled in, came from `named`, which leaves
-    some fields to the weights. Fields newer than the run are taken to have been as they are by
-    default."""
-    own = json.loads(json.dumps(named.to_dict()))  # as in a file: lists, no tuples
-    usual = json.loads(json.dumps(Recipe().to_dict()))
-    filled = {
-        "model": "small" if not named.weights else ran.get("model"),
-        "image_size": ran.get("image_size"),
-        "mean": ran.get("mean"),
-        "std": ran.get("std"),
-        "border": ran.get("border"),
-        "crop": own["image_size"] + 2 * own["border"] if own["image_size"] else ran.get("crop"),
-    }
-    for field, value in own.items():
-        if field in BYSTANDERS:
-            continue
-        allowed = [value]
-        if field in filled and value in (None, 0, "auto"):
-            allowed.append(filled[field])
-        if ran.get(field, usual[field]) not in allowed:
-            return False
-    return True
+def same_recipe(named: Recipe, settings: Settings) -> bool:
+    """Whether a run was asked to be one of a named recipe. What that leaves to weights or to the
+    image size may have been filled in: 0.1.0 wrote what such fields came to."""
+    asked, usual = settings.asked.to_dict(), {"model": "small"} if named.weights == "none" else {}
+    filled = {name: usual.get(name, asked[name]) for name in ("model", "image_size", "mean", "std")}
+    if named.image_size == "auto":
+        filled |= {"crop": asked["crop"], "border": asked["border"]}
+    else:
+        filled["crop"] = named.image_size + 2 * named.border
+    return all(
+        asked[name] == value or (value in ("auto", 0) and asked[name] == filled.get(name))
+        for name, value in named.to_dict().items()
+        if name not in BYSTANDERS and name != "seed"
+    )
 
 
 def leak_free(predictions: Predictions, state: DataState | None) -> dict[str, Any] | None:

@@ -1,67 +1,88 @@
-"""A run directory, read without torch: how it came about, what each epoch came to, what was
-predicted."""
+"""The run directory, the only interface between training and everything after it: every file name
+in it, written and read here, with one answer to what is missing, damaged, older or newer.
+
+RUN/
+    recipe.json         what was asked, what it came to, the data's path, and the digest
+    environment.json    versions, machine, device, threads, precision, data fingerprint, command
+                        line; went_on: the same of each resumption where other bits come out
+    epochs.jsonl        one line per epoch (loop.Epoch)
+    best.safetensors    weights of the best validation epoch, with network, classes, preprocessing
+    last.safetensors    everything needed to go on bit for bit
+    metrics.json        metrics.metrics of the evaluated split, and which epoch was chosen
+    predictions.npz     logits (N, K), labels (N,), ids (N,), classes (K,) of that split
+    illustrations.json  pictures for the report, as data URIs
+    data.json           the state of the data: images of each class, duplicates, leaks
+    lr.json, lr.svg     what the learning-rate finder suggests, and its curve
+    report.html         all of it, to look at
+    events.out.*        TensorBoard
+    failed.json, pruned.json, test.json     of a trial of a sweep: why it has no figures, or the
+                        winner's figures on the test split
+
+Missing or damaged: RunError that names the file and what to do. Older: fields it lacks are what
+releases without them did (`recipes.NEWER`). Newer: refused, with the version that wrote it. Torch
+is imported only to read weights.
+"""
 
 import json
+import shlex
 import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet.atomic import replacing
-from alexnet.errors import RunError
+from alexnet.atomic import replacing, write_json
+from alexnet.errors import RecipeError, RunError
+from alexnet.recipes import Recipe, Resolved
 from alexnet.scoring.metrics import Floats, Labels
 
 if TYPE_CHECKING:
+    from alexnet.network.checkpoint import Network, Trained
     from alexnet.scoring.significance import Hits  # which loads SciPy
+
+NOT_A_RUN = "Give the folder that `alexnet train` printed."
+UNFINISHED = (
+    "If the run was not finished, go on with it: alexnet train ... --resume --out RUN. If it was, "
+    "put the file back, or train again."
+)
+# what damaged archives and arrays in them raise; NotImplementedError: zipfile, of an odd header
+NPZ_ERRORS = (
+    OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error,
+    NotImplementedError, RuntimeError, MemoryError, OverflowError, SyntaxError, UnicodeError,
+)  # fmt: skip
+PROVEN_BY = "recipe.json"  # the first file of a run
+SWEEP = "sweep.json"  # the first file of a sweep
 
 
 @dataclass(frozen=True)
-class RunSettings:
-    """What a run directory says of how it came about."""
+class Settings:
+    """How a run came about."""
 
-    data: str
-    recipe: dict[str, Any]
-    fingerprint: str  # of the data
-    weights: str  # checksum of the weights it started from, or empty
+    data: str  # a name or a path
+    asked: Recipe
+    recipe: Recipe  # Resolved, but of runs of 0.1.0, which left some fields open
     surroundings: list[dict[str, Any]]  # environment.json: where it began, and where it went on
+    digest: str
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the data."""
+        return str(self.surroundings[0]["data_fingerprint"])
 
-def run_settings(run: Path) -> RunSettings:
-    """The settings of a run directory.
+    @property
+    def weights_sha256(self) -> str:
+        """Of the weights it started from, or empty."""
+        return str(self.surroundings[0].get("weights_sha256", ""))
 
-    Raises:
-        RunError: it is not a run directory.
-    """
-    try:
-        saved = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
-        surroundings = json.loads((run / "environment.json").read_text(encoding="utf-8"))
-        return RunSettings(
-            str(saved["data"]),
-            dict(saved["recipe"]),
-            surroundings["data_fingerprint"],
-            surroundings.get("weights_sha256", ""),
-            [
-                one | {"versions": dict(one.get("versions", {}))}
-                for one in (surroundings, *surroundings.get("went_on", []))
-            ],
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(
-            f"{run} is not a run directory ({error}).",
-            "Give the folder that `alexnet train` printed.",
-        ) from error
-
-
-def save_predictions(
-    path: Path, logits: Floats, labels: Labels, ids: list[str], classes: list[str]
-) -> None:
-    """predictions.npz: logits (N, K), labels (N,), ids (N,), classes (K,)."""
-    with replacing(path) as aside, open(aside, "wb") as file:
-        np.savez_compressed(
-            file, logits=logits, labels=labels, ids=np.array(ids), classes=np.array(classes)
-        )
+    @property
+    def command(self) -> str:
+        """The command line that began the run."""
+        words = self.surroundings[0].get("command")
+        return shlex.join(map(str, words)) if isinstance(words, list) else "unknown"
 
 
 @dataclass(frozen=True)
@@ -83,73 +104,380 @@ class Predictions:
         """(N,) whether each is right."""
         return np.asarray(self.guesses == self.labels)
 
-
-def read_predictions(run: Path) -> Predictions:
-    """The predictions of the evaluated split.
-
-    Raises:
-        RunError: there are none, or they are damaged.
-    """
-    try:
-        with np.load(run / "predictions.npz") as file:
-            found = Predictions(
-                np.asarray(file["logits"], dtype=np.float32),
-                np.asarray(file["labels"], dtype=np.int64),
-                [str(one) for one in file["ids"]],
-                [str(one) for one in file["classes"]],
+    def save(self, path: Path) -> None:
+        """Writes them to an .npz file."""
+        with replacing(path) as aside, open(aside, "wb") as file:
+            np.savez_compressed(
+                file,
+                logits=self.logits,
+                labels=self.labels,
+                ids=np.array(self.ids),
+                classes=np.array(self.classes),
             )
-        n, k = found.logits.shape
-        if not n or len(found.labels) != n or len(found.ids) != n or len(found.classes) != k:
-            raise ValueError("logits, labels, ids and classes do not fit together")
-        if found.labels.min() < 0 or found.labels.max() >= k:
-            raise ValueError("there are labels without a class")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise unfinished(run, error) from error
-    return found
 
 
-def read_metrics(run: Path) -> dict[str, Any]:
-    """The figures of the evaluated split, as `metrics.metrics` returns them, and which epoch was
-    chosen.
+class RunDirectory:
+    """A run on disk. Making one touches nothing; every read looks at the disk anew, but for
+    `settings`, which never change."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    # -- what is there -----------------------------------------------------------------------------
+
+    @property
+    def begun(self) -> bool:
+        """Whether a run was begun here."""
+        return self._has(PROVEN_BY, "environment.json")
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has the weights of a best epoch."""
+        return self._has("best.safetensors")
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it holds a state to go on from."""
+        return self._has("last.safetensors")
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether it has figures."""
+        return self._has("metrics.json")
+
+    @property
+    def status(self) -> str:
+        """Of a trial: done, failed, pruned, or missing."""
+        if self.evaluated:
+            return "done"
+        return next((s for s in ("failed", "pruned") if self._has(f"{s}.json")), "missing")
+
+    def _has(self, *names: str) -> bool:
+        return all((self.path / name).exists() for name in names)
+
+    # -- how it came about -------------------------------------------------------------------------
+
+    def begin(
+        self, data: str, asked: Recipe, recipe: Resolved, surroundings: Mapping[str, Any]
+    ) -> None:
+        """Makes the directory: recipe.json and environment.json."""
+        self.write_recipe(data, asked, recipe)
+        write_json(self.path / "environment.json", surroundings)
+
+    def write_recipe(self, data: str, asked: Recipe, recipe: Resolved) -> None:
+        """Writes what was asked and what it came to."""
+        both = {"recipe": recipe.to_dict(), "asked": asked.to_dict()}
+        write_json(self.path / PROVEN_BY, {"data": data, **both, "digest": asked.digest})
+        self.__dict__.pop("settings", None)
+
+    def note_going_on(self, surroundings: dict[str, Any]) -> None:
+        """Writes down that the run goes on where other bits come out."""
+        began, *went_on = self.settings.surroundings
+        write_json(self.path / "environment.json", began | {"went_on": [*went_on, surroundings]})
+        self.__dict__.pop("settings", None)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """How the run came about.
+
+        Raises:
+            RunError: it is no run directory, or was written by a newer release.
+        """
+        saved = self._object(PROVEN_BY, NOT_A_RUN)
+        around = self._object("environment.json", NOT_A_RUN)
+        try:
+            began = around | {"versions": dict(around.get("versions", {}))}
+            later = [one | {"versions": dict(one["versions"])} for one in around.get("went_on", [])]
+            str(around["data_fingerprint"])
+            fields, asked = dict(saved["recipe"]), dict(saved.get("asked") or saved["recipe"])
+            data, digest = str(saved["data"]), str(saved.get("digest", ""))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise self._damaged(PROVEN_BY, error, NOT_A_RUN) from error
+        written_by = str(began["versions"].get("alexnet", "an unknown version"))
+        recipe = self._recipe(Resolved if "asked" in saved else Recipe, fields, written_by)
+        return Settings(
+            data, self._recipe(Recipe, asked, written_by), recipe, [began, *later], digest
+        )
+
+    def _recipe(self, kind: type[Recipe], fields: dict[str, Any], written_by: str) -> Recipe:
+        unknown = sorted(set(fields) - {*Recipe().to_dict()})
+        if unknown:
+            from alexnet import __version__
+
+            raise RunError(
+                f"{self.path / PROVEN_BY} has fields that alexnet {__version__} does not know: "
+                f"{', '.join(unknown)}; the run was written by alexnet {written_by}.",
+                "Use the version that wrote it, or a newer one.",
+            )
+        try:
+            return kind.from_dict(fields)
+        except RecipeError as error:
+            raise self._damaged(PROVEN_BY, error.message, NOT_A_RUN) from error
+
+    # -- what each epoch came to -------------------------------------------------------------------
+
+    def write_epochs(self, epochs: Sequence[Mapping[str, Any]]) -> None:
+        """Writes epochs.jsonl anew."""
+        with replacing(self.path / "epochs.jsonl") as aside:
+            aside.write_text("".join(json.dumps(one) + "\n" for one in epochs), encoding="utf-8")
+
+    def epochs(self) -> list[dict[str, float]]:
+        """One dictionary of numbers for each epoch; what is no number is left out. Empty where
+        nothing was trained in epochs.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        path = self.path / "epochs.jsonl"
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            return [
+                {key: one for key, one in json.loads(line).items() if isinstance(one, int | float)}
+                for line in lines
+            ]
+        except (OSError, ValueError, AttributeError) as error:
+            raise self._damaged(
+                path.name, error, "Each line is one epoch, as JSON; mend or delete it."
+            ) from error
+
+    # -- figures -----------------------------------------------------------------------------------
+
+    def write_figures(self, figures: Mapping[str, Any], predictions: Predictions) -> None:
+        """Writes predictions.npz and metrics.json; the latter, written last, says that the run is
+        done."""
+        predictions.save(self.path / "predictions.npz")
+        write_json(self.path / "metrics.json", figures)
+
+    def metrics(self) -> dict[str, Any]:
+        """The figures of the evaluated split, as `metrics.metrics` returns them, and which epoch
+        was chosen.
+
+        Raises:
+            RunError: there are none, or they are damaged.
+        """
+        return self._figures("metrics.json")
+
+    def write_test(self, figures: Mapping[str, Any]) -> None:
+        """Keeps the figures on the test split of a sweep's winner, which are looked at once."""
+        write_json(self.path / "test.json", figures)
+
+    def test(self) -> dict[str, Any] | None:
+        """These figures; None where there are none. Errors as in `metrics`."""
+        return self._figures("test.json") if self._has("test.json") else None
+
+    def _figures(self, name: str) -> dict[str, Any]:
+        found = self._object(name, UNFINISHED)
+        try:
+            low, high = found["top1_interval"]
+            for share in (low, high, *(found[key] for key in "n top1 top5 nll ece chance".split())):
+                if not isinstance(share, int | float):
+                    raise ValueError(f"{share!r} is no number")
+            found["split"] = str(found["split"])
+            return {**found, "names": [str(one) for one in found["names"]]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(name, error, UNFINISHED) from error
+
+    def predictions(self) -> Predictions:
+        """The predictions of the evaluated split.
+
+        Raises:
+            RunError: there are none, or they are damaged.
+        """
+        name = "predictions.npz"
+        try:
+            if not zipfile.is_zipfile(self.path / name) and self._has(name):
+                raise ValueError("it is no .npz archive")  # NumPy would speak of pickles
+            with np.load(self.path / name) as file:
+                found = Predictions(
+                    np.asarray(file["logits"], dtype=np.float32),
+                    np.asarray(file["labels"], dtype=np.int64),
+                    [str(one) for one in file["ids"]],
+                    [str(one) for one in file["classes"]],
+                )
+            n, k = found.logits.shape
+            if not n or len(found.labels) != n or len(found.ids) != n or len(found.classes) != k:
+                raise ValueError("logits, labels, ids and classes do not fit together")
+            if found.labels.min() < 0 or found.labels.max() >= k:
+                raise ValueError("there are labels without a class")
+            if not np.isfinite(found.logits).all():
+                raise ValueError("there are logits that are no numbers")
+        except FileNotFoundError as error:
+            raise self._missing(name, UNFINISHED) from error
+        except NPZ_ERRORS as error:
+            raise self._damaged(name, error, UNFINISHED) from error
+        return found
+
+    # -- weights -----------------------------------------------------------------------------------
+
+    @property
+    def best(self) -> Path:
+        """Where the weights of the best epoch are."""
+        return self.path / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """Where the state to go on from is."""
+        return self.path / "last.safetensors"
+
+    def network(self) -> "Network":
+        """The network of the best epoch.
+
+        Raises:
+            RunError: there is none (yet). WeightsError: the file is damaged.
+        """
+        from alexnet.network.checkpoint import load_network
+
+        return load_network(self._weights())
+
+    def load(self) -> "Trained":
+        """The same, ready to be used. Errors as in `network`."""
+        from alexnet.network.checkpoint import load_model
+
+        return load_model(self._weights())
+
+    def _weights(self) -> Path:
+        if self.path.is_file():  # the weights file itself
+            return self.path
+        if not self.trained:
+            if self._has(PROVEN_BY):
+                raise RunError(
+                    f"{self.path} was not finished: it has no best.safetensors.", UNFINISHED
+                )
+            raise self._missing(PROVEN_BY, NOT_A_RUN)
+        return self.best
+
+    # -- what others add ---------------------------------------------------------------------------
+
+    def write_illustrations(self, pictures: Mapping[str, Any]) -> Path:
+        """Keeps pictures for the report."""
+        write_json(self.path / "illustrations.json", pictures)
+        return self.path / "illustrations.json"
+
+    def illustrations(self) -> dict[str, Any]:
+        """The pictures; nothing where there are none, or where they cannot be read."""
+        return self._optional("illustrations.json")
+
+    def write_data_state(self, state: Mapping[str, Any]) -> None:
+        """Keeps what the data looked like."""
+        write_json(self.path / "data.json", state)
+
+    def data_state(self) -> dict[str, Any]:
+        """What the data looked like; nothing where that is not known."""
+        return self._optional("data.json")
+
+    def write_suggestion(self, suggestion: Mapping[str, Any]) -> Path:
+        """Keeps what the learning-rate finder found; returns the path for its curve."""
+        write_json(self.path / "lr.json", suggestion)
+        return self.path / "lr.svg"
+
+    def suggested_lr(self) -> float | None:
+        """The learning rate that was found; None where none was looked for.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        if not self._has("lr.json"):
+            return None
+        hint = "Delete it; the rate is looked for again."
+        try:
+            return float(self._object("lr.json", hint)["lr"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._damaged("lr.json", error, hint) from error
+
+    def write_failed(self, reason: str) -> None:
+        """Notes why a trial has no figures."""
+        write_json(self.path / "failed.json", {"reason": reason})
+
+    def failure(self) -> str:
+        """Why a trial failed."""
+        return str(self._optional("failed.json").get("reason", "unknown"))
+
+    def write_pruned(self, epoch: int) -> None:
+        """Notes that a trial was given up after an epoch."""
+        write_json(self.path / "pruned.json", {"epoch": epoch})
+
+    @property
+    def page(self) -> Path:
+        """Where the report is written."""
+        return self.path / "report.html"
+
+    def exported(self, format: str) -> Path:
+        """Where an exported file is written, if nobody says otherwise."""
+        return self.path / ("web" if format == "web" else f"model.{format}")
+
+    # -- sending it elsewhere ----------------------------------------------------------------------
+
+    def packed(self) -> dict[str, bytes]:
+        """The content of every file but the state to go on from, by its name."""
+        return {
+            path.relative_to(self.path).as_posix(): path.read_bytes()
+            for path in sorted(self.path.rglob("*"))
+            if path.is_file() and path != self.last
+        }
+
+    def unpack(self, files: Mapping[str, bytes]) -> None:
+        """Writes such files; those that say how a trial ended come last."""
+        ends = ("metrics.json", "failed.json", "pruned.json")
+        for name in sorted(files, key=lambda one: (one in ends, one)):
+            with replacing(self.path / name) as aside:
+                aside.write_bytes(files[name])
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def _object(self, name: str, hint: str) -> dict[str, Any]:
+        try:
+            found = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise self._missing(name, hint) from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise self._damaged(name, error, hint) from error
+        if not isinstance(found, dict):
+            raise self._damaged(name, "it holds no JSON object", hint)
+        return found
+
+    def _optional(self, name: str) -> dict[str, Any]:
+        try:
+            return self._object(name, "")
+        except RunError:
+            return {}
+
+    def _missing(self, name: str, hint: str) -> RunError:
+        if not self.path.exists():
+            return RunError(f"there is nothing at {self.path}.", "Check the path.")
+        if (self.path / SWEEP).exists():
+            return RunError(
+                f"{self.path} is the directory of a sweep, not of a run: it has no {name}.",
+                f"Its trials are runs: {self.path / 'trials'}/NAME.",
+            )
+        if name in (PROVEN_BY, "environment.json"):
+            return RunError(f"{self.path} is not a run directory: it has no {name}.", hint)
+        return RunError(f"the run {self.path} has no {name}.", hint)
+
+    def _damaged(self, name: str, error: object, hint: str) -> RunError:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        return RunError(f"{self.path / name} is damaged ({reason}).", hint)
+
+
+def new_run_directory(out: str | Path, stem: str) -> RunDirectory:
+    """The directory of a new run: `out`, which must not hold anything yet, or the next free
+    `runs/<stem>`.
 
     Raises:
-        RunError: there are none, or they are damaged.
+        RunError: `out` holds a run or other files.
     """
-    try:
-        found = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-        low, high = found["top1_interval"]
-        for share in (low, high, *(found[key] for key in "n top1 top5 nll ece chance".split())):
-            if not isinstance(share, int | float):
-                raise ValueError(f"{share!r} is no number")
-        found["split"] = str(found["split"])
-        return {**found, "names": [str(name) for name in found["names"]]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise unfinished(run, error) from error
-
-
-def read_epochs(run: Path) -> list[dict[str, float]]:
-    """One dictionary of numbers for each epoch, as in epochs.jsonl; what is no number is left out.
-    Empty where nothing was trained in epochs.
-
-    Raises:
-        RunError: the file is damaged.
-    """
-    path = run / "epochs.jsonl"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [
-            {name: one for name, one in json.loads(line).items() if isinstance(one, int | float)}
-            for line in lines
-        ]
-    except (OSError, ValueError, AttributeError) as error:
-        raise RunError(
-            f"{path} is damaged ({error}).", "Each line is one epoch, as JSON; mend or delete it."
-        ) from error
-
-
-def unfinished(run: Path, error: Exception) -> RunError:
-    """The error of a run without figures."""
-    return RunError(
-        f"{run} has no figures that can be read ({error}).",
-        "If it was not finished, go on with `alexnet train ... --resume --out RUN`.",
+    if out:
+        path = Path(out).expanduser()
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            holds = "another run" if (path / PROVEN_BY).exists() else "other files"
+            raise RunError(
+                f"{path} holds {holds}.",
+                "Choose another --out, or continue that run with --resume.",
+            )
+        return RunDirectory(path)
+    names = (
+        Path("runs") / (stem if count == 1 else f"{stem}-{count}") for count in range(1, 2**31)
     )
+    return RunDirectory(next(name for name in names if not name.exists()))

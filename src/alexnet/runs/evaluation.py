@@ -13,13 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from alexnet.console import console, say
-from alexnet.data.datasets import make_splits, open_data
 from alexnet.data.store import Store
 from alexnet.errors import DataError
-from alexnet.network.checkpoint import load_model
 from alexnet.network.description import Preprocessing
 from alexnet.network.inference import evaluation_transforms, evaluation_views, predict_logits
-from alexnet.runs.directory import run_settings, save_predictions
+from alexnet.runs.directory import Predictions, RunDirectory, Settings
+from alexnet.runs.own_data import choose, open_store, own_data
 from alexnet.runtime import choose_device, choose_precision
 from alexnet.scoring.metrics import Labels, metrics, wilson_interval
 
@@ -114,22 +113,13 @@ def evaluate_run(
         RunError: not a finished run. DataError: the classes do not match, or there is no such
             split or class. RecipeError: ten views of images that are not larger than their crop.
     """
-    path = Path(run)
-    trained = load_model(path)
+    directory = RunDirectory(run)
+    trained, settings = directory.load(), directory.settings
     how = trained.preprocessing
     how = dataclasses.replace(how, views=views or how.views)
     evaluation_transforms(how)  # ten views are refused before anything is packed
     chosen = trained.labels(classes)
-    settings = run_settings(path)
-    store = open_data(
-        data or settings.data,
-        image_size=how.image_size,
-        greyscale=settings.recipe["greyscale"],
-        bad_images=bad_images,
-    )
-    indices, split = choose_split(
-        store, split, settings.recipe, own=store.fingerprint == settings.fingerprint
-    )
+    store, indices, split = images_of(settings, how, data, split, bad_images)
     own_label = matched_labels(store, trained.classes, data)
     if chosen:
         indices = indices[np.isin(own_label[store.y[indices]], chosen)]
@@ -145,10 +135,31 @@ def evaluate_run(
     logits, labels = predict_logits(model, batches, dtype, f"evaluating the {split} split")
     matched = own_label[labels.numpy()]
     if save:
-        save_predictions(
-            Path(save), logits.numpy(), matched, [store.ids[i] for i in indices], trained.classes
-        )
+        ids = [store.ids[place] for place in indices]
+        Predictions(logits.numpy(), matched, ids, trained.classes).save(Path(save))
     return metrics(logits.numpy(), matched, trained.names, split, top)
+
+
+def images_of(
+    settings: Settings, how: Preprocessing, data: str, split: str, bad_images: str
+) -> tuple[Store, Labels, str]:
+    """The images to evaluate: a Store, indices into it, and the name of the split. Without `data`,
+    and where `data` is what the run was trained on, the run's own splits.
+
+    Raises:
+        DataError: no such split, or the run's own data has changed.
+    """
+    if not data:
+        own = own_data(settings, how, bad_images=bad_images)
+        return own.store, *own.split(split)
+    store = open_store(data, settings.recipe, how, bad_images)
+    if store.fingerprint == settings.fingerprint:
+        own = own_data(settings, how, store)
+        return store, *own.split(split)
+    if split == "all":
+        return store, np.arange(len(store)), "all"
+    every = {name: store.split(name) for name in ("test", "all", "val", "train")}
+    return store, *choose(every, split)
 
 
 def matched_labels(store: Store, known: list[str], data: str) -> Labels:
@@ -166,53 +177,3 @@ def matched_labels(store: Store, known: list[str], data: str) -> Labels:
             "Classes are matched by name: rename the class folders, or leave those out.",
         )
     return np.array([known.index(name) for name in store.classes])
-
-
-def own_data(run: Path, how: Preprocessing) -> Store:
-    """The Store that a run was trained on.
-
-    Raises:
-        DataError: the data is not where it was, or has changed since.
-    """
-    settings = run_settings(run)
-    store = open_data(
-        settings.data,
-        image_size=how.image_size,
-        greyscale=settings.recipe["greyscale"],
-        bad_images=settings.recipe["bad_images"],
-    )
-    if store.fingerprint != settings.fingerprint:
-        raise DataError(
-            f"{settings.data} is not what {run} was trained on: fingerprint "
-            f"{settings.fingerprint[:12]} then, {store.fingerprint[:12]} now.",
-            "Restore the data, or train again.",
-        )
-    return store
-
-
-def choose_split(
-    store: Store, split: str, fields: Mapping[str, Any], own: bool
-) -> tuple[Labels, str]:
-    """Indices and name of the split to evaluate; for a run's own data its splits are drawn again,
-    the same.
-
-    Raises:
-        DataError: there is no such split.
-    """
-    if split == "all":
-        return np.arange(len(store)), "all"
-    if own and (split != "test" or not len(store.split("test"))):
-        keys = ("val_size", "test_size", "fraction", "seed")
-        drawn = make_splits(store, **{key: fields[key] for key in keys})
-        found = {"train": drawn.train, "val": drawn.val, "test": drawn.test}
-    else:
-        found = {name: store.split(name) for name in ("train", "val", "test", "all")}
-    if split == "auto":
-        split = next(name for name in ("test", "all", "val", "train") if len(found.get(name, ())))
-    if not len(found.get(split, ())):
-        there = [name for name, indices in found.items() if len(indices)]
-        raise DataError(
-            f"there is no {split} split; the data has {', '.join(there)}.",
-            f"Use --split {there[0]}.",
-        )
-    return found[split], split

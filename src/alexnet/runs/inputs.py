@@ -1,6 +1,5 @@
 """What a run trains on and is evaluated on: images through transforms, or cached features."""
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +11,17 @@ from alexnet.data.datasets import Splits
 from alexnet.data.store import Batches, Store, keyed_seed
 from alexnet.network import inference
 from alexnet.network.description import Preprocessing
-from alexnet.network.frozen import FeatureStores, FrozenPart, View, feature_batches, feature_stores
+from alexnet.network.frozen import (
+    FeatureStores,
+    FrozenPart,
+    View,
+    evaluation_view,
+    feature_batches,
+    feature_stores,
+)
 from alexnet.network.model import AlexNet
-from alexnet.recipes import Recipe
+from alexnet.recipes import Resolved
+from alexnet.runs.resolution import Resolution
 from alexnet.scoring.metrics import Labels
 
 
@@ -22,14 +29,31 @@ from alexnet.scoring.metrics import Labels
 class Inputs:
     """The data of a run, as batches for whatever is frozen in its network."""
 
-    recipe: Recipe  # resolved
-    preprocessing: Preprocessing
+    resolution: Resolution
     store: Store
     splits: Splits
     model: AlexNet
-    device: torch.device
-    dtype: torch.dtype
     _features: FeatureStores | None = None
+
+    @property
+    def recipe(self) -> Resolved:
+        """What the run does."""
+        return self.resolution.recipe
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Of every image."""
+        return self.resolution.preprocessing
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is computed."""
+        return self.resolution.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The arithmetic."""
+        return self.resolution.dtype
 
     @property
     def features(self) -> FeatureStores:
@@ -45,14 +69,13 @@ class Inputs:
     def cached_views(self) -> list[View]:
         """The centre; its mirror, where training or evaluation looks at it; augmented ones."""
         recipe, how = self.recipe, self.preprocessing
-        plain = dataclasses.asdict(how) | {"views": None}
-        transforms = inference.evaluation_transforms(dataclasses.replace(how, views=2))
-        views = [View("centre", transforms[0], plain)]
+        centre, mirror = evaluation_view(how), evaluation_view(how, mirror=True)
+        views = [centre]
         if recipe.views == 2 or (recipe.flip and recipe.cached_views > 1):
-            views.append(View("mirror", transforms[1], plain | {"mirror": True}))
+            views.append(mirror)
         random = ("crop_padding", "crop_area", "flip", "jitter", "lighting", "erase")
         for number in range(2, recipe.cached_views if self.augmented() else 2):
-            settings = plain | {name: getattr(recipe, name) for name in random}
+            settings = centre.settings | {name: getattr(recipe, name) for name in random}
             settings["seed"] = keyed_seed(recipe.seed, number)
             views.append(View(f"augmented{number}", self._training_transform(), settings))
         return views

@@ -1,5 +1,6 @@
 """How long a sweep will take, from a short measurement of its steps."""
 
+import itertools
 import json
 import statistics
 import time
@@ -11,19 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from alexnet.console import say
-from alexnet.fitting.optimization import make_loss, make_optimizer
-from alexnet.fitting.stack import Stack, StackOptimizer
+from alexnet.fitting.step import training_step
 from alexnet.network.frozen import FrozenPart, missing_views
 from alexnet.network.inference import EVALUATION_BATCH, forward
-from alexnet.runtime import arithmetic
+from alexnet.recipes import ANY_SPEED
 from alexnet.sweeping.trials import Trial
+from alexnet.training.from_recipe import loss_of, optimizer_of, stack_of
 from alexnet.training.run import Run
 from alexnet.training.train import set_up
 
 MEASURED_SECONDS = 1.0  # of each kind of step
-# what does not change how long a step takes
-ANY_SPEED = {"lr", "momentum", "weight_decay", "schedule", "gamma", "step_size", "warmup", "seed"}
-ANY_SPEED |= {"epochs", "finetune_epochs", "finetune_lr", "label_smoothing", "dropout", "clip"}
+TINY = 1e-6  # a learning rate that moves nothing far
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def measure(run: Run, models: int) -> Speed:
     val = -(-len(splits.val) // EVALUATION_BATCH)
 
     def images(count: int) -> Tensor:
-        x = torch.randn(count, 3, recipe.crop, recipe.crop, device=run.device)
+        x = torch.randn(count, 3, recipe.crop, recipe.crop, device=run.inputs.device)
         return x.contiguous(memory_format=torch.channels_last)
 
     def epoch(model: nn.Module, x: Callable[[int], Tensor]) -> float:
@@ -73,11 +72,11 @@ def measure(run: Run, models: int) -> Speed:
         return Speed(0.0, epoch(run.model, images), 0.0, "")
     later = epoch(run.model, images) if recipe.finetune_epochs else 0.0
     body, head = run.model.split(recipe.freeze)
-    frozen = FrozenPart(body, run.device, run.dtype)
+    frozen = FrozenPart(body, run.inputs.device, run.inputs.dtype)
     width = frozen.features_of(recipe.crop)
 
     def features(count: int) -> Tensor:
-        return torch.randn(count, width, device=run.device)
+        return torch.randn(count, width, device=run.inputs.device)
 
     share = median_seconds(frozen_steps(frozen, images(64))) / 64  # of one image
     if not recipe.cache:
@@ -104,40 +103,23 @@ def training_steps(run: Run, model: nn.Module, x: Tensor, models: int) -> Iterat
     """Steps of the training of `model`, or of a stack of that many."""
     recipe = run.recipe
     y = torch.randint(len(run.inputs.store.classes), (len(x),), device=x.device)
-    loss = make_loss(recipe.loss, recipe.label_smoothing)
+    optimizer: torch.optim.Optimizer
     if models > 1 and isinstance(model, nn.Sequential):
-        stack = Stack([model] * models).to(run.device)
-        several = StackOptimizer(
-            list(stack.parameters()),
-            recipe.optimizer,
-            momentum=[recipe.momentum] * models,
-            weight_decay=[recipe.weight_decay] * models,
-            nesterov=recipe.nesterov,
-            decay_all=recipe.decay_all,
+        model, optimizer = stack_of([recipe] * models, model, x.device)
+    else:
+        optimizer = optimizer_of(recipe, model, TINY)
+    for step in itertools.count():
+        training_step(
+            model,
+            optimizer,
+            x,
+            y,
+            lr=torch.full((models,), TINY) if models > 1 else TINY,
+            loss=loss_of(recipe),
+            dtype=run.inputs.dtype,
+            clip=recipe.clip,
+            key=(recipe.seed, 0, step),
         )
-        rates = torch.full((models,), 1e-6, device=run.device)
-        while True:
-            with arithmetic(x.device, run.dtype):
-                logits = stack(x)
-            stack.zero_grad(set_to_none=True)
-            torch.stack([loss(one.float(), y) for one in logits]).sum().backward()
-            several.step(rates)
-            yield
-    optimizer = make_optimizer(
-        model,
-        recipe.optimizer,
-        lr=1e-6,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        weight_decay=recipe.weight_decay,
-        decay_all=recipe.decay_all,
-    )
-    while True:
-        with arithmetic(x.device, run.dtype):
-            logits = model(x)
-        optimizer.zero_grad(set_to_none=True)
-        loss(logits.float(), y).backward()
-        optimizer.step()
         if x.device.type == "cuda":
             torch.cuda.synchronize(x.device)
         yield
@@ -146,7 +128,7 @@ def training_steps(run: Run, model: nn.Module, x: Tensor, models: int) -> Iterat
 def evaluation_steps(run: Run, model: nn.Module, x: Tensor) -> Iterator[None]:
     """Forward passes, read as validation reads them."""
     while True:
-        forward(model, x, run.dtype).cpu()
+        forward(model, x, run.inputs.dtype).cpu()
         yield
 
 

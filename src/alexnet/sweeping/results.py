@@ -1,6 +1,5 @@
-"""What a sweep came to: results.csv, and in words what is signal and what is noise."""
+"""What a sweep came to: its table, and in words what is signal and what is noise."""
 
-import csv
 import itertools
 import json
 import math
@@ -8,17 +7,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from alexnet.atomic import replacing, write_json
 from alexnet.console import say
 from alexnet.errors import RunError
+from alexnet.runs.directory import Predictions, RunDirectory
 from alexnet.runs.evaluation import evaluate_run
 from alexnet.scoring.significance import Difference, Hits, mean_interval, paired_difference
+from alexnet.sweeping.directory import SweepDirectory
 from alexnet.sweeping.trials import Trial, told
 
 
@@ -28,6 +26,7 @@ class Result:
 
     trial: Trial
     status: str  # done, failed, pruned, missing
+    run: RunDirectory
     reason: str = ""
     epochs: int = 0
     best_epoch: int = 0
@@ -36,77 +35,62 @@ class Result:
     val_top1: float | None = None
     val_loss: float | None = None
     seconds: float | None = None
-    path: Path = Path()
 
     @cached_property
-    def logits(self) -> NDArray[np.float32]:
-        """(N, K) of the validation images."""
-        with np.load(self.path / "predictions.npz") as file:
-            return np.asarray(file["logits"])
+    def predictions(self) -> Predictions:
+        """Of the validation images."""
+        return self.run.predictions()
 
-    @cached_property
+    @property
     def hits(self) -> Hits:
         """(N,) whether each validation image was classified right."""
-        with np.load(self.path / "predictions.npz") as file:
-            return np.asarray(file["logits"].argmax(1) == file["labels"])
+        return self.predictions.hits
 
 
-def status(folder: Path, trial: Trial) -> str:
-    """done, failed, pruned, or missing."""
-    path = folder / "trials" / trial.name
-    if (path / "metrics.json").exists():
-        return "done"
-    return next((s for s in ("failed", "pruned") if (path / f"{s}.json").exists()), "missing")
+def result(sweep: SweepDirectory, trial: Trial) -> Result:
+    """What became of a trial, read from its directory.
 
-
-def result(folder: Path, trial: Trial) -> Result:
-    """What became of a trial, read from its directory."""
-    path = folder / "trials" / trial.name
-    state = status(folder, trial)
+    Raises:
+        RunError: a file of it is damaged.
+    """
+    run = sweep.trial(trial.name)
+    state = run.status
     if state == "missing":
-        return Result(trial, state)
-    lines = (path / "epochs.jsonl").read_text("utf-8") if (path / "epochs.jsonl").exists() else ""
-    epochs = [json.loads(line) for line in lines.splitlines()]
+        return Result(trial, state, run)
+    epochs = run.epochs()
     if state == "failed":
-        reason = json.loads((path / "failed.json").read_text(encoding="utf-8"))["reason"]
-        return Result(trial, state, reason, epochs=len(epochs), path=path)
+        return Result(trial, state, run, run.failure(), len(epochs))
     if state == "pruned":
         reason = f"others were better after epoch {len(epochs)}"
-        scores = [one["val_top1"] for one in epochs]
-        return Result(
-            trial, state, reason, epochs=len(epochs), val_top1=max(scores, default=None), path=path
-        )
+        top = max((one["val_top1"] for one in epochs), default=None)
+        return Result(trial, state, run, reason, len(epochs), val_top1=top)
     best = next((one for one in reversed(epochs) if one["best"]), None)
-    figures = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+    figures = run.metrics()
     return Result(
         trial,
         state,
+        run,
         epochs=len(epochs),
-        best_epoch=best["epoch"] if best else 0,
+        best_epoch=int(best["epoch"]) if best else 0,
         train_top1=best["train_top1"] if best else None,
         train_loss=best["train_loss"] if best else None,
         val_top1=figures["top1"],
         val_loss=best["val_loss"] if best else figures["nll"],
         seconds=sum(one["seconds"] for one in epochs),
-        path=path,
     )
 
 
-def write_results(folder: Path, results: Sequence[Result]) -> None:
-    """results.csv: one row per trial."""
+def write_results(sweep: SweepDirectory, results: Sequence[Result]) -> None:
+    """The table: one row per trial."""
     fields = list(results[0].trial.settings)
     columns = "epochs best_epoch train_top1 train_loss val_top1 val_loss seconds".split()
-    with (
-        replacing(folder / "results.csv") as aside,
-        open(aside, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["trial", *fields, "status", "reason", *columns])
-        for one in results:
-            values = [getattr(one, column) for column in columns]
-            rounded = [f"{v:.6g}" if isinstance(v, float) else v for v in values]
-            settings = [one.trial.settings[field] for field in fields]
-            writer.writerow([one.trial.name, *settings, one.status, one.reason, *rounded])
+    rows: list[list[Any]] = [["trial", *fields, "status", "reason", *columns]]
+    for one in results:
+        values = [getattr(one, column) for column in columns]
+        rounded = [f"{v:.6g}" if isinstance(v, float) else v for v in values]
+        settings = [one.trial.settings[field] for field in fields]
+        rows.append([one.trial.name, *settings, one.status, one.reason, *rounded])
+    sweep.write_table(rows)
 
 
 @dataclass(frozen=True)
@@ -215,23 +199,23 @@ def compared(good: Points, bad: Points, level: float) -> Difference:
 def all_alike(by_value: dict[str, Points]) -> bool:
     """Whether no value changed a single bit of a prediction."""
     return all(
-        np.array_equal(a.logits, b.logits)
+        np.array_equal(a.predictions.logits, b.predictions.logits)
         for one, other in itertools.combinations(by_value.values(), 2)
         for others in one.keys() & other.keys()
         for a, b in zip(one[others].results, other[others].results, strict=True)
     )
 
 
-def summarise(folder: Path, results: Sequence[Result]) -> dict[str, Any]:
+def summarise(sweep: SweepDirectory, results: Sequence[Result]) -> dict[str, Any]:
     """Compares the configurations, evaluates the winner on the test split unless that was done
     before, and says all of it in words."""
-    write_results(folder, results)
+    write_results(sweep, results)
     found = configurations(results)
     failed = [one for one in results if one.status == "failed"]
     for one in failed:
         say(f"failed: {told(one.trial.settings)}: {one.reason}")
     if not found:
-        raise RunError("no trial came to an end.", f"Their reasons are in {folder}/results.csv.")
+        raise RunError("no trial came to an end.", f"Their reasons are in {sweep.table}.")
     best, n = found[0], len(found[0].results[0].hits)
     level = 1 - 0.05 / max(1, len(found) - 1)  # Bonferroni: each is compared with the best
     against = {told(c.settings): paired_difference(best.hits, c.hits, level) for c in found[1:]}
@@ -259,23 +243,22 @@ def summarise(folder: Path, results: Sequence[Result]) -> dict[str, Any]:
         ],
         "effects": effects(found),
     }
-    summary["test"] = winners_test(folder, best)
-    write_json(folder / "summary.json", summary)
+    summary["test"] = winners_test(best)
+    sweep.write_summary(summary)
     for line in in_words(summary):
         say(line)
     return summary
 
 
-def winners_test(folder: Path, best: Configuration) -> list[dict[str, Any]]:
+def winners_test(best: Configuration) -> list[dict[str, Any]]:
     """Figures of the winner's runs on the test split; looked at once and kept."""
     figures = []
     for one in best.results:
-        path = folder / "trials" / one.trial.name
-        kept = path / "test.json"
-        if not kept.exists():
-            found = evaluate_run(path, split="test")
-            write_json(kept, found)
-        figures.append(json.loads(kept.read_text(encoding="utf-8")))
+        found = one.run.test()
+        if found is None:
+            found = evaluate_run(one.run.path, split="test")
+            one.run.write_test(found)
+        figures.append(found)
     return [{key: one[key] for key in ("n", "top1", "top1_interval", "top5")} for one in figures]
 
 

@@ -2,10 +2,10 @@
 trials given up early."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alexnet.errors import AlexNetError, RecipeError, needs_extra
+from alexnet.sweeping.directory import SweepDirectory
 from alexnet.sweeping.results import result
 from alexnet.sweeping.trial_runs import Job, Judge
 from alexnet.sweeping.trials import Range, Space, Trial, plan, typed
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 class TpeSearch:
-    """An Optuna study in SWEEP/optuna.db: asks for points, is told their validation accuracies.
+    """An Optuna study: asks for points, is told their validation accuracies.
 
     Its suggestions depend on the seed of the recipe, the number of the trial, and what is known by
     then: killed and begun again, one at a time, it goes the same way.
     """
 
     def __init__(
-        self, data: str, folder: Path, base: "Recipe", space: Space, seeds: int, count: int
+        self, data: str, sweep: SweepDirectory, base: "Recipe", space: Space, seeds: int, count: int
     ) -> None:
         """Args: count: trials of the study in all, those that are there included."""
-        self.data, self.folder, self.base, self.space = data, folder, base, space
+        self.data, self.sweep, self.base, self.space = data, sweep, base, space
         self.seeds, self.count = seeds, count
-        self.study = open_study(folder)
+        self.study = open_study(sweep)
 
     def jobs(self) -> Iterator[Job]:
         """The points of trials that were left unfinished, then new ones."""
@@ -48,7 +48,7 @@ class TpeSearch:
         """Hands in what a job came to."""
         import optuna
 
-        results = [result(self.folder, trial) for trial in job.trials]
+        results = [result(self.sweep, trial) for trial in job.trials]
         done = [one for one in results if one.status == "done"]
         scores = [one.val_top1 for one in done if one.val_top1 is not None]  # 0 is a score too
         state, value = optuna.trial.TrialState.COMPLETE, None
@@ -85,10 +85,10 @@ class TpeSearch:
             self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
             return
         trial.set_user_attr("trials", [one.name for one in trials])
-        yield Job(self.data, self.folder, tuple(trials), trial.number)
+        yield Job(self.data, self.sweep, tuple(trials), trial.number)
 
 
-def open_study(folder: Path) -> "optuna.Study":
+def open_study(sweep: SweepDirectory) -> "optuna.Study":
     """The study of a sweep, made where there is none.
 
     Raises:
@@ -99,7 +99,7 @@ def open_study(folder: Path) -> "optuna.Study":
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         return optuna.create_study(
-            storage=f"sqlite:///{(folder / 'optuna.db').resolve()}",
+            storage=f"sqlite:///{sweep.study.resolve()}",
             study_name="sweep",
             direction="maximize",
             load_if_exists=True,
@@ -107,7 +107,7 @@ def open_study(folder: Path) -> "optuna.Study":
         )
     except Exception as error:  # of SQLAlchemy, of many kinds
         raise AlexNetError(
-            f"{folder / 'optuna.db'} cannot be opened ({type(error).__name__}).",
+            f"{sweep.study} cannot be opened ({type(error).__name__}).",
             "Is it on a disk that can be written? A damaged one can be deleted: finished trials "
             "stay.",
         ) from error
@@ -141,7 +141,7 @@ def judge_of(job: Job) -> Judge | None:
         return None
     import optuna
 
-    study = open_study(job.folder)
+    study = open_study(job.sweep)
     frozen = study.get_trials(deepcopy=False)[job.number]
     trial = optuna.trial.Trial(study, frozen._trial_id)
     known = set(frozen.intermediate_values)

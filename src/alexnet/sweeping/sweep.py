@@ -1,14 +1,5 @@
 """A space of recipes -> trials -> results that say what is signal and what is noise.
 
-SWEEP/
-    sweep.json          what is swept over which data; another sweep is refused this folder
-    trials/NAME/        one run directory per trial, evaluated on validation (or failed.json)
-    stacks/NAME.safetensors     the state of trials that train side by side
-    logs/NAME.log       what was said by trials that ran in other processes
-    optuna.db           the study of --search tpe
-    results.csv         one row per trial
-    summary.json        configurations, which cannot be told apart, what mattered, the winner's test
-
 Validation chooses. The test split is looked at once, for the winner.
 """
 
@@ -19,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from alexnet.atomic import write_json
 from alexnet.console import say
-from alexnet.errors import RecipeError, RunError
-from alexnet.network.weights import find_weights
+from alexnet.errors import RecipeError
 from alexnet.recipes import Recipe
+from alexnet.runs.resolution import resolve
+from alexnet.sweeping.directory import SweepDirectory
 from alexnet.sweeping.estimates import in_words
 from alexnet.sweeping.results import Result, result, summarise, write_results
 from alexnet.sweeping.search import TpeSearch
@@ -31,7 +22,6 @@ from alexnet.sweeping.sweep_page import write_sweep_page
 from alexnet.sweeping.trial_runs import Job
 from alexnet.sweeping.trials import Point, Range, Space, plan, points_of, stacks, told
 from alexnet.sweeping.workers import here, in_processes, on_ray
-from alexnet.training.train import open_store, resolved
 
 
 def sweep(
@@ -74,10 +64,9 @@ def sweep(
         if search == "tpe"
         else plan(base, points_of(space, random, base.seed), seeds=seeds, max_trials=max_trials)
     )
-    first = planned[0].recipe if planned else base
-    weights = find_weights(first.weights) if first.weights else None
+    first = resolve(planned[0].recipe if planned else base)
     definition = {
-        "fingerprint": open_store(data, resolved(first, weights)[0]).fingerprint,
+        "fingerprint": first.open_store(data).fingerprint,
         "data": str(Path(data).resolve()) if Path(data).exists() else str(data),
         "recipe": base.to_dict(),
         "grid": plain(space),
@@ -87,8 +76,8 @@ def sweep(
     }
     definition = json.loads(json.dumps(definition))
     digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:8]
-    folder = Path(out) if out else Path("runs") / f"sweep-{Path(str(data)).stem}-{digest}"
-    take_up(folder, definition)
+    folder = SweepDirectory(out or Path("runs") / f"sweep-{Path(str(data)).stem}-{digest}")
+    folder.take_up(definition)
     where = str(definition["data"])
     if search == "tpe":
         if not isinstance(space, dict):
@@ -116,8 +105,8 @@ def sweep(
         write_results(folder, results)
         clock.tell(job, results)
     summarise(folder, results)
-    say(f"report: {write_sweep_page(folder)}")
-    return folder
+    say(f"report: {write_sweep_page(folder.path)}")
+    return folder.path
 
 
 def plain(space: Space | Sequence[Point]) -> Any:
@@ -152,31 +141,3 @@ class Clock:
 def done_of(results: Sequence[Result]) -> int:
     """How many trials have come to an end, in whatever way."""
     return sum(one.status != "missing" for one in results)
-
-
-def take_up(folder: Path, definition: dict[str, Any]) -> None:
-    """Makes the sweep directory, or checks that the one that is there is of the same sweep."""
-    path = folder / "sweep.json"
-    if not path.exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise RunError(f"{folder} holds other files.", "Choose another --out.")
-        write_json(path, definition)
-        return
-    try:
-        there = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}).", "Choose another --out.") from error
-    differing = [
-        f"{name}: {there.get(name)!r} there, {value!r} now"
-        for name, value in definition.items()
-        if name != "recipe" and there.get(name) != value
-    ]
-    differing += [
-        f"{name}: {there.get('recipe', {}).get(name)!r} there, {value!r} now"
-        for name, value in definition["recipe"].items()
-        if there.get("recipe", {}).get(name) != value
-    ]
-    if differing:
-        raise RunError(
-            f"{folder} holds another sweep ({'; '.join(differing)}).", "Choose another --out."
-        )

@@ -1,7 +1,6 @@
 """A sweep directory -> one HTML page: the configurations ranked, what cannot be told apart, which
 field mattered, every trial's curve. Imports no torch."""
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,16 +15,9 @@ from alexnet.reporting.charts import Curve, Level
 from alexnet.reporting.drawing import ACCENT, FAINT
 from alexnet.reporting.illustrations import as_object
 from alexnet.reporting.pages import signed, write_page, written
-from alexnet.reporting.report import PAGE, Drawn, column, command, known
-from alexnet.runs.directory import read_epochs
+from alexnet.reporting.report import Drawn, column, known
+from alexnet.sweeping.directory import AGAIN, Row, SweepDirectory
 from alexnet.sweeping.trials import told
-
-Row = dict[str, str]
-
-
-def is_sweep(path: Path) -> bool:
-    """Whether a folder is a sweep directory."""
-    return (path / "sweep.json").exists()
 
 
 def write_sweep_page(sweep: str | Path, out: str | Path | None = None) -> Path:
@@ -34,23 +26,20 @@ def write_sweep_page(sweep: str | Path, out: str | Path | None = None) -> Path:
     Raises:
         RunError: it is not a sweep directory, or the sweep is not finished.
     """
-    sweep = Path(sweep)
-    return write_page(Path(out) if out else sweep / PAGE, "sweep.html", contents(sweep))
+    directory = SweepDirectory(sweep)
+    return write_page(Path(out) if out else directory.page, "sweep.html", contents(directory))
 
 
-def contents(sweep: Path) -> dict[str, Any]:
+def contents(sweep: SweepDirectory) -> dict[str, Any]:
     """Everything the page says."""
     try:
-        definition = json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))
-        summary = json.loads((sweep / "summary.json").read_text(encoding="utf-8"))
-        with open(sweep / "results.csv", newline="", encoding="utf-8") as file:
-            rows: list[Row] = list(csv.DictReader(file))
+        definition, summary, rows = sweep.definition(), sweep.summary(), sweep.rows()
         fields = list(summary["winner"])
         done = [row for row in rows if row["status"] == "done"]
         winners = set(summary["winner_trials"])
         ranked = [ranked_row(one) for one in summary["configurations"]]
         return {
-            "title": f"{sweep.resolve().name}: sweep over {', '.join(fields)}",
+            "title": f"{sweep.path.resolve().name}: sweep over {', '.join(fields)}",
             "data_name": Path(definition["data"]).name,
             "val_top1": float(summary["val_top1"]),
             "pruned": sum(row["status"] == "pruned" for row in rows),
@@ -71,13 +60,13 @@ def contents(sweep: Path) -> dict[str, Any]:
                 if row["status"] == "failed"
             ],
             "seconds": sum(float(row["seconds"] or 0) for row in done),
-            "command": command(sweep / "trials" / done[0]["trial"]),
+            "command": sweep.trial(done[0]["trial"]).settings.command,
             "recipe": {k: v for k, v in definition["recipe"].items() if k not in fields},
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, StopIteration) as error:
         raise RunError(
             f"{sweep} is not the directory of a finished sweep ({type(error).__name__}: {error}).",
-            "Give the same `alexnet sweep` command again: it goes on where it was stopped.",
+            AGAIN,
         ) from error
 
 
@@ -117,10 +106,10 @@ def test_figures(test: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"top1": mean, "low": low, "high": high, "seeds": len(tops), "n": test[0]["n"]}
 
 
-def curves(sweep: Path, rows: Sequence[Row], winners: set[str]) -> list[Drawn]:
+def curves(sweep: SweepDirectory, rows: Sequence[Row], winners: set[str]) -> list[Drawn]:
     """Validation accuracy, loss, and learning rate of all trials, the winner on top."""
     order = sorted(rows, key=lambda row: row["trial"] in winners)
-    epochs = {row["trial"]: read_epochs(sweep / "trials" / row["trial"]) for row in order}
+    epochs = {row["trial"]: sweep.trial(row["trial"]).epochs() for row in order}
     found = []
     for key, share, heading in (
         ("val_top1", True, "accuracy on validation"),

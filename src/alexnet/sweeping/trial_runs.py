@@ -2,26 +2,25 @@
 were left."""
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from filelock import FileLock
 
-from alexnet.atomic import write_json
 from alexnet.console import say
 from alexnet.errors import AlexNetError, DiskError, Interrupted
 from alexnet.fitting.loop import Epoch
-from alexnet.fitting.optimization import make_loss
-from alexnet.fitting.stack import Stack, StackOptimizer, StackState, fit_stack, stack_logits
+from alexnet.fitting.stack import StackState, fit_stack, stack_logits
 from alexnet.network.inference import average_views
+from alexnet.runs.directory import RunDirectory
 from alexnet.runtime import stop_on_signal
-from alexnet.sweeping.results import status
+from alexnet.sweeping.directory import SweepDirectory
 from alexnet.sweeping.trials import Trial, stacks, told
-from alexnet.training.run import EventFiles, Phase, Run, rate_of
+from alexnet.training.events import EventFiles
+from alexnet.training.from_recipe import Phase, loss_of, rate_of, stack_of
+from alexnet.training.run import Run
 from alexnet.training.train import set_up, twin
 
 
@@ -30,7 +29,7 @@ class Job:
     """Trials that one process runs together."""
 
     data: str
-    folder: Path  # of the sweep
+    sweep: SweepDirectory
     trials: tuple[Trial, ...]
     number: int = -1  # of a trial in an Optuna study
 
@@ -42,7 +41,7 @@ class Job:
     @property
     def missing(self) -> list[Trial]:
         """Its trials that have not come to an end."""
-        return [trial for trial in self.trials if status(self.folder, trial) == "missing"]
+        return [trial for trial in self.trials if self.sweep.trial(trial.name).status == "missing"]
 
 
 def name_of(trials: Sequence[Trial]) -> str:
@@ -57,10 +56,12 @@ Judge = Callable[[Epoch], bool]
 def run_job(job: Job, judge: Judge | None = None) -> None:
     """Runs the trials of a job that are missing. While another program runs the same ones, waits:
     several programs may work on one sweep."""
-    (job.folder / "locks").mkdir(parents=True, exist_ok=True)
-    with FileLock(job.folder / "locks" / job.name):
+    lock = job.sweep.lock(job.name)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        missing = {trial.name for trial in job.missing}
         for stack in stacks(job.trials):
-            if all(status(job.folder, trial) != "missing" for trial in stack):
+            if not any(trial.name in missing for trial in stack):
                 continue
             if len(stack) > 1:
                 run_stack(job, stack)
@@ -70,37 +71,37 @@ def run_job(job: Job, judge: Judge | None = None) -> None:
 
 def run_alone(job: Job, trial: Trial, judge: Judge | None = None) -> None:
     """Trains one trial."""
-    path = job.folder / "trials" / trial.name
+    directory = job.sweep.trial(trial.name)
     say(f"trial {told(trial.settings)}")
-    begun = (path / "recipe.json").exists() and (path / "environment.json").exists()
+    begun = directory.begun
     if not begun:  # killed while the directory was being made
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(directory.path, ignore_errors=True)
     try:
         run = set_up(job.data, trial.recipe)
-        run.open(path, resume=begun)
+        run.open(directory.path, resume=begun)
         run.introduce()
         for epoch in run.train():
             if judge is not None and judge(epoch):
                 say("this trial is given up: others were better by then")
-                write_json(path / "pruned.json", {"epoch": epoch.epoch})
+                directory.write_pruned(epoch.epoch)
                 return
         run.evaluate("val")
-        write_settings(path, trial)
+        write_settings(directory, trial)
     except Interrupted as error:
         raise Interrupted(error.message, "The same command goes on.") from error
     except DiskError:  # not this trial's fault
         raise
     except (AlexNetError, MemoryError, torch.OutOfMemoryError) as error:
-        fail(path, error)
+        fail(directory, error)
 
 
-def fail(path: Path, error: BaseException | str) -> None:
+def fail(directory: RunDirectory, error: BaseException | str) -> None:
     """Notes why a trial failed."""
     reason = error if isinstance(error, str) else f"{type(error).__name__} {error}"
     if isinstance(error, AlexNetError):
         reason = error.message
     say(f"this trial failed: {reason}")
-    write_json(path / "failed.json", {"reason": reason.strip()})
+    directory.write_failed(reason.strip())
 
 
 def run_stack(job: Job, trials: Sequence[Trial]) -> None:
@@ -112,18 +113,10 @@ def run_stack(job: Job, trials: Sequence[Trial]) -> None:
         say(line)
     say(f"{len(trials)} heads side by side")
     _, head = run.model.split(first.freeze)
-    stack = Stack([head] * len(trials)).to(run.device)
+    stack, optimizer = stack_of([trial.recipe for trial in trials], head, run.inputs.device)
     phases = [Phase(first.freeze, first.epochs, float(trial.recipe.lr)) for trial in trials]
-    optimizer = StackOptimizer(
-        list(stack.parameters()),
-        first.optimizer,
-        momentum=[trial.recipe.momentum for trial in trials],
-        weight_decay=[trial.recipe.weight_decay for trial in trials],
-        nesterov=first.nesterov,
-        decay_all=first.decay_all,
-    )
     state = StackState(stack, optimizer, [[] for _ in trials], [{} for _ in trials])
-    saved = job.folder / "stacks" / f"{name_of(trials)}.safetensors"
+    saved = job.sweep.stack(name_of(trials))
     if saved.exists():
         state.load(saved)
         say(f"going on after epoch {max(map(len, state.history))}")
@@ -135,8 +128,8 @@ def run_stack(job: Job, trials: Sequence[Trial]) -> None:
             val,
             epochs=first.epochs,
             rates=[rate_of(t.recipe, phase) for t, phase in zip(trials, phases, strict=True)],
-            loss=make_loss(first.loss, first.label_smoothing),
-            dtype=run.dtype,
+            loss=loss_of(first),
+            dtype=run.inputs.dtype,
             clip=first.clip,
             patience=first.patience,
             seed=first.seed,
@@ -161,34 +154,33 @@ def write_stack(job: Job, trials: Sequence[Trial], run: Run, state: StackState) 
         for name, tensor in weights.items():
             state.stack.tensor(name)[model].data.copy_(tensor)
     views = [
-        stack_logits(state.stack, batches, run.dtype)
+        stack_logits(state.stack, batches, run.inputs.dtype)
         for batches in run.inputs.views(run.inputs.splits.val, freeze)
     ]
     logits, labels = average_views([one for one, _ in views]), views[0][1]
     steps = len(run.inputs.training_batches(freeze))
     for model, trial in enumerate(trials):
-        path = job.folder / "trials" / trial.name
-        if status(job.folder, trial) != "missing":
+        directory = job.sweep.trial(trial.name)
+        if directory.status != "missing":
             continue
         each = twin(run, job.data, trial.recipe)
-        each.write_beginning(path)
+        each.begin(directory)
         each.history = state.history[model]
         each.write_epochs(each.history)
         if model in state.failed:
-            write_json(path / "failed.json", {"reason": state.failed[model]})
+            directory.write_failed(state.failed[model])
             continue
         each.save_best(state.best[model], freeze)
         each.write_figures(logits[model], labels, "val")
         if trial.recipe.tensorboard:
-            with EventFiles(path, steps) as events:
+            with EventFiles(directory.path, steps) as events:
                 for epoch in each.history:
                     events.write(epoch)
-        write_settings(path, trial)
+        write_settings(directory, trial)
 
 
-def write_settings(path: Path, trial: Trial) -> None:
+def write_settings(directory: RunDirectory, trial: Trial) -> None:
     """The swept fields and what they came to, for TensorBoard's table of hyper-parameters."""
     if trial.recipe.tensorboard:
-        figures = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
-        with EventFiles(path) as events:
-            events.write_settings(trial.settings, figures["top1"])
+        with EventFiles(directory.path) as events:
+            events.write_settings(trial.settings, directory.metrics()["top1"])

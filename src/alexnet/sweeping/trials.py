@@ -9,12 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 from alexnet.errors import RecipeError, did_you_mean
-from alexnet.recipes import FIELD_TYPES, Recipe
+from alexnet.recipes import FIELD_TYPES, STACKABLE, Recipe
 
-# what may differ between heads that train side by side
-STACKABLE = frozenset(
-    {"lr", "momentum", "weight_decay", "schedule", "gamma", "step_size", "warmup"}
-)
 Point = dict[str, Any]  # field: value
 
 
@@ -195,7 +191,7 @@ def plan(
     for point in points:
         for seed in range(seeds):
             seeded = {"seed": base.seed + seed} if seeds > 1 else {}
-            recipe = Recipe.from_dict(base.to_dict() | typed(point | seeded))
+            recipe = base.replace(**typed(point | seeded))
             # as the recipe spells a value, so that 1 and 1.0 are the same trial
             settings = {name: getattr(recipe, name) for name in [*fields, *seeded]}
             trials[recipe.digest] = Trial(settings, recipe)
@@ -212,7 +208,7 @@ def typed(settings: dict[str, Any]) -> dict[str, Any]:
         wants_text = hint is str or any(isinstance(word, str) for word in words)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         fixed[name] = str(value) if wants_text and is_number else value
-        if value is None and "none" in words:
+        if value is None and ("none" in words or hint is str):
             fixed[name] = "none"
     return fixed
 

@@ -21,9 +21,9 @@ from typing import Any
 import torch
 
 from alexnet import console
-from alexnet.atomic import replacing
 from alexnet.errors import AlexNetError, InputError, Interrupted, needs_extra
 from alexnet.runtime import keep_memory
+from alexnet.sweeping.directory import SweepDirectory
 from alexnet.sweeping.search import judge_of
 from alexnet.sweeping.trial_runs import Job, fail, run_job
 
@@ -76,10 +76,10 @@ def in_processes(jobs: Iterator[Job], count: int) -> Iterator[Job]:
                     continue
                 for trial in job.missing:
                     fail(
-                        job.folder / "trials" / trial.name,
+                        job.sweep.trial(trial.name),
                         f"its process ended {ATTEMPTS} times, with code {process.exitcode} (-9: "
                         "killed, most likely for want of memory); what it said is in "
-                        f"{job.folder / 'logs' / job.name}.log",
+                        f"{job.sweep.log(job.name)}",
                     )
                 yield job
     except KeyboardInterrupt:
@@ -118,7 +118,7 @@ def _end_with_parent() -> None:
 @contextlib.contextmanager
 def _log(job: Job) -> Iterator[None]:
     """What is said goes to the job's log instead."""
-    path = job.folder / "logs" / f"{job.name}.log"
+    path = job.sweep.log(job.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as file, console.redirected(file):
         yield
@@ -153,7 +153,11 @@ def on_ray(jobs: Iterator[Job], address: str, count: int) -> Iterator[Job]:
         running: dict[Any, Job] = {}
         while True:
             while len(running) < at_once and (job := next(jobs, None)) is not None:
-                running[remote.remote(replace(job, folder=job.folder.resolve()), share)] = job
+                running[
+                    remote.remote(
+                        replace(job, sweep=SweepDirectory(job.sweep.path.resolve())), share
+                    )
+                ] = job
             if not running:
                 return
             [done], _ = ray.wait(list(running), num_returns=1)
@@ -162,7 +166,7 @@ def on_ray(jobs: Iterator[Job], address: str, count: int) -> Iterator[Job]:
                 _unpack(job, ray.get(done))
             except ray.exceptions.RayError as error:
                 for trial in job.missing:
-                    fail(job.folder / "trials" / trial.name, f"on Ray: {error}")
+                    fail(job.sweep.trial(trial.name), f"on Ray: {error}")
             yield job
     except KeyboardInterrupt:
         raise STOPPED from None
@@ -199,31 +203,24 @@ def knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
 
 
-def _run_on_ray(job: Job, share: dict[str, int]) -> dict[str, bytes]:
+def _run_on_ray(job: Job, share: dict[str, int]) -> dict[str, dict[str, bytes]]:
     """Runs a job on a node; returns the files of its trials where the sweep directory is not
     shared."""
     keep_memory()
     torch.set_num_threads(share["num_cpus"])
-    shared = (job.folder / "sweep.json").exists()
+    shared = job.sweep.begun
     if not shared:
         own = Path.cwd() / f"sweep-{job.name}"
         own.mkdir(parents=True, exist_ok=True)
-        job = replace(job, folder=own)
+        job = replace(job, sweep=SweepDirectory(own))
     with _log(job):
         run_job(job, judge_of(job) if shared else None)
     if shared:
         return {}
-    return {
-        str(path.relative_to(job.folder)): path.read_bytes()
-        for path in sorted((job.folder / "trials").rglob("*"))
-        if path.is_file() and path.name != "last.safetensors"
-    }
+    return {trial.name: job.sweep.trial(trial.name).packed() for trial in job.trials}
 
 
-def _unpack(job: Job, files: dict[str, bytes]) -> None:
+def _unpack(job: Job, trials: dict[str, dict[str, bytes]]) -> None:
     """Writes the files of a job that ran where the sweep directory is not shared."""
-    last = sorted(files, key=lambda name: name.endswith(("metrics.json", "failed.json")))
-    for name in last:  # the file that says a trial is done comes last
-        path = job.folder / name
-        with replacing(path) as aside:
-            aside.write_bytes(files[name])
+    for name, files in trials.items():
+        job.sweep.trial(name).unpack(files)

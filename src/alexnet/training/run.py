@@ -2,10 +2,7 @@
 figures at the end."""
 
 import dataclasses
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,122 +10,110 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from alexnet.atomic import replacing, write_json
 from alexnet.console import say
 from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError
 from alexnet.fitting.linear import solve
 from alexnet.fitting.loop import Epoch, State, fit
-from alexnet.fitting.lr_finder import find_lr, save_suggestion
-from alexnet.fitting.optimization import learning_rate, make_loss, make_optimizer
+from alexnet.fitting.lr_finder import draw_suggestion, find_lr
 from alexnet.network import inference
-from alexnet.network.checkpoint import (
-    Network,
-    load_description,
-    load_model,
-    load_network,
-    load_weights,
-    save_network,
-)
+from alexnet.network.checkpoint import Network, load_description, load_weights, save_network
 from alexnet.network.model import AlexNet, parameter_count
-from alexnet.recipes import Recipe
-from alexnet.runs.directory import run_settings, save_predictions
+from alexnet.runs.directory import Predictions, RunDirectory, Settings, new_run_directory
 from alexnet.runs.evaluation import show
 from alexnet.runs.inputs import Inputs
-from alexnet.runtime import differences, environment, new_run_folder, stop_on_signal
+from alexnet.runtime import differences, environment, stop_on_signal
 from alexnet.scoring.metrics import Labels, fit_temperature, metrics
+from alexnet.training.events import EventFiles
+from alexnet.training.from_recipe import Phase, loss_of, optimizer_of, rate_of
 
 VERIFIED_IMAGES = 64  # test images on which the saved network must agree with its cached features
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A part of a training: what is frozen in it, for how long, at which rate."""
-
-    freeze: str
-    epochs: int
-    lr: float
 
 
 class Run:
     """A run directory while it is being written."""
 
-    path: Path
+    directory: RunDirectory
     state: State
 
-    def __init__(self, data: str | Path, inputs: Inputs, weights: Network | None) -> None:
+    def __init__(self, data: str | Path, inputs: Inputs) -> None:
         self.data = str(Path(data).resolve()) if Path(data).exists() else str(data)
-        self.inputs, self.recipe, self.model = inputs, inputs.recipe, inputs.model
-        self.device, self.dtype = inputs.device, inputs.dtype
-        self.surroundings = environment(self.device, self.dtype, inputs.store.fingerprint)
-        self.surroundings["weights_sha256"] = file_sha256(weights.path) if weights else ""
+        self.inputs, self.model = inputs, inputs.model
+        self.recipe, self.asked = inputs.recipe, inputs.resolution.asked
+        self.surroundings = environment(inputs.device, inputs.dtype, inputs.store.fingerprint)
+        self.surroundings["weights_sha256"] = inputs.resolution.weights_sha256
         self.introduction: list[str] = []
         self.resumed_phase = -1
         self.history: list[Epoch] = []  # of the phases that are over, or as found on disk
         self.fitted: dict[str, float] = {}  # a solved head's penalty, the temperature
 
-    def open(self, out: Path | None, resume: bool) -> None:
+    def open(self, out: str | Path, resume: bool) -> None:
         """Makes the run directory, or takes up the one that is there."""
         if resume:
-            if out is None:
+            if not out:
                 raise RunError("--resume needs to know which run.", "Name it: --out RUN")
-            self._take_up(out)
+            self._take_up(RunDirectory(out))
             return
         name = self.data.rstrip("/").rpartition("/")[2].rpartition("\\")[2]
-        self.write_beginning(new_run_folder(str(out or ""), f"{name}-{self.recipe.digest}"))
+        self.begin(new_run_directory(out, f"{name}-{self.asked.digest}"))
 
-    def write_beginning(self, path: Path) -> None:
-        """Makes `path` the run directory: recipe.json and environment.json."""
-        self.path = path
-        write_json(
-            self.path / "recipe.json",
-            {"data": self.data, "recipe": self.recipe.to_dict(), "digest": self.recipe.digest},
-        )
-        write_json(self.path / "environment.json", self.surroundings)
+    def begin(self, directory: RunDirectory) -> None:
+        """Makes the run directory."""
+        self.directory = directory
+        directory.begin(self.data, self.asked, self.recipe, self.surroundings)
 
     def introduce(self) -> None:
         """Says what is about to happen."""
         for line in self.introduction:
             say(line)
-        say(f"writing to {self.path}")
+        say(f"writing to {self.directory}")
 
-    def _take_up(self, out: Path) -> None:
-        settings = run_settings(out)
-        mine = json.loads(json.dumps(self.recipe.to_dict()))
-        changed = [
-            f"{name}: {settings.recipe.get(name)!r} there, {value!r} now"
-            for name, value in mine.items()
-            if settings.recipe.get(name) != value
-        ]
+    def _take_up(self, directory: RunDirectory) -> None:
+        there = directory.settings
+        changed = self._changes(there)
         if changed:
             raise RunError(
-                f"{out} was trained with another recipe ({'; '.join(changed)}).",
+                f"{directory} was trained with another recipe ({'; '.join(changed)}).",
                 "Give the same recipe and flags, or start a new run (--weights RUN begins with its "
                 "weights).",
             )
-        for what, there, now in (
-            ("on other data: fingerprint", settings.fingerprint, self.inputs.store.fingerprint),
-            ("from other weights: checksum", settings.weights, self.surroundings["weights_sha256"]),
+        for what, before, now in (
+            ("on other data: fingerprint", there.fingerprint, self.inputs.store.fingerprint),
+            (
+                "from other weights: checksum",
+                there.weights_sha256,
+                self.surroundings["weights_sha256"],
+            ),
         ):
-            if there != now:
+            if before != now:
                 raise RunError(
-                    f"{out} was trained {what} {there[:12]} there, {now[:12]} now.",
+                    f"{directory} was trained {what} {before[:12]} there, {now[:12]} now.",
                     "Restore them, or start a new run (--weights RUN begins with its weights).",
                 )
-        self.path = out
-        if (out / "last.safetensors").exists():
-            about = load_description(out / "last.safetensors")
+        self.directory = directory
+        if directory.stopped:
+            about = load_description(directory.last)
             self.resumed_phase = about["phase"]
             self.history = [Epoch(**epoch) for epoch in about["history"]]
-            say(f"going on with {out} after epoch {len(about['history'])}, step {about['step']}")
-            self._note_surroundings(settings.surroundings)
+            say(f"going on with {directory} after epoch {len(self.history)}, step {about['step']}")
+            self._note_surroundings(there.surroundings[-1])
 
-    def _note_surroundings(self, there: list[dict[str, Any]]) -> None:
+    def _changes(self, there: Settings) -> list[str]:
+        """The fields in which this run's recipe differs from that of a directory, in words: in what
+        was asked, and in what that comes to. (0.1.0 wrote only the latter.)"""
+        before, now = there.asked.to_dict(), self.asked.to_dict()
+        came_to_before, comes_to = there.recipe.to_dict(), self.recipe.to_dict()
+        return [
+            f"{name}: {before[name]!r} there, {value!r} now"
+            for name, value in now.items()
+            if before[name] != value and came_to_before[name] != comes_to[name]
+        ]
+
+    def _note_surroundings(self, there: dict[str, Any]) -> None:
         """Says, and writes down, when a run goes on where other bits come out."""
-        differing = differences(there[-1], self.surroundings)
+        differing = differences(there, self.surroundings)
         if differing:
             say(f"not bit for bit what it would have been: {'; '.join(differing)}")
-            began, *went_on = *there, self.surroundings
-            write_json(self.path / "environment.json", began | {"went_on": went_on})
+            self.directory.note_going_on(self.surroundings)
 
     # -- training ----------------------------------------------------------------------------------
 
@@ -154,12 +139,12 @@ class Run:
             if number < self.resumed_phase:
                 continue
             if number:  # from the best of the phase before
-                best = load_network(self.path)
+                best = self.directory.network()
                 load_weights(self.model, best.tensors, str(best.path))
             self.state = self._begin(phase, number)
             self._say_what_is_trained(phase)
             if number == self.resumed_phase:
-                self.state.load(self.path / "last.safetensors")
+                self.state.load(self.directory.last)
             yield from self._run(phase)
             self.history = self.state.history
 
@@ -174,16 +159,7 @@ class Run:
             average = AveragedModel(
                 model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True
             )
-        optimizer = make_optimizer(
-            model,
-            recipe.optimizer,
-            lr=phase.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay,
-            decay_all=recipe.decay_all,
-            lr_decay_below=recipe.lr_decay_below,
-        )
+        optimizer = optimizer_of(recipe, model, phase.lr)
         history = list(self.history)
         return State(model, optimizer, average, history, phase=number, before=len(history))
 
@@ -208,11 +184,13 @@ class Run:
 
     def _rate(self) -> float:
         """The learning rate of the first phase; where the recipe says auto, as found before."""
-        if self.recipe.lr != "auto":
-            return self.recipe.lr
-        if not (self.path / "lr.json").exists():
-            return self.find_lr()
-        return float(json.loads((self.path / "lr.json").read_text(encoding="utf-8"))["lr"])
+        lr = self.recipe.lr
+        if lr == "auto":
+            found = self.directory.suggested_lr()
+            lr = self.find_lr() if found is None else found
+            self.recipe = self.recipe.replace(lr=lr)  # nothing is left open any more
+            self.directory.write_recipe(self.data, self.asked, self.recipe)
+        return lr
 
     def find_lr(self) -> float:
         """Runs the learning-rate finder; its curve and suggestion go into the run directory."""
@@ -223,12 +201,14 @@ class Run:
             state.model,
             state.optimizer,
             self.inputs.training_batches(phase.freeze),
-            loss=make_loss(recipe.loss, recipe.label_smoothing),
-            dtype=self.dtype,
+            loss=loss_of(recipe),
+            dtype=self.inputs.dtype,
+            clip=recipe.clip,
             seed=recipe.seed,
         )
-        save_suggestion(self.path, found)
-        say(f"learning rate {found.lr:g}: {found.reason} (curve: {self.path / 'lr.svg'})")
+        curve = self.directory.write_suggestion(vars(found))
+        draw_suggestion(curve, found)
+        say(f"learning rate {found.lr:g}: {found.reason} (curve: {curve})")
         return found.lr
 
     def _run(self, phase: Phase) -> Iterator[Epoch]:
@@ -245,8 +225,8 @@ class Run:
                     val_batches,
                     epochs=last if not self._patience_over() else 0,
                     rate=rate_of(recipe, phase, state.before),
-                    loss=make_loss(recipe.loss, recipe.label_smoothing),
-                    dtype=self.dtype,
+                    loss=loss_of(recipe),
+                    dtype=self.inputs.dtype,
                     clip=recipe.clip,
                     seed=recipe.seed,
                     stop=stop,
@@ -258,7 +238,7 @@ class Run:
                         state.best_weights = {name: one.clone() for name, one in weights.items()}
                     self.write_epochs(state.history)
                     if epoch.epoch % recipe.save_every == 0 or epoch.epoch == last:
-                        state.save(self.path / "last.safetensors")
+                        state.save(self.directory.last)
                     events.write(epoch)
                     events.write_steps(epoch, state, recipe.log_every)
                     say(epoch_line(epoch, recipe.epochs + recipe.finetune_epochs))
@@ -270,18 +250,18 @@ class Run:
                         )
                         break
             except Interrupted as error:
-                state.save(self.path / "last.safetensors")
+                state.save(self.directory.last)
                 raise Interrupted(
                     f"stopped in epoch {len(state.history) + 1} after step {state.step}; "
                     "everything up to there is saved.",
-                    f"Go on with the same command and --out {self.path} --resume",
+                    f"Go on with the same command and --out {self.directory} --resume",
                 ) from error
         if phase.freeze != "none":
             self.save_best(state.best_weights, phase.freeze)
 
     def _event_files(self, steps: int) -> "EventFiles":
         done = len(self.state.history)
-        return EventFiles(self.path if self.recipe.tensorboard else None, steps, done)
+        return EventFiles(self.directory.path if self.recipe.tensorboard else None, steps, done)
 
     def _patience_over(self) -> bool:
         state = self.state
@@ -317,17 +297,19 @@ class Run:
     def evaluate(self, split: str = "test") -> None:
         """Evaluates the best weights once on the test split, or on validation where there is
         none or `split` says so."""
-        trained = load_model(self.path)
-        model = trained.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        trained = self.directory.load()
+        model = trained.model.to(self.inputs.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         split = "val" if not len(self.inputs.splits.test) else split
         indices = self.inputs.splits.test if split == "test" else self.inputs.splits.val
         freeze = "none" if self.recipe.finetune_epochs else self.recipe.freeze
         part = model if freeze == "none" else model.split(freeze)[1]
         views = self.inputs.views(indices, freeze)
-        logits, labels = inference.predict_logits(part, views, self.dtype, f"evaluating {split}")
+        logits, labels = inference.predict_logits(
+            part, views, self.inputs.dtype, f"evaluating {split}"
+        )
         if split == "test":  # never fitted to the images that are evaluated
             val = self.inputs.views(self.inputs.splits.val, freeze)
-            seen = inference.predict_logits(part, val, self.dtype, "fitting the temperature")
+            seen = inference.predict_logits(part, val, self.inputs.dtype, "fitting the temperature")
             self.fitted["temperature"] = fit_temperature(seen[0].numpy(), seen[1].numpy())
         if freeze != "none":
             self._verify(model, indices[:VERIFIED_IMAGES], logits[:VERIFIED_IMAGES])
@@ -336,7 +318,7 @@ class Run:
     def write_figures(
         self, logits: torch.Tensor, labels: torch.Tensor, split: str
     ) -> tuple[dict[str, Any], str]:
-        """Writes metrics.json and predictions.npz; returns the figures and what is to be said of
+        """Writes the figures and the predictions; returns the figures and what is to be said of
         them."""
         indices = self.inputs.splits.test if split == "test" else self.inputs.splits.val
         figures = metrics(logits.numpy(), labels.numpy(), self.inputs.store.names, split)
@@ -349,14 +331,8 @@ class Run:
             **self.fitted,
         }
         ids = [self.inputs.store.ids[place] for place in indices]
-        save_predictions(
-            self.path / "predictions.npz",
-            logits.numpy(),
-            labels.numpy(),
-            ids,
-            self.inputs.store.classes,
-        )
-        write_json(self.path / "metrics.json", figures)
+        found = Predictions(logits.numpy(), labels.numpy(), ids, self.inputs.store.classes)
+        self.directory.write_figures(figures, found)
         note = (
             "These images also chose the best epoch, so the figure is a little too good."
             if figures["chose_epoch_on_it"]
@@ -368,9 +344,9 @@ class Run:
         """TrainingError unless the saved network, run whole over some images, gives what its head
         gave on their cached features."""
         views = inference.evaluation_views(
-            self.inputs.store, indices, self.inputs.preprocessing, self.device
+            self.inputs.store, indices, self.inputs.preprocessing, self.inputs.device
         )
-        whole, _ = inference.predict_logits(model, views, self.dtype, "verifying")
+        whole, _ = inference.predict_logits(model, views, self.inputs.dtype, "verifying")
         apart = float((whole.softmax(1) - logits.softmax(1)).abs().max())
         if not apart < 0.1:  # bf16 and float16 account for about 0.01
             raise TrainingError(
@@ -386,7 +362,7 @@ class Run:
         prefix = "" if freeze == "none" else "classifier."
         trained = {prefix + name: value for name, value in kept.items()}
         network = Network(
-            self.path / "best.safetensors",
+            self.directory.best,
             self.model.architecture,
             self.model.state_dict() | trained,
             self.inputs.store.classes,
@@ -396,37 +372,7 @@ class Run:
         save_network(network.path, network)
 
     def write_epochs(self, history: Sequence[Epoch]) -> None:
-        lines = "".join(json.dumps(dataclasses.asdict(epoch)) + "\n" for epoch in history)
-        with replacing(self.path / "epochs.jsonl") as aside:
-            aside.write_text(lines, encoding="utf-8")
-
-
-def rate_of(
-    recipe: Recipe, phase: Phase, before: int = 0
-) -> Callable[[float, Sequence[float]], float]:
-    """The learning rate of a phase that begins after `before` epochs, as a function of (epochs done
-    in all, validation scores so far)."""
-    warmup = min(recipe.warmup, phase.epochs / 2) if before else recipe.warmup
-
-    def rate(progress: float, scores: Sequence[float]) -> float:
-        return learning_rate(
-            progress - before,
-            scores[before:],
-            lr=phase.lr,
-            schedule=recipe.schedule,
-            epochs=phase.epochs,
-            gamma=recipe.gamma,
-            step_size=recipe.step_size,
-            warmup=warmup,
-        )
-
-    return rate
-
-
-def file_sha256(path: Path) -> str:
-    """The checksum of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        self.directory.write_epochs([dataclasses.asdict(epoch) for epoch in history])
 
 
 def epoch_line(epoch: Epoch, epochs: int) -> str:
@@ -438,57 +384,3 @@ def epoch_line(epoch: Epoch, epochs: int) -> str:
         f"lr {epoch.lr:.2g}  "
         f"{epoch.seconds:.1f} s  {epoch.train_images_per_second:,.0f} images/s"
     )
-
-
-class EventFiles:
-    """TensorBoard's event files of a run: epochs under epoch/, some of the steps under step/."""
-
-    def __init__(self, path: Path | None, steps: int = 1, done: int = 0) -> None:
-        """Args: path: the run directory, None to write nothing; steps: in an epoch; done: epochs
-        that are there already."""
-        self.writer: Any = None
-        self.steps = steps
-        if path is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(path), purge_step=done * steps if done else None)
-
-    def write(self, epoch: Epoch) -> None:
-        """The figures of an epoch."""
-        if self.writer is None:
-            return
-        names = "train_loss train_top1 val_loss val_top1 lr train_images_per_second"
-        for name in names.split():
-            self.writer.add_scalar(f"epoch/{name}", getattr(epoch, name), epoch.epoch * self.steps)
-        self.writer.flush()
-
-    def write_steps(self, epoch: Epoch, state: State, every: int) -> None:
-        """Loss and rate of every so many steps of the epoch just finished."""
-        if self.writer is None:
-            return
-        for step in range(0, len(state.rates), every):
-            place = (epoch.epoch - 1) * self.steps + step
-            self.writer.add_scalar("step/lr", state.rates[step], place)
-            self.writer.add_scalar("step/train_loss", float(state.losses[step]), place)
-        self.writer.flush()
-
-    def write_settings(self, settings: Mapping[str, Any], val_top1: float) -> None:
-        """What a sweep set, and what came of it (TensorBoard's HParams)."""
-        if self.writer is None:
-            return
-        from torch.utils.tensorboard.summary import hparams
-
-        plain = {
-            name: value if isinstance(value, int | float | str) else str(value)
-            for name, value in settings.items()
-        }
-        for part in hparams(plain, {"sweep/val_top1": val_top1}):
-            self.writer.file_writer.add_summary(part)
-        self.writer.add_scalar("sweep/val_top1", val_top1, 0)
-
-    def __enter__(self) -> "EventFiles":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.writer is not None:
-            self.writer.close()

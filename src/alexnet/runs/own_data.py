@@ -1,0 +1,104 @@
+"""The data of a run: the Store it was trained on, its splits, and whether it is still the same."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from alexnet.data.datasets import Splits, is_there, make_splits, open_data
+from alexnet.data.store import Store
+from alexnet.errors import DataError
+from alexnet.network.description import Preprocessing
+from alexnet.recipes import Recipe
+from alexnet.runs.directory import Settings
+from alexnet.scoring.metrics import Labels
+
+
+def open_store(data: str | Path, recipe: Recipe, how: Preprocessing, bad_images: str = "") -> Store:
+    """The images of a run with this recipe and preprocessing; `bad_images` instead of its own."""
+    return open_data(
+        data,
+        image_size=how.image_size,
+        greyscale=recipe.greyscale,
+        bad_images=bad_images or recipe.bad_images,
+    )
+
+
+def splits_of(store: Store, recipe: Recipe) -> Splits:
+    """The splits of a Store that a run with this recipe has."""
+    return make_splits(
+        store,
+        val_size=recipe.val_size,
+        test_size=recipe.test_size,
+        fraction=recipe.fraction,
+        seed=recipe.seed,
+    )
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """What a run was trained on."""
+
+    store: Store
+    splits: Splits
+
+    def split(self, name: str) -> tuple[Labels, str]:
+        """Indices and name of a split: "train", "val", "test", "all" (every labelled image), or
+        "auto", the one that the figures of the run are of.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        found = {"test": self.splits.test, "val": self.splits.val, "train": self.splits.train}
+        return choose({**found, "all": np.arange(len(self.store))}, name)
+
+
+def own_data(
+    settings: Settings, how: Preprocessing, store: Store | None = None, bad_images: str = ""
+) -> OwnData:
+    """The data of a run, as it was.
+
+    Args:
+        settings: of the run.
+        how: its preprocessing.
+        store: the data, where it is open already.
+        bad_images: as the recipe's field, instead of its value.
+
+    Raises:
+        DataError: the data is not where it was, or has changed since.
+    """
+    if store is None:
+        try:
+            store = open_store(settings.data, settings.recipe, how, bad_images)
+        except DataError as error:
+            if not is_there(settings.data):
+                raise DataError(
+                    f"the data of the run is not at {settings.data} any more.",
+                    "Put it back, or give its path: alexnet eval RUN DATA",
+                ) from error
+            raise
+    if store.fingerprint != settings.fingerprint:
+        raise DataError(
+            f"{settings.data} is not what the run was trained on: fingerprint "
+            f"{settings.fingerprint[:12]} then, {store.fingerprint[:12]} now.",
+            "Restore the data, or train again. To evaluate the run on the data as it is now, give "
+            "its path: alexnet eval RUN DATA",
+        )
+    return OwnData(store, splits_of(store, settings.recipe))
+
+
+def choose(splits: dict[str, Labels], name: str) -> tuple[Labels, str]:
+    """The split of that name; "auto" is the first that has images.
+
+    Raises:
+        DataError: there is no such split.
+    """
+    there = [one for one, indices in splits.items() if len(indices)]
+    if name == "auto":
+        name = there[0]
+    if name not in there:
+        raise DataError(
+            f"there is no {name} split; the data has {', '.join(there)}.",
+            f"Use --split {there[0]}.",
+        )
+    return splits[name], name

@@ -1,0 +1,141 @@
+"""A recipe as it was asked -> what it comes to: weights, network, preprocessing, and a recipe in
+which nothing is left open."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alexnet.data.store import Store
+from alexnet.errors import RecipeError
+from alexnet.network.checkpoint import Network
+from alexnet.network.description import ARCHITECTURES, Architecture, Preprocessing, architecture
+from alexnet.network.weights import find_weights, named_weights
+from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD, Recipe, Resolved
+from alexnet.runs.directory import RunDirectory
+from alexnet.runs.own_data import open_store
+from alexnet.runtime import choose_device, choose_precision
+
+FROM_SCRATCH = Preprocessing(64, 64, IMAGENET_MEAN, IMAGENET_STD)
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What a recipe comes to on this machine."""
+
+    asked: Recipe
+    recipe: Resolved
+    weights: Network | None  # what it starts from
+    architecture: Architecture
+    preprocessing: Preprocessing
+    device: torch.device
+    dtype: torch.dtype
+    why_dtype: str = field(compare=False)
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the weights it starts from, or empty."""
+        if self.weights is None:
+            return ""
+        with open(self.weights.path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def open_store(self, data: str | Path) -> Store:
+        """The images it trains on."""
+        return open_store(data, self.recipe, self.preprocessing)
+
+
+def starting_weights(where: str) -> Network:
+    """The network of a name, a run directory, or a .safetensors file. A name goes first; ./NAME is
+    the path.
+
+    Raises:
+        WeightsError: there is no such thing, or it is damaged. RunError: an unfinished run.
+    """
+    run = RunDirectory(where)
+    if where not in named_weights() and run.path.is_dir():
+        return run.network()
+    return find_weights(where)
+
+
+def resolve(asked: Recipe) -> Resolution:
+    """Fills in what a recipe leaves to the weights, the network and the machine.
+
+    Raises:
+        RecipeError, ModelError: it asks for another network than that of the weights, or one that
+        cannot be. WeightsError, RunError: there are no such weights.
+    """
+    device = choose_device(asked.device)
+    dtype, why = choose_precision(asked.precision, device)
+    weights = starting_weights(asked.weights) if asked.weights != "none" else None
+    network, how = network_of(asked, weights), preprocessing_of(asked, weights)
+    network.check_input(how.crop)
+    filled = filled_in(asked, network, how)
+    filled |= {"device": str(device), "precision": "bf16" if dtype is torch.bfloat16 else "fp32"}
+    recipe = Resolved.from_dict(asked.to_dict() | filled)
+    return Resolution(asked, recipe, weights, network, how, device, dtype, why)
+
+
+def network_of(asked: Recipe, weights: Network | None) -> Architecture:
+    """The network that a recipe comes to.
+
+    Raises:
+        RecipeError: it asks for another one than that of the weights, or for columns that it does
+        not have.
+    """
+    base: str | Architecture = "small" if asked.model == "auto" else asked.model
+    if weights:
+        base = weights.architecture
+        if asked.model not in ("auto", base.name):
+            raise RecipeError(
+                f"model is {asked.model}, but the weights {asked.weights} are of the {base.name} "
+                "network.",
+                "Leave out --model: weights know their network.",
+            )
+    names = "conv_layers fc_layers hidden map_side width norm fc_norm pool activation".split()
+    changes = {name: getattr(asked, name) for name in names}
+    given = {name: value for name, value in changes.items() if value != "auto"}
+    found = architecture(base, one_tower=asked.columns == 1, dropout=asked.dropout, **given)
+    if asked.columns == 2 and found.columns == 1:
+        raise RecipeError(
+            f"columns is 2, but the {found.name} network is one tower.", "Leave it out."
+        )
+    return found
+
+
+def preprocessing_of(asked: Recipe, weights: Network | None) -> Preprocessing:
+    """What happens to an image before the network sees it. An image size or a border of the
+    recipe's own goes without the crop that the weights were made for."""
+    how = weights.preprocessing if weights else FROM_SCRATCH
+    size = how.image_size if asked.image_size == "auto" else asked.image_size
+    own = asked.image_size != "auto" or asked.border > 0
+    border = asked.border if own else how.border
+    crop = (size + 2 * border if own else how.crop) if asked.crop == "auto" else asked.crop
+    mean = how.mean if asked.mean == "auto" else asked.mean
+    std = how.std if asked.std == "auto" else asked.std
+    return Preprocessing(size, crop, mean, std, asked.views, border)
+
+
+def filled_in(asked: Recipe, network: Architecture, how: Preprocessing) -> dict[str, Any]:
+    """The fields that a recipe may leave open, as they came to be."""
+    widest = network.convs[-1].channels / ARCHITECTURES[network.name].convs[-1].channels
+    return {
+        "model": network.name,
+        "conv_layers": len(network.convs),
+        "fc_layers": len(network.hidden) + 1,
+        "hidden": max(network.hidden, default=0),
+        "map_side": network.map_side,
+        "width": widest if asked.width == "auto" else asked.width,
+        "columns": network.columns,
+        "norm": network.norm,
+        "fc_norm": network.fc_norm,
+        "pool": network.pool,
+        "activation": network.activation,
+        "image_size": how.image_size,
+        "border": how.border,
+        "crop": how.crop,
+        "mean": how.mean,
+        "std": how.std,
+    }
