@@ -195,7 +195,7 @@ def test_tpe_killed_and_begun_again_goes_the_same_way(folder, tmp_path, monkeypa
     whole = sweep(folder, recipe, space, out=tmp_path / "whole", **how)
     rows = table(whole)
     assert len(rows) == len({row["trial"] for row in rows}) == 14
-    assert {row["mean"] for row in rows} == {"", "(0.5, 0.5, 0.5)"}
+    assert {row["mean"] for row in rows} == {"auto", "(0.5, 0.5, 0.5)"}
 
     class Killed(BaseException):
         pass
