@@ -1,5 +1,5 @@
-"""Write aside, flush, rename: a reader sees the old file or the whole new one, whatever happens in
-between."""
+"""Files, whole or not at all: written aside, flushed, renamed; a reader sees the old file or the
+new one, whatever happens in between."""
 
 import contextlib
 import errno
@@ -80,3 +80,18 @@ def write_json(path: Path, value: Any) -> None:
             encoding="utf-8",
             errors="backslashreplace",  # an undecodable file name as JSON's own escape
         )
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object that a file holds.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read. ValueError: it holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(found, dict):
+        raise ValueError("it holds no JSON object")
+    return found

@@ -46,6 +46,17 @@ class Epoch:
     peak_memory: int = 0  # bytes: of the GPU that trains, else of this process; 0: not known
 
 
+def best_of(history: Sequence[Epoch]) -> Epoch | None:
+    """The best epoch so far."""
+    return next((epoch for epoch in reversed(history) if epoch.best), None)
+
+
+def is_better(best: Epoch | None, val_top1: float, val_loss: float) -> bool:
+    """Whether an epoch with these scores is the best so far: the higher accuracy, on a tie the
+    lower loss."""
+    return best is None or (val_top1, -val_loss) > (best.val_top1, -best.val_loss)
+
+
 @dataclass
 class State:
     """Everything that changes while training, and so everything needed to go on."""
@@ -74,7 +85,7 @@ class State:
     @property
     def best(self) -> Epoch | None:
         """The best epoch so far."""
-        return next((epoch for epoch in reversed(self.history) if epoch.best), None)
+        return best_of(self.history)
 
     def save(self, path: Path) -> None:
         """Writes all of it to one file, whole or not at all."""
@@ -210,8 +221,6 @@ def finish_epoch(
             "training loss is.",
             "Try --precision fp32, a lower --lr, or --clip 1.",
         )
-    best = state.best
-    better = best is None or (val_top1, -val_loss) > (best.val_top1, -best.val_loss)
     n = len(train.indices)
     return Epoch(
         epoch=epoch + 1,
@@ -223,7 +232,7 @@ def finish_epoch(
         seconds=state.seconds + time.perf_counter() - start,
         train_images_per_second=n / state.seconds,
         waiting=state.waited / state.seconds,
-        best=better,
+        best=is_better(state.best, val_top1, val_loss),
         peak_memory=peak_memory(val.device),
     )
 

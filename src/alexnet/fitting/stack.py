@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from alexnet.console import progress
 from alexnet.data.store import Batches
 from alexnet.errors import Interrupted, ModelError
-from alexnet.fitting.loop import Epoch
+from alexnet.fitting.loop import Epoch, best_of, is_better
 from alexnet.fitting.optimization import Loss
 from alexnet.fitting.step import training_step
 from alexnet.network.checkpoint import load_tensors, save_tensors
@@ -234,78 +234,102 @@ def fit_stack(
     Raises:
         Interrupted: `stop` became true; the epoch under way is lost.
     """
-    stack, device = state.stack, train.device
+    stack = state.stack
     done = max((len(each) for each in state.history), default=0)
     for epoch in range(done, epochs):
         going = [m for m in range(stack.count) if _goes_on(state, m, patience, epoch)]
         if not going:
             return
         scores = [[one.val_top1 for one in each] for each in state.history]
-        losses, correct = [], []
-        started = time.perf_counter()
-        waited = 0.0
+        passed = _Pass(len(train.indices), time.perf_counter())
         stack.train()
-        lr = torch.zeros(stack.count)
         with progress(f"epoch {epoch + 1}/{epochs}", len(train), lines=False) as advance:
-            last = time.perf_counter()
+            last = passed.started
             for step, (x, y) in enumerate(train.epoch(epoch)):
                 if stop:
                     raise Interrupted("stopped.")
-                waited += time.perf_counter() - last
+                passed.waited += time.perf_counter() - last
                 now = epoch + (step + 0.5) / len(train)
-                lr = torch.tensor(
-                    [rates[m](now, scores[m]) if m in going else 0.0 for m in range(stack.count)]
-                )
-                key = (seed, epoch, step)
+                rate = [rates[m](now, scores[m]) if m in going else 0.0 for m in range(stack.count)]
+                passed.lr = torch.tensor(rate)
                 values, right = training_step(
-                    stack, state.optimizer, x, y, lr=lr, loss=loss, dtype=dtype, clip=clip, key=key
+                    stack,
+                    state.optimizer,
+                    x,
+                    y,
+                    lr=passed.lr,
+                    loss=loss,
+                    dtype=dtype,
+                    clip=clip,
+                    key=(seed, epoch, step),
                 )
-                losses.append(values)
-                correct.append(right)
+                passed.losses.append(values)
+                passed.correct.append(right)
                 last = time.perf_counter()
                 advance(1)
-        seconds = time.perf_counter() - started
-        n = len(train.indices)
-        train_loss = torch.stack(losses).cpu().double().mean(0)
-        train_top1 = torch.stack(correct).sum(0).cpu() / n
-        val_logits, val_labels = stack_logits(stack, val, dtype)
-        val_top1 = (val_logits.argmax(2) == val_labels).float().mean(1)
-        whole = time.perf_counter() - started
-        found: list[Epoch | None] = [None] * stack.count
-        for m in going:
-            val_loss = float(loss(val_logits[m], val_labels))
-            if not math.isfinite(val_loss) or not math.isfinite(float(train_loss[m])):
-                state.failed[m] = f"the loss is no longer a number in epoch {epoch + 1}"
-                continue
-            best = next((one for one in reversed(state.history[m]) if one.best), None)
-            score = (float(val_top1[m]), -val_loss)
-            better = best is None or score > (best.val_top1, -best.val_loss)
-            one = Epoch(
-                epoch=epoch + 1,
-                train_loss=float(train_loss[m]),
-                train_top1=float(train_top1[m]),
-                val_loss=val_loss,
-                val_top1=score[0],
-                lr=float(lr[m]),
-                seconds=whole / len(going),
-                train_images_per_second=n * len(going) / seconds,
-                waiting=waited / seconds,
-                best=better,
-                peak_memory=peak_memory(device),
-            )
-            if better:
-                state.best[m] = stack.head(m)
-            state.history[m].append(one)
-            found[m] = one
-        yield found
+        passed.seconds = time.perf_counter() - passed.started
+        yield _judged(state, passed, stack_logits(stack, val, dtype), loss, going, epoch + 1)
+
+
+@dataclass
+class _Pass:
+    """One pass of a stack over n training images."""
+
+    n: int
+    started: float
+    lr: Tensor = field(default_factory=Tensor)  # (M,) of the last step
+    losses: list[Tensor] = field(default_factory=list)  # (M,) for each step
+    correct: list[Tensor] = field(default_factory=list)  # (M,) for each step
+    waited: float = 0.0
+    seconds: float = 0.0
+
+
+def _judged(
+    state: StackState,
+    passed: _Pass,
+    val: tuple[Tensor, Tensor],
+    loss: Loss,
+    going: Sequence[int],
+    number: int,
+) -> list[Epoch | None]:
+    """What epoch `number` came to for each model that is `going` on, from its logits (M, N, K) and
+    labels (N,) of validation; kept in the state."""
+    train_loss = torch.stack(passed.losses).cpu().double().mean(0)
+    train_top1 = torch.stack(passed.correct).sum(0).cpu() / passed.n
+    logits, labels = val
+    val_top1 = (logits.argmax(2) == labels).float().mean(1)
+    whole = time.perf_counter() - passed.started
+    found: list[Epoch | None] = [None] * state.stack.count
+    for m in going:
+        val_loss = float(loss(logits[m], labels))
+        if not math.isfinite(val_loss) or not math.isfinite(float(train_loss[m])):
+            state.failed[m] = f"the loss is no longer a number in epoch {number}"
+            continue
+        found[m] = one = Epoch(
+            epoch=number,
+            train_loss=float(train_loss[m]),
+            train_top1=float(train_top1[m]),
+            val_loss=val_loss,
+            val_top1=float(val_top1[m]),
+            lr=float(passed.lr[m]),
+            seconds=whole / len(going),
+            train_images_per_second=passed.n * len(going) / passed.seconds,
+            waiting=passed.waited / passed.seconds,
+            best=is_better(best_of(state.history[m]), float(val_top1[m]), val_loss),
+            peak_memory=peak_memory(state.optimizer.momentum.device),
+        )
+        if one.best:
+            state.best[m] = state.stack.head(m)
+        state.history[m].append(one)
+    return found
 
 
 def _goes_on(state: StackState, model: int, patience: int, epoch: int) -> bool:
     history = state.history[model]
     if model in state.failed or len(history) < epoch:
         return False
-    best = next((one.epoch for one in reversed(history) if one.best), 0)
-    return not patience or len(history) - best < patience
+    best = best_of(history)
+    return not patience or len(history) - (best.epoch if best else 0) < patience
 
 
 def stack_logits(stack: Stack, val: Batches, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

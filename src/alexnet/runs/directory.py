@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet.atomic import replacing, write_json
+from alexnet.atomic import read_object, replacing, write_json
 from alexnet.errors import RecipeError, RunError
 from alexnet.recipes import Recipe, Resolved
 from alexnet.scoring.metrics import Floats, Labels
@@ -429,14 +429,11 @@ class RunDirectory:
 
     def _object(self, name: str, hint: str) -> dict[str, Any]:
         try:
-            found = json.loads((self.path / name).read_text(encoding="utf-8"))
+            return read_object(self.path / name)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise self._missing(name, hint) from error
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise self._damaged(name, error, hint) from error
-        if not isinstance(found, dict):
-            raise self._damaged(name, "it holds no JSON object", hint)
-        return found
 
     def _optional(self, name: str) -> dict[str, Any]:
         try:

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alexnet.atomic import replacing, write_json
+from alexnet.atomic import read_object, replacing, write_json
 from alexnet.errors import RecipeError, RunError
 from alexnet.recipes import Recipe
 from alexnet.runs.directory import SWEEP, RunDirectory
@@ -149,14 +149,11 @@ class SweepDirectory:
 
     def _object(self, name: str, hint: str) -> dict[str, Any]:
         try:
-            found = json.loads((self.path / name).read_text(encoding="utf-8"))
-            if not isinstance(found, dict):
-                raise ValueError(f"a {type(found).__name__}, no object")
+            return read_object(self.path / name)
         except FileNotFoundError as error:
             raise self._unfinished(name, hint) from error
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise RunError(f"{self.path / name} cannot be read ({error}).", hint) from error
-        return found
 
     def _unfinished(self, name: str, hint: str) -> RunError:
         return RunError(

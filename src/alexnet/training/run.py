@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from alexnet.console import say
 from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError
 from alexnet.fitting.linear import solve
-from alexnet.fitting.loop import Epoch, State, fit
+from alexnet.fitting.loop import Epoch, State, best_of, fit
 from alexnet.fitting.lr_finder import draw_suggestion, find_lr
 from alexnet.network import inference
 from alexnet.network.checkpoint import Network, load_description, load_weights, save_network
@@ -322,7 +322,7 @@ class Run:
         them."""
         indices = self.inputs.splits.test if split == "test" else self.inputs.splits.val
         figures = metrics(logits.numpy(), labels.numpy(), self.inputs.store.names, split)
-        best = next((epoch for epoch in reversed(self.history) if epoch.best), None)
+        best = best_of(self.history)
         figures |= {
             "best_epoch": best.epoch if best else 0,
             "val_top1": best.val_top1 if best else None,
