@@ -2,45 +2,100 @@
 transformed pieces of one.
 
 STORE/
-    store.json      version, shape, classes, splits, origin, checksums
+    store.json      version, shape, classes, splits, origin, checksums of the files and of itself
     x.bin           (N, C, H, W) uint8 images, or (N, D) float16 features, in C order
+    crc32.npy       the CRC-32 of each block of rows of x.bin, compared when it is first used
     y.npy           (N,) int64 labels
     ids.txt         one example per line: its path in the source, as a JSON string
+    content.npy     (N, 8) uint8: the first bytes of the SHA-256 of each example's file, of images
     chunks.txt      of features: examples and SHA-256 of each piece of x.bin, to go on from
 """
 
 import contextlib
 import errno
 import hashlib
+import io
 import json
+import math
 import os
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from alexnet.atomic import disk_error, sync
+from alexnet.atomic import disk_error, read_object, sync
 from alexnet.errors import DataError, DiskError
 
 VERSION = 1
+BLOCK = 2**20  # bytes of x.bin, at least, that have one checksum
+REPACK = "Delete this folder; it is packed again from the source when next used."
+
+
+class CheckedArray:
+    """An array on disk that reads as a NumPy array does: [...], shape, dtype, nbytes, len().
+
+    A block of rows is compared with its checksum when it is first used, which costs a quarter of a
+    second per GB, once, and nothing when it is opened.
+    """
+
+    def __init__(
+        self, store: Path, array: NDArray[Any], rows: int, sums: NDArray[np.uint32] | None
+    ) -> None:
+        """Args: rows: of a block; sums: of the blocks, None where there are none (0.1.0)."""
+        self.store, self.array, self.rows, self.sums = store, array, rows, sums
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+        self.nbytes = array.nbytes
+        self.unchecked = np.ones(0 if sums is None else len(sums), dtype=bool)
+        self.checked = sums is None  # all of it
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        if not self.checked:
+            rows = key[0] if isinstance(key, tuple) else key
+            if not (isinstance(rows, np.ndarray) and rows.dtype.kind in "iu"):
+                rows = np.arange(len(self))[rows]
+            self._check(rows // self.rows)
+        found: NDArray[Any] = self.array[key]
+        return found
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self[:], dtype=dtype, copy=copy)
+
+    def _check(self, blocks: NDArray[np.int64]) -> None:
+        """DataError if one of the blocks is not what was written."""
+        assert self.sums is not None  # noqa: S101  else all is checked
+        for block in np.unique(blocks[self.unchecked[blocks]]):
+            start, stop = block * self.rows, min((block + 1) * self.rows, len(self))
+            part = np.ascontiguousarray(self.array[start:stop]).reshape(-1).view(np.uint8)
+            if zlib.crc32(part.data) != self.sums[block]:
+                raise DataError(
+                    f"the Store {self.store} is damaged: examples {start} to {stop - 1} of x.bin "
+                    "are not what was written.",
+                    REPACK,
+                )
+            self.unchecked[block] = False
+        self.checked = not self.unchecked.any()
 
 
 @dataclass(frozen=True)
 class Store:
     """A packed data set, opened for reading. Opening reads the JSON and maps the array; no image is
-    touched."""
+    touched. Whatever is read is compared with its checksum."""
 
     path: Path
-    x: NDArray[Any]  # (N, C, H, W) uint8 or (N, D) float16, memory-mapped
+    x: NDArray[Any]  # (N, C, H, W) uint8 or (N, D) float16, memory-mapped; a CheckedArray
     info: dict[str, Any]
 
     @classmethod
@@ -50,42 +105,76 @@ class Store:
         Raises:
             DataError: not a Store, one of another version, or one cut short.
         """
-        repack = "Delete this folder; it is packed again from the source when next used."
         try:
-            info = json.loads((path / "store.json").read_text(encoding="utf-8"))
+            info = read_object(path / "store.json")
             version, shape, dtype = info["version"], tuple(info["shape"]), np.dtype(info["dtype"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            rows = int(info.get("block", 1))
+            size = math.prod(map(int, shape)) * dtype.itemsize
+            if not shape or min(shape) < 0 or rows < 1:
+                raise ValueError(f"a shape of {shape}")
+            if version == VERSION and info.get("crc32", own_checksum(info)) != own_checksum(info):
+                raise ValueError("its checksum is not that of its content")
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else error
             raise DataError(
-                f"{path} is not a Store: its store.json cannot be used ({reason}).", repack
+                f"{path} is not a Store: its store.json cannot be used ({reason}).", REPACK
             ) from error
         if version != VERSION:
             raise DataError(
                 f"{path} is a Store of version {version}; this alexnet reads version {VERSION}.",
-                repack,
+                REPACK,
             )
-        expected = int(np.prod(shape)) * dtype.itemsize
         found = (path / "x.bin").stat().st_size if (path / "x.bin").exists() else 0
+        if found != size:
+            raise DataError(
+                f"the Store {path} is damaged: x.bin has {found:,} bytes, expected {size:,}.",
+                REPACK,
+            )
+        array = np.memmap(path / "x.bin", dtype=dtype, mode="r", shape=shape)
+        store = cls(path, array, info)
+        sums = store._array("crc32.npy") if "block" in info else None
+        checked = CheckedArray(path, array, rows, sums)
+        return replace(store, x=cast(NDArray[Any], checked))
+
+    def _sound(self, name: str) -> bytes:
+        """The content of a file; DataError if it is not what was written."""
+        try:
+            content = (self.path / name).read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"the Store {self.path} is damaged: {name} cannot be read ({error.strerror}).",
+                REPACK,
+            ) from error
+        expected = self.info["sha256"].get(name, "none")
+        self._compare(name, hashlib.sha256(content).hexdigest(), expected)
+        return content
+
+    def _compare(self, name: str, found: str, expected: str) -> None:
         if found != expected:
             raise DataError(
-                f"the Store {path} is damaged: x.bin has {found:,} bytes, expected {expected:,}.",
-                repack,
+                f"the Store {self.path} is damaged: {name} has checksum {found[:12]}, expected "
+                f"{expected[:12]}.",
+                REPACK,
             )
-        return cls(path, np.memmap(path / "x.bin", dtype=dtype, mode="r", shape=shape), info)
+
+    def _array(self, name: str) -> NDArray[Any]:
+        found: NDArray[Any] = np.load(io.BytesIO(self._sound(name)), allow_pickle=False)
+        return found
 
     @cached_property
     def y(self) -> NDArray[np.int64]:
         """(N,) labels, indices into `classes`."""
-        labels: NDArray[np.int64] = np.load(self.path / "y.npy", allow_pickle=False)
-        return labels
+        return self._array("y.npy")
 
     @cached_property
     def ids(self) -> list[str]:
         """N paths inside the source."""
-        return [
-            json.loads(line)
-            for line in (self.path / "ids.txt").read_text(encoding="utf-8").splitlines()
-        ]
+        return [json.loads(line) for line in self._sound("ids.txt").decode("utf-8").splitlines()]
+
+    @cached_property
+    def content(self) -> NDArray[np.uint8] | None:
+        """(N, 8) the beginning of each file's SHA-256; None in Stores of 0.1.0 and of features."""
+        return self._array("content.npy") if "content.npy" in self.info["sha256"] else None
 
     @property
     def classes(self) -> list[str]:
@@ -116,13 +205,13 @@ class Store:
         """Reads everything and compares checksums; DataError names the file that has changed."""
         for name, expected in self.info["sha256"].items():
             with open(self.path / name, "rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != expected:
-                raise DataError(
-                    f"the Store {self.path} is damaged: {name} has checksum {found[:12]}, expected "
-                    f"{expected[:12]}.",
-                    "Delete this folder; it is packed again from the source when next used.",
-                )
+                self._compare(name, hashlib.file_digest(file, "sha256").hexdigest(), expected)
+
+
+def own_checksum(info: dict[str, Any]) -> int:
+    """The CRC-32 of what store.json says."""
+    rest = {key: one for key, one in info.items() if key != "crc32"}
+    return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
 
 
 class StoreWriter:
@@ -136,6 +225,9 @@ class StoreWriter:
         """`shape` is that of one example. The new Store becomes a folder in `parent`."""
         self.parent, self.shape, self.dtype, self.name = parent, tuple(shape), np.dtype(dtype), name
         self.sum = hashlib.sha256()
+        self.row = int(np.prod(self.shape)) * self.dtype.itemsize  # bytes of an example
+        self.rows = max(1, -(-BLOCK // max(1, self.row)))  # examples of a block
+        self.sums: list[int] = []  # of the blocks, the last one perhaps not whole yet
         self.count = 0  # examples written
         try:
             parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +248,7 @@ class StoreWriter:
         chunks = self.aside / "chunks.txt"
         noted = chunks.read_text(encoding="ascii", errors="replace") if chunks.exists() else ""
         kept: list[str] = []
-        size = int(np.prod(self.shape)) * self.dtype.itemsize
+        size = self.row
         with open(self.aside / "x.bin", "rb") as file:
             for line in noted.splitlines(keepends=True):
                 examples, _, checksum = line.strip().partition(" ")
@@ -164,14 +256,26 @@ class StoreWriter:
                 if not data or hashlib.sha256(data).hexdigest() != checksum or line[-1] != "\n":
                     break
                 kept.append(line)
-                self.sum.update(data)
-                self.count += int(examples)
+                self._add(data)
         self.file.truncate(self.count * size)
         chunks.write_text("".join(kept), encoding="ascii")
 
+    def _add(self, data: bytes | memoryview) -> None:
+        """Counts whole examples, and adds them to the checksums."""
+        self.sum.update(data)
+        view, block = memoryview(data), self.rows * self.row
+        while view:
+            filled = self.count * self.row % block
+            part = view[: block - filled]
+            self.sums[len(self.sums) - bool(filled) :] = [
+                zlib.crc32(part, self.sums[-1] if filled else 0)
+            ]
+            self.count += len(part) // self.row
+            view = view[len(part) :]
+
     def require_space(self, examples: int) -> None:
         """DiskError at once if so many examples cannot fit, instead of after an hour."""
-        needed = (examples - self.count) * int(np.prod(self.shape)) * self.dtype.itemsize
+        needed = (examples - self.count) * self.row
         if shutil.disk_usage(self.aside).free < needed:
             raise disk_error(OSError(errno.ENOSPC, "too small"), self.aside, needed)
 
@@ -182,8 +286,7 @@ class StoreWriter:
             written = 0
             while written < len(data):  # an unbuffered file may take less than it is given
                 written += self.file.write(data[written:])
-            self.sum.update(data)
-            self.count += len(x)
+            self._add(data)
             if self.name:
                 with open(self.aside / "chunks.txt", "a", encoding="ascii") as file:
                     file.write(f"{len(x)} {hashlib.sha256(data).hexdigest()}\n")
@@ -191,29 +294,42 @@ class StoreWriter:
             raise disk_error(error, self.aside / "x.bin") from error
 
     def finish(
-        self, name: str, info: dict[str, Any], y: NDArray[np.int64], ids: Sequence[str]
+        self,
+        name: str,
+        info: dict[str, Any],
+        y: NDArray[np.int64],
+        ids: Sequence[str],
+        content: NDArray[np.uint8] | None = None,
     ) -> Path:
-        """Completes the Store as `parent/name` with labels y (N,) and N ids; where one of that name
-        is already, that one stays."""
+        """Completes the Store as `parent/name` with labels y (N,), N ids, and the beginnings of the
+        checksums of N files (N, 8); where one of that name is already, that one stays."""
         path = self.parent / name
         try:
             os.fsync(self.file.fileno())
             self.file.close()
             np.save(self.aside / "y.npy", np.asarray(y, dtype=np.int64))
+            np.save(self.aside / "crc32.npy", np.array(self.sums, dtype=np.uint32))
             lines = "".join(json.dumps(one) + "\n" for one in ids)
             (self.aside / "ids.txt").write_text(lines, encoding="utf-8")
+            files = ["crc32.npy", "y.npy", "ids.txt"]
+            if content is not None:
+                np.save(self.aside / "content.npy", np.asarray(content, dtype=np.uint8))
+                files.append("content.npy")
             sums = {"x.bin": self.sum.hexdigest()}
-            for file in ("y.npy", "ids.txt"):
+            for file in files:
                 sums[file] = hashlib.sha256((self.aside / file).read_bytes()).hexdigest()
             full = {
                 "version": VERSION,
                 "shape": (self.count, *self.shape),
                 "dtype": self.dtype.name,
+                "block": self.rows,
                 **info,
                 "sha256": sums,
             }
-            (self.aside / "store.json").write_text(json.dumps(full, indent=1), encoding="utf-8")
-            for file in ("y.npy", "ids.txt", "store.json"):
+            full = json.loads(json.dumps(full))  # as it is read back
+            words = json.dumps(full | {"crc32": own_checksum(full)}, indent=1)
+            (self.aside / "store.json").write_text(words, encoding="utf-8")
+            for file in (*files, "store.json"):
                 sync(self.aside / file)
             try:
                 os.rename(self.aside, path)

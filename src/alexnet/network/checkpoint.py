@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from alexnet.atomic import replacing
@@ -21,24 +23,48 @@ VERSION = 1
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Writes tensors and a JSON-ready description; afterwards the file is the old one or the whole
-    new one."""
+    """Writes tensors and a JSON-ready description, with a checksum of both; afterwards the file is
+    the old one or the whole new one."""
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    description = json.dumps({"version": VERSION, **about}, allow_nan=False)
-    data = save(ready, metadata={"alexnet": description})
+    whole = {"version": VERSION, "checksum": "crc32", **about}
+    description = json.dumps(whole, allow_nan=False)
+    data = save(ready, metadata={"alexnet": description, "crc32": "0" * 8})
+    marked = b'"crc32":"%s"'
+    data = data.replace(marked % (b"0" * 8), marked % checksum(data).encode(), 1)
     with replacing(path) as aside, open(aside, "wb") as file:
         file.write(data)
 
 
+def checksum(data: bytes) -> str:
+    """The CRC-32 of a safetensors file, in hexadecimal: of all but the place where it stands.
+
+    Damage is what it is there for, not malice; it reads 4 GB/s, SHA-256 less than half of that.
+    """
+    place = data.find(b'"crc32":"') + len(b'"crc32":"')
+    return f"{zlib.crc32(memoryview(data)[place + 8 :], zlib.crc32(data[:place])):08x}"
+
+
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the description of a file of `save_tensors`.
+    """The tensors and the description of a file of `save_tensors`, read into memory: what happens
+    to the file later does not matter.
 
     Raises:
-        WeightsError: no such file, cut short, or not written by this package.
+        WeightsError: no such file, damaged, cut short, or not written by this package.
     """
+    try:
+        data = path.read_bytes() if path.is_file() else b""
+    except OSError as error:
+        raise unreadable(path, error) from error
     about = load_description(path)
-    with safetensors.safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+    found = re.search(rb'"crc32":"(\w{8})"', data[: 8 + int.from_bytes(data[:8], "little")])
+    expected = found[1].decode() if found else ""
+    # files of 0.1.0 have neither; one flipped bit hides only one of them
+    if (found or "checksum" in about) and expected != checksum(data):
+        raise unreadable(path, "its checksum is not that of its content")
+    try:
+        return load(data), about
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise unreadable(path, error) from error
 
 
 def load_description(path: Path) -> dict[str, Any]:
@@ -56,9 +82,10 @@ def load_description(path: Path) -> dict[str, Any]:
             f"{path} was not written by alexnet: its metadata has no description.",
             "Give a run. Weights of another program: alexnet weights import FILE --as NAME",
         ) from error
-    if about.get("version") != VERSION:
+    if not isinstance(about, dict) or about.get("version") != VERSION:
+        version = about.get("version") if isinstance(about, dict) else "unknown"
         raise WeightsError(
-            f"{path} is of version {about.get('version')}; this alexnet reads version {VERSION}.",
+            f"{path} is of version {version}; this alexnet reads version {VERSION}.",
             "Use the alexnet that wrote it.",
         )
     return about
@@ -74,10 +101,15 @@ def safetensors_metadata(path: Path) -> dict[str, str]:
         with safetensors.safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(
-            f"{path} cannot be read as safetensors ({error}).",
-            "It is damaged, cut short or of another format; copy, fetch or train it again.",
-        ) from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, reason: object) -> WeightsError:
+    """The error of a weights file that is damaged."""
+    return WeightsError(
+        f"{path} cannot be read as safetensors ({reason}).",
+        "It is damaged, cut short or of another format; copy, fetch or train it again.",
+    )
 
 
 def misfit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
