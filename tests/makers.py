@@ -2,6 +2,7 @@
 weights."""
 
 import base64
+import hashlib
 import io
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import safe_open
 
 from alexnet.atomic import write_json
 from alexnet.data.store import Store, StoreWriter
@@ -240,3 +242,13 @@ def film(path, names=("red", "blue", "green", "blue"), each=5, size=(160, 120), 
             writer.write(frame)
     writer.release()
     return path
+
+
+def tensors_sha256(path):
+    """Of the tensors of a weights file alone: its metadata may gain fields."""
+    found = hashlib.sha256()
+    with safe_open(path, framework="np") as file:
+        for name in sorted(file.keys()):
+            found.update(name.encode())
+            found.update(np.ascontiguousarray(file.get_tensor(name)).tobytes())
+    return found.hexdigest()

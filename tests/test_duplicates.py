@@ -188,7 +188,7 @@ def test_a_second_search_reads_the_first(tmp_path, monkeypatch):
     assert find_duplicates(store) == first
     assert isinstance(find_duplicates(store).pairs[0], Pair)
     assert {path.name for path in store.path.iterdir()} == {
-        "store.json", "x.bin", "y.npy", "ids.txt",
+        "store.json", "x.bin", "crc32.npy", "y.npy", "ids.txt",
     }  # fmt: skip
     monkeypatch.undo()
     for damage in ("", "{}", json.dumps({"exact": [], "near": [], "pairs": [1], "blank": []})):

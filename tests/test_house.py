@@ -12,7 +12,7 @@ import pytest
 import alexnet
 
 SOURCE = Path(alexnet.__file__).parent
-GROUND = {"errors", "atomic", "console", "recipes", "presets", "runtime"}
+GROUND = {"errors", "marks", "atomic", "console", "recipes", "presets", "runtime"}
 # each package imports only from the ground and from those before it
 PACKAGES = [
     "scoring",
@@ -162,14 +162,16 @@ def literals(path: Path) -> set[str]:
     return {word for text in texts for word in re.findall(r"[\w.-]+", text)}
 
 
-RUN_FILES = """recipe.json environment.json epochs.jsonl best.safetensors last.safetensors metrics.json
+RUN_FILES = """environment.json epochs.jsonl best.safetensors last.safetensors metrics.json
     predictions.npz illustrations.json data.json lr.json lr.svg failed.json pruned.json
     test.json""".split()
+MARKS = ["recipe.json", "sweep.json", "store.json"]
 SWEEP_FILES = "results.csv summary.json optuna.db".split()
 
 
 @pytest.mark.parametrize(
-    ("keeper", "names"), [("runs.directory", RUN_FILES), ("sweeping.directory", SWEEP_FILES)]
+    ("keeper", "names"),
+    [("marks", MARKS), ("runs.directory", RUN_FILES), ("sweeping.directory", SWEEP_FILES)],
 )
 def test_file_names_are_spelt_by_their_keeper_alone(keeper, names):
     assert not set(names) - literals(MODULES[keeper]), "the keeper does not know them"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet import marks
 from alexnet.atomic import write_json
 from alexnet.console import progress, say
 from alexnet.data.fetch import DOWNLOADS, downloaded
@@ -68,8 +69,14 @@ def open_data(
         signature = f"tiny-image10 {source_signature(where)}"
     else:
         where = find_data(name)
-        if (where / "store.json").exists():
+        kind = marks.kind_of(where)
+        if kind == marks.KINDS[marks.STORE]:
             return accepted(Store.open(where), bad_images)
+        if kind in (marks.KINDS[marks.RUN], marks.KINDS[marks.SWEEP]):
+            raise DataError(
+                f"{name} is the directory of {kind}, and holds no images.",
+                "Give the data that it was trained on: a folder or an archive of images.",
+            )
         make_source, signature = partial(read_source, where), source_signature(where)
 
     key = hashlib.sha256(f"{signature} {greyscale}".encode()).hexdigest()[:32]

@@ -33,6 +33,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from alexnet import marks
 from alexnet.atomic import disk_error, read_object, sync
 from alexnet.errors import DataError, DiskError
 
@@ -106,7 +107,7 @@ class Store:
             DataError: not a Store, one of another version, or one cut short.
         """
         try:
-            info = read_object(path / "store.json")
+            info = read_object(path / marks.STORE)
             version, shape, dtype = info["version"], tuple(info["shape"]), np.dtype(info["dtype"])
             rows = int(info.get("block", 1))
             size = math.prod(map(int, shape)) * dtype.itemsize
@@ -328,13 +329,13 @@ class StoreWriter:
             }
             full = json.loads(json.dumps(full))  # as it is read back
             words = json.dumps(full | {"crc32": own_checksum(full)}, indent=1)
-            (self.aside / "store.json").write_text(words, encoding="utf-8")
-            for file in (*files, "store.json"):
+            (self.aside / marks.STORE).write_text(words, encoding="utf-8")
+            for file in (*files, marks.STORE):
                 sync(self.aside / file)
             try:
                 os.rename(self.aside, path)
             except OSError:
-                if not (path / "store.json").exists():
+                if not (path / marks.STORE).exists():
                     raise
             sync(self.parent)
         except OSError as error:
@@ -355,7 +356,7 @@ def reopen_for_writing(path: Path) -> None:
     """Turns a damaged Store back into an unfinished one, whose writer keeps what is sound."""
     aside = path.parent / f".unfinished-{path.name}"
     shutil.rmtree(aside, ignore_errors=True)
-    (path / "store.json").unlink(missing_ok=True)
+    (path / marks.STORE).unlink(missing_ok=True)
     os.rename(path, aside)
 
 

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alexnet import marks
 from alexnet.atomic import read_object, replacing, write_json
 from alexnet.errors import RecipeError, RunError
 from alexnet.recipes import Recipe, Resolved
@@ -54,8 +55,6 @@ NPZ_ERRORS = (
     OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error,
     NotImplementedError, RuntimeError, MemoryError, OverflowError, SyntaxError, UnicodeError,
 )  # fmt: skip
-PROVEN_BY = "recipe.json"  # the first file of a run
-SWEEP = "sweep.json"  # the first file of a sweep
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ class RunDirectory:
     @property
     def begun(self) -> bool:
         """Whether a run was begun here."""
-        return self._has(PROVEN_BY, "environment.json")
+        return self._has(marks.RUN, "environment.json")
 
     @property
     def trained(self) -> bool:
@@ -170,7 +169,7 @@ class RunDirectory:
     def write_recipe(self, data: str, asked: Recipe, recipe: Resolved) -> None:
         """Writes what was asked and what it came to."""
         both = {"recipe": recipe.to_dict(), "asked": asked.to_dict()}
-        write_json(self.path / PROVEN_BY, {"data": data, **both, "digest": asked.digest})
+        write_json(self.path / marks.RUN, {"data": data, **both, "digest": asked.digest})
         self.__dict__.pop("settings", None)
 
     def note_going_on(self, surroundings: dict[str, Any]) -> None:
@@ -186,7 +185,7 @@ class RunDirectory:
         Raises:
             RunError: it is no run directory, or was written by a newer release.
         """
-        saved = self._object(PROVEN_BY, NOT_A_RUN)
+        saved = self._object(marks.RUN, NOT_A_RUN)
         around = self._object("environment.json", NOT_A_RUN)
         try:
             began = around | {"versions": dict(around.get("versions", {}))}
@@ -195,7 +194,7 @@ class RunDirectory:
             fields, asked = dict(saved["recipe"]), dict(saved.get("asked") or saved["recipe"])
             data, digest = str(saved["data"]), str(saved.get("digest", ""))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise self._damaged(PROVEN_BY, error, NOT_A_RUN) from error
+            raise self._damaged(marks.RUN, error, NOT_A_RUN) from error
         written_by = str(began["versions"].get("alexnet", "an unknown version"))
         recipe = self._recipe(Resolved if "asked" in saved else Recipe, fields, written_by)
         return Settings(
@@ -208,14 +207,14 @@ class RunDirectory:
             from alexnet import __version__
 
             raise RunError(
-                f"{self.path / PROVEN_BY} has fields that alexnet {__version__} does not know: "
+                f"{self.path / marks.RUN} has fields that alexnet {__version__} does not know: "
                 f"{', '.join(unknown)}; the run was written by alexnet {written_by}.",
                 "Use the version that wrote it, or a newer one.",
             )
         try:
             return kind.from_dict(fields)
         except RecipeError as error:
-            raise self._damaged(PROVEN_BY, error.message, NOT_A_RUN) from error
+            raise self._damaged(marks.RUN, error.message, NOT_A_RUN) from error
 
     # -- what each epoch came to -------------------------------------------------------------------
 
@@ -342,11 +341,11 @@ class RunDirectory:
         if self.path.is_file():  # the weights file itself
             return self.path
         if not self.trained:
-            if self._has(PROVEN_BY):
+            if self._has(marks.RUN):
                 raise RunError(
                     f"{self.path} was not finished: it has no best.safetensors.", UNFINISHED
                 )
-            raise self._missing(PROVEN_BY, NOT_A_RUN)
+            raise self._missing(marks.RUN, NOT_A_RUN)
         return self.best
 
     # -- what others add ---------------------------------------------------------------------------
@@ -444,12 +443,12 @@ class RunDirectory:
     def _missing(self, name: str, hint: str) -> RunError:
         if not self.path.exists():
             return RunError(f"there is nothing at {self.path}.", "Check the path.")
-        if (self.path / SWEEP).exists():
+        if (self.path / marks.SWEEP).exists():
             return RunError(
                 f"{self.path} is the directory of a sweep, not of a run: it has no {name}.",
                 f"Its trials are runs: {self.path / 'trials'}/NAME.",
             )
-        if name in (PROVEN_BY, "environment.json"):
+        if name in (marks.RUN, "environment.json"):
             return RunError(f"{self.path} is not a run directory: it has no {name}.", hint)
         return RunError(f"the run {self.path} has no {name}.", hint)
 
@@ -468,7 +467,7 @@ def new_run_directory(out: str | Path, stem: str) -> RunDirectory:
     if out:
         path = Path(out).expanduser()
         if path.is_file() or (path.is_dir() and any(path.iterdir())):
-            holds = "another run" if (path / PROVEN_BY).exists() else "other files"
+            holds = "another run" if (path / marks.RUN).exists() else "other files"
             raise RunError(
                 f"{path} holds {holds}.",
                 "Choose another --out, or continue that run with --resume.",

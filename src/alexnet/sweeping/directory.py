@@ -20,10 +20,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alexnet import marks
 from alexnet.atomic import read_object, replacing, write_json
 from alexnet.errors import RecipeError, RunError
 from alexnet.recipes import Recipe
-from alexnet.runs.directory import SWEEP, RunDirectory
+from alexnet.runs.directory import RunDirectory
 
 AGAIN = "Give the same `alexnet sweep` command again: it goes on where it was stopped."
 ELSEWHERE = "Choose another --out."
@@ -42,7 +43,7 @@ class SweepDirectory:
     @property
     def begun(self) -> bool:
         """Whether a sweep was begun here."""
-        return (self.path / SWEEP).exists()
+        return (self.path / marks.SWEEP).exists()
 
     def take_up(self, definition: Mapping[str, Any]) -> None:
         """Makes the directory, or checks that the one that is there is of the same sweep.
@@ -53,7 +54,7 @@ class SweepDirectory:
         if not self.begun:
             if self.path.exists() and any(self.path.iterdir()):
                 raise RunError(f"{self.path} holds other files.", ELSEWHERE)
-            write_json(self.path / SWEEP, definition)
+            write_json(self.path / marks.SWEEP, definition)
             return
         there = self.definition()
         differing = [
@@ -71,12 +72,12 @@ class SweepDirectory:
         Raises:
             RunError: the file is missing, damaged, or of a newer release.
         """
-        found = self._object(SWEEP, ELSEWHERE)
+        found = self._object(marks.SWEEP, ELSEWHERE)
         try:
             recipe = json.loads(json.dumps(Recipe.from_dict(found["recipe"]).to_dict()))
         except (KeyError, TypeError, RecipeError) as error:
             raise RunError(
-                f"{self.path / SWEEP} cannot be used ({error}).",
+                f"{self.path / marks.SWEEP} cannot be used ({error}).",
                 f"It is damaged, or was written by a newer alexnet. {ELSEWHERE}",
             ) from error
         return found | {"recipe": recipe}
