@@ -180,7 +180,7 @@ def accepted(store: Store, bad_images: str) -> Store:
     if bad:
         lines = [f"  {one['id']} ({one['class']}): {one['reason']}" for one in bad[:20]]
         if len(bad) > 20:
-            lines.append(f"  ... and {len(bad) - 20} more; all are in {store.path / 'store.json'}")
+            lines.append(f"  ... and {len(bad) - 20} more; all are in {store.path / marks.STORE}")
         count = f"{len(bad)} of {len(store) + len(bad):,} images cannot be used:"
         listing = "\n".join([count, *lines])
         if bad_images == "error":
