@@ -118,7 +118,7 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else error
             raise DataError(
-                f"{path} is not a Store: its store.json cannot be used ({reason}).", REPACK
+                f"{path} is not a Store: its {marks.STORE} cannot be used ({reason}).", REPACK
             ) from error
         if version != VERSION:
             raise DataError(
