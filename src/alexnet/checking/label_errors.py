@@ -79,7 +79,7 @@ def probabilities_of(data: str, store: Store, *, weights: str, run: str) -> Prob
         trained = load_model(run)
         model, how = trained.model, trained.preprocessing
         known = set(store.classes) <= set(trained.classes)
-        images = open_data(data, image_size=how.image_size, bad_images="skip")
+        images = open_data(data, image_size=how.image_size, bad_images="skip", white=how.range)
         if known and run_settings(Path(run)).fingerprint != store.fingerprint:
             say(f"{run} was trained on other data: labels are compared with what it predicts")
             model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -97,7 +97,7 @@ def probabilities_of(data: str, store: Store, *, weights: str, run: str) -> Prob
         body = model.split("conv")[0]
     if len(images) != len(store):  # the source changed in between
         raise DataError(f"{data} has changed while it was read.", "Start the check again.")
-    settings = {**how.__dict__, "views": None}
+    settings = how.to_dict() | {"views": None}
     view = View("centre", evaluation_transforms(how)[0], settings)
     frozen = FrozenPart(body, device, dtype)
     every = np.arange(len(images))

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ class RunClassifier(Classifier):
     ) -> None:
         self.trained, self.run = trained, run
         self.classes, self.names = trained.classes, trained.names
+        self.white = trained.preprocessing.range
         self.device = choose_device(device)
         self.dtype, _ = choose_precision(precision, self.device)
         self.model = trained.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -47,8 +48,8 @@ class RunClassifier(Classifier):
         figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return figures
 
-    def square(self, image: bytes | Image.Image | Pixels) -> Pixels:
-        return load_image(image, self.trained.preprocessing.image_size)
+    def square(self, image: bytes | IO[bytes] | Image.Image | Pixels) -> Pixels:
+        return load_image(image, self.trained.preprocessing.image_size, self.white)
 
     def probabilities(self, squares: Sequence[Pixels]) -> Probabilities:
         x = torch.from_numpy(np.stack(squares)).to(self.device)

@@ -1,7 +1,6 @@
 """One picture per image that says what a run sees in it: the image, Grad-CAM, occlusion, the most
 probable classes, the nearest training images."""
 
-import dataclasses
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -89,7 +88,7 @@ class Gallery:
         self.network = FrozenPart(body, classifier.device, dtype)
         # the view that a run with everything frozen but its last layer has in the cache already
         [self.transform, *_] = evaluation_transforms(how)
-        view = View("centre", self.transform, dataclasses.asdict(how) | {"views": None})
+        view = View("centre", self.transform, how.to_dict() | {"views": None})
         found = feature_stores(self.network, self.store, self.rows, [view], how.crop)
         [features] = found.stores
         part = len(features) > len(self.rows)

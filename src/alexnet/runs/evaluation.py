@@ -126,6 +126,7 @@ def evaluate_run(
         image_size=how.image_size,
         greyscale=settings.recipe["greyscale"],
         bad_images=bad_images,
+        white=how.range,
     )
     indices, split = choose_split(
         store, split, settings.recipe, own=store.fingerprint == settings.fingerprint
@@ -180,6 +181,7 @@ def own_data(run: Path, how: Preprocessing) -> Store:
         image_size=how.image_size,
         greyscale=settings.recipe["greyscale"],
         bad_images=settings.recipe["bad_images"],
+        white=how.range,
     )
     if store.fingerprint != settings.fingerprint:
         raise DataError(

@@ -45,7 +45,7 @@ class Inputs:
     def cached_views(self) -> list[View]:
         """The centre; its mirror, where training or evaluation looks at it; augmented ones."""
         recipe, how = self.recipe, self.preprocessing
-        plain = dataclasses.asdict(how) | {"views": None}
+        plain = how.to_dict() | {"views": None}
         transforms = inference.evaluation_transforms(dataclasses.replace(how, views=2))
         views = [View("centre", transforms[0], plain)]
         if recipe.views == 2 or (recipe.flip and recipe.cached_views > 1):

@@ -86,7 +86,7 @@ def draw_report(run: str | Path, store: Store | None = None) -> Path:
         data = store or own_data(path, load_model(path).preprocessing)
         keys = ("val_size", "test_size", "fraction", "seed")
         splits = make_splits(data, **{key: settings.recipe[key] for key in keys})
-        write_json(path / "data.json", describe(data, splits, split, settings.data))
+        write_json(path / "data.json", describe(data, splits, split))
 
     parts: dict[str, Callable[[], object]] = {
         "what the data looks like": describe_data,
@@ -126,6 +126,7 @@ def set_up(data: str | Path, recipe: Recipe) -> Run:
     )
     description.check_input(recipe.crop)
     store = open_store(data, recipe)
+    how = dataclasses.replace(how, range=store.info.get("range", 0))
     splits = make_splits(
         store,
         val_size=recipe.val_size,
