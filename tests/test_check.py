@@ -7,24 +7,15 @@ import shutil
 
 import numpy as np
 import pytest
-from makers import (
-    cifar_files,
-    class_folders,
-    network_of,
-    pictures_store,
-    snapshot,
-    textures,
-    write_files,
-    zipped,
-)
+from makers import cifar_files, network_of, pictures_store, snapshot, textures, write_files, zipped
 from PIL import Image
 from test_training import TINY
 
 import alexnet
-from alexnet.checking.description import describe, leaks
+from alexnet.checking.check import check
+from alexnet.checking.description import describe, leaks, sizes_of
 from alexnet.cli import main
 from alexnet.data.datasets import Splits, make_splits, open_data
-from alexnet.data.headers import read_headers
 from alexnet.network.description import architecture
 
 
@@ -291,21 +282,23 @@ def test_a_large_picture_is_shown_small(tmp_path):
         assert image.size == (96, 96)
 
 
-def test_headers_are_read_once_and_only_where_there_are_files(tmp_path, clean):
-    digits = read_headers(open_data("digits", image_size=8))
-    assert digits.sizes == {"width": [8, 8, 8], "height": [8, 8, 8]}
-    assert digits.modes == {}
+def test_sizes_and_modes_are_noted_while_packing_and_only_of_files(tmp_path, clean):
+    digits = open_data("digits", image_size=8)
+    assert sizes_of(digits) == {"width": [8, 8, 8], "height": [8, 8, 8]}
+    assert "modes" not in digits.info
     files, _, _ = cifar_files()
     cifar = open_data(write_files(tmp_path / "cifar", files), image_size=16)
-    assert read_headers(cifar) is None
+    assert sizes_of(cifar) == {}
     save(textures(1, 60)[0].crop((0, 0, 60, 50)), clean / "train" / "grain" / "7.png")
     store = open_data(clean, image_size=32)
-    headers = read_headers(store)
-    assert headers.sizes == {"width": [40, 40, 60], "height": [40, 40, 50]}
-    assert headers.modes == {"RGB": 36}
-    shutil.rmtree(clean)
-    assert read_headers(store) == headers  # from the cache
-    shutil.rmtree(tmp_path / "cache" / "checks")
-    assert read_headers(store) is None
-    class_folders(clean, {"train/x": 1})
-    assert read_headers(store) is None  # another source at its place
+    assert sizes_of(store) == {"width": [40, 40, 60], "height": [40, 40, 50]}
+    assert store.info["modes"] == {"RGB": 36}
+    assert store.info["long"] == []
+
+
+def test_a_store_of_an_earlier_release_has_no_rows_of_sizes(clean):
+    store = open_data(clean, image_size=32)
+    for key in ("sizes", "modes", "long"):
+        del store.info[key]
+    assert sizes_of(store) == {}
+    assert not {"sizes", "long"} & {one.kind for one in check(store)}

@@ -9,12 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from alexnet.checking.description import image_of, leaks, telling_pairs
+from alexnet.checking.description import image_of, leaks, sizes_of, telling_pairs
 from alexnet.checking.duplicates import find_duplicates
 from alexnet.checking.label_errors import label_errors, mixed_classes, probabilities_of
 from alexnet.console import say
-from alexnet.data.datasets import open_data
-from alexnet.data.headers import LONG, Headers, read_headers
+from alexnet.data.datasets import LONG, open_data
 from alexnet.data.store import Store
 from alexnet.errors import CheckError, InputError
 from alexnet.reporting.sheets import Labelled, Sheets
@@ -62,7 +61,7 @@ def check_data(
     if weights and run:
         raise InputError("weights and run are two ways to the same check.", "Give one of them.")
     store = open_data(data, image_size=image_size, bad_images="skip")
-    findings = check(store, data)
+    findings = check(store)
     if weights or run:
         findings = by_level([*findings, *doubtful_labels(data, store, weights=weights, run=run)])
     if sheets:
@@ -79,16 +78,15 @@ def check_data(
         raise CheckError(f"{data} has {plural(trouble, 'problem')}.", "They are listed above.")
 
 
-def check(store: Store, data: str = "") -> list[Finding]:
-    """Everything that can be said of a Store and its source without a network, the worst first;
-    `data` is where the source is now."""
+def check(store: Store) -> list[Finding]:
+    """Everything that can be said of a Store without a network, the worst first."""
     found = [
         *_bad_files(store),
         *_duplicates(store),
         *_blank(store),
         *_names(store),
         *_balance(store),
-        *_headers(store, read_headers(store, data)),
+        *_sizes(store),
     ]
     return by_level(found)
 
@@ -260,7 +258,7 @@ def _balance(store: Store) -> list[Finding]:
     return found
 
 
-def _headers(store: Store, headers: Headers | None) -> list[Finding]:
+def _sizes(store: Store) -> list[Finding]:
     found = []
     grey = store.info.get("greyscale", {}).get("found", 0)
     if grey:
@@ -271,25 +269,26 @@ def _headers(store: Store, headers: Headers | None) -> list[Finding]:
                 "stored as greyscale",
             )
         )  # fmt: skip
-    if headers is None or not headers.modes:
+    counts: dict[str, int] = store.info.get("modes", {})
+    if not counts:  # no image files, or packed by release 0.1.0
         return found
-    width, height = headers.sizes["width"], headers.sizes["height"]
-    modes = ", ".join(f"{mode} {count:,}" for mode, count in headers.modes.items())
+    width, height = sizes_of(store).values()
+    modes = ", ".join(f"{mode} {count:,}" for mode, count in counts.items())
     found.append(
         Finding(
-            "sizes", "note", headers.images,
+            "sizes", "note", sum(counts.values()),
             f"image files are {width[0]} to {width[2]} px wide (median {width[1]}) and {height[0]} "
             f"to {height[2]} px high (median {height[1]}); modes: {modes}",
         )
     )  # fmt: skip
-    if headers.long:
+    if long := store.info.get("long"):
         found.append(
             Finding(
-                "long", "warning", len(headers.long),
-                f"{plural(len(headers.long), 'image')} more than {LONG:.0f} times as long as wide "
+                "long", "warning", len(long),
+                f"{plural(len(long), 'image')} more than {LONG:.0f} times as long as wide "
                 "(or as wide as high); only the centre square is seen",
                 "Crop them to what they should show.",
-                headers.long,
+                long,
             )
         )  # fmt: skip
     return found

@@ -11,7 +11,6 @@ from PIL import Image
 
 from alexnet.checking.duplicates import Pair, find_duplicates
 from alexnet.data.datasets import Splits
-from alexnet.data.headers import read_headers
 from alexnet.data.store import Store
 
 SHOWN, SHOWN_SIDE = 12, 96  # pairs with pictures, and their side in px
@@ -34,22 +33,19 @@ def leaks(store: Store, evaluated: Indices, training: Indices) -> Indices:
     return np.array([place for place in evaluated if int(place) in leaky], dtype=np.int64)
 
 
-def describe(
-    store: Store, splits: Splits, evaluated: str = "test", data: str = ""
-) -> dict[str, Any]:
+def describe(store: Store, splits: Splits, evaluated: str = "test") -> dict[str, Any]:
     """What a run was trained and evaluated on, JSON-ready.
 
     Args:
         store: images.
         splits: as the run drew them.
         evaluated: the split of the final figures, "test" or "val".
-        data: where the source is, for the sizes of its files; empty for where it was packed from.
 
     Returns:
         classes (images per split, by readable name), image_size, greyscale and left_out (counts),
         blank (ids), duplicates (groups: exact, near, across_splits; and examples with pictures as
         data URIs), leaks (ids of evaluated images with a duplicate or near-duplicate in training),
-        and sizes (least, median, greatest) where the source has image files.
+        and sizes (least, median, greatest) where they are known.
     """
     places = {"train": splits.train, "val": splits.val, "test": splits.test}
     ids, found = store.ids, find_duplicates(store)
@@ -86,8 +82,17 @@ def describe(
         },
         "leaks": [ids[one] for one in leaks(store, places[evaluated], splits.train)],
     }
-    headers = read_headers(store, data)
-    return description | ({"sizes": headers.sizes} if headers else {})
+    sizes = sizes_of(store)
+    return description | ({"sizes": sizes} if sizes else {})
+
+
+def sizes_of(store: Store) -> dict[str, list[int]]:
+    """Width and height of the images as they were before packing: least, median, greatest, px;
+    empty where a Store of release 0.1.0 does not know."""
+    if "sizes" in store.info:
+        return dict(store.info["sizes"])
+    side = [int(store.x.shape[-1])] * 3
+    return {"width": side, "height": side} if store.info.get("native") else {}
 
 
 def telling_pairs(store: Store, split_of: dict[int, str]) -> list[Pair]:

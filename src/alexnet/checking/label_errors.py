@@ -79,7 +79,7 @@ def probabilities_of(data: str, store: Store, *, weights: str, run: str) -> Prob
         trained = directory.load()
         model, how = trained.model, trained.preprocessing
         known = set(store.classes) <= set(trained.classes)
-        images = open_data(data, image_size=how.image_size, bad_images="skip")
+        images = open_data(data, image_size=how.image_size, bad_images="skip", white=how.range)
         if known and directory.settings.fingerprint != store.fingerprint:
             say(f"{run} was trained on other data: labels are compared with what it predicts")
             model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

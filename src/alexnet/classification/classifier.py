@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,9 @@ from PIL import Image
 
 from alexnet.console import progress
 from alexnet.data.images import BadImage, Pixels
+from alexnet.data.objects import Picture, as_list, content_of, name_of
 from alexnet.errors import DataError
 
-Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
 BATCH = 64
 STDIN = Path("-")
@@ -37,6 +37,7 @@ class Classifier(ABC):
 
     classes: list[str]  # identifiers, K, in the order of the columns of `predict_proba`
     names: list[str]  # readable
+    white: int = 0  # `Preprocessing.range`
 
     @property
     @abstractmethod
@@ -48,7 +49,7 @@ class Classifier(ABC):
         """
 
     @abstractmethod
-    def square(self, image: bytes | Image.Image | Pixels) -> Pixels:
+    def square(self, image: bytes | IO[bytes] | Image.Image | Pixels) -> Pixels:
         """The centre square of an image, (3, S, S) uint8.
 
         Raises:
@@ -68,14 +69,16 @@ class Classifier(ABC):
         """Class probabilities, (N, K) float32; each row sums to 1.
 
         Args:
-            images: one image or a sequence of them: paths, the bytes of image files, Pillow images,
-                or uint8 arrays of shape (H, W, 3) RGB or (H, W) grey, 0 to 255. Any size; scaled
-                and cropped as in the evaluation of the run.
+            images: one image or a sequence of them: paths, the bytes of image files, open files,
+                Pillow images, NumPy arrays or torch tensors. Arrays are (H, W) grey, (H, W, 3) RGB
+                or (H, W, 4) RGBA, or have their channels first; uint8, uint16, bool, or floating
+                point from 0 to 1; (N, H, W, C) is a batch. Any size; scaled and cropped as in the
+                evaluation of the run.
 
         Raises:
             DataError: an image cannot be read; says which, and why.
         """
-        squares = [self._square_of(image, place) for place, image in enumerate(_as_list(images))]
+        squares = [self._square_of(image, place) for place, image in enumerate(as_list(images))]
         found = [
             self.probabilities(squares[start : start + BATCH])
             for start in range(0, len(squares), BATCH)
@@ -118,13 +121,10 @@ class Classifier(ABC):
         return float((self.predict(images) == np.array(list(labels))).mean())
 
     def _square_of(self, image: Picture, place: int, name: str = "") -> Pixels:
-        name = name or (str(image) if isinstance(image, (str, Path)) else f"image {place}")
+        name = name or name_of(image, place)
         try:
-            if isinstance(image, (str, Path)):
-                image = Path(image).expanduser().read_bytes()
-            elif isinstance(image, np.ndarray):
-                _check_array(image)
-            return self.square(image)
+            with content_of(image, self.white) as content:
+                return self.square(content)
         except FileNotFoundError as error:
             raise DataError(f"there is no file {name}.", "Check the path.") from error
         except OSError as error:
@@ -136,23 +136,3 @@ class Classifier(ABC):
             raise DataError(
                 f"{name} cannot be used: {error.message}.", "Give an image file of a known format."
             ) from error
-
-
-def _as_list(images: Picture | Sequence[Picture]) -> list[Picture]:
-    if isinstance(images, (str, Path, bytes, Image.Image)):
-        return [images]
-    if isinstance(images, np.ndarray) and (
-        images.ndim == 2 or (images.ndim == 3 and images.shape[-1] == 3)
-    ):
-        return [images]
-    return list(images)
-
-
-def _check_array(image: NDArray[Any]) -> None:
-    if image.dtype != np.uint8 or not (
-        image.ndim == 2 or (image.ndim == 3 and image.shape[-1] == 3)
-    ):
-        raise BadImage(
-            f"an array of {image.dtype}, shape {image.shape}; expected uint8, (H, W, 3) RGB or (H, "
-            "W) grey"
-        )

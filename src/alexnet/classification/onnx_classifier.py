@@ -4,7 +4,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
@@ -48,6 +48,7 @@ class OnnxClassifier(Classifier):
         self.about = _description(self.session, self.path)
         self.classes, self.names = self.about["classes"], self.about["names"]
         self.image_size: int = self.about["preprocessing"]["image_size"]
+        self.white: int = self.about["preprocessing"]["range"]
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -58,9 +59,9 @@ class OnnxClassifier(Classifier):
             )
         return figures
 
-    def square(self, image: bytes | Image.Image | Pixels) -> Pixels:
-        opened = image.copy() if isinstance(image, Image.Image) else open_image(image)
-        return square_pixels(opened, self.image_size)  # what is smaller is enlarged in the graph
+    def square(self, image: bytes | IO[bytes] | Image.Image | Pixels) -> Pixels:
+        # what is smaller is enlarged in the graph
+        return square_pixels(open_image(image), self.image_size, self.white)
 
     def probabilities(self, squares: Sequence[Pixels]) -> Probabilities:
         found = [
@@ -101,6 +102,7 @@ def _description(session: Any, name: str) -> dict[str, Any]:
             raise ValueError(f"version {about['version']}, expected {VERSION}")
         lists = [[str(one) for one in about[key]] for key in ("classes", "names")]
         about["preprocessing"]["image_size"] = int(about["preprocessing"]["image_size"])
+        about["preprocessing"]["range"] = int(about["preprocessing"].get("range", 0))
         [output] = session.get_outputs()
         if {len(one) for one in lists} != {output.shape[-1]}:
             raise ValueError(f"{len(lists[0])} classes, {output.shape[-1]} outputs")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ class RunClassifier(Classifier):
     ) -> None:
         self.trained, self.run = trained, run or RunDirectory("")
         self.classes, self.names = trained.classes, trained.names
+        self.white = trained.preprocessing.range
         self.device = choose_device(device)
         self.dtype, _ = choose_precision(precision, self.device)
         self.model = trained.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -40,8 +41,8 @@ class RunClassifier(Classifier):
     def metrics(self) -> dict[str, Any]:
         return self.run.metrics()
 
-    def square(self, image: bytes | Image.Image | Pixels) -> Pixels:
-        return load_image(image, self.trained.preprocessing.image_size)
+    def square(self, image: bytes | IO[bytes] | Image.Image | Pixels) -> Pixels:
+        return load_image(image, self.trained.preprocessing.image_size, self.white)
 
     def probabilities(self, squares: Sequence[Pixels]) -> Probabilities:
         x = torch.from_numpy(np.stack(squares)).to(self.device)

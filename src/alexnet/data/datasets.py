@@ -19,7 +19,17 @@ from alexnet import marks
 from alexnet.atomic import write_json
 from alexnet.console import progress, say
 from alexnet.data.fetch import DOWNLOADS, downloaded
-from alexnet.data.images import BadImage, Pixels, enlarged, is_greyscale, open_image, square_pixels
+from alexnet.data.images import (
+    BadImage,
+    Pixels,
+    Raster,
+    declared_white,
+    decoded,
+    enlarged,
+    is_deep,
+    is_greyscale,
+    open_image,
+)
 from alexnet.data.layouts import (
     SPLITS,
     Example,
@@ -36,13 +46,20 @@ from alexnet.errors import DataError, did_you_mean
 from alexnet.runtime import cache_folder
 
 CHUNK_IMAGES, CHUNK_BYTES = 128, 2**23  # what one decoding task holds at most
+AHEAD_BYTES = 2**26  # of files that are read and not decoded yet, at most
+LONG = 3.0  # longer side by shorter side; of more, the centre square shows less than a third
 WORKERS = 2  # decoding threads; more do not help, since half of the work holds Python's lock
 
 Indices = NDArray[np.int64]
 
 
 def open_data(
-    data: str | Path, *, image_size: int, greyscale: str = "convert", bad_images: str = "error"
+    data: str | Path,
+    *,
+    image_size: int,
+    greyscale: str = "convert",
+    bad_images: str = "error",
+    white: int | None = None,
 ) -> Store:
     """The Store of a data set, packed into the cache on first use.
 
@@ -54,6 +71,8 @@ def open_data(
         greyscale: "convert" to RGB, or "drop" images that are stored as greyscale.
         bad_images: "error" lists unreadable images and stops; "skip" lists them and leaves them
             out.
+        white: the value of pixels of more than 8 bits that becomes white, as a run knows it
+            (`Preprocessing.range`); None to find one for the whole data set.
 
     Raises:
         DataError: no such data, an unknown layout, unreadable images.
@@ -79,17 +98,21 @@ def open_data(
             )
         make_source, signature = partial(read_source, where), source_signature(where)
 
-    key = hashlib.sha256(f"{signature} {greyscale}".encode()).hexdigest()[:32]
-    index = cache_folder() / "index" / f"{key}.json"
-    known = read_index(index)
-    for size in (str(image_size), str(known.get("native") or "")):
-        if size in known.get("stores", {}) and int(size) <= image_size:
-            path = cache_folder() / "stores" / known["stores"][size]
-            if path.exists():
-                return accepted(Store.open(path), bad_images)
-    store = pack(make_source(), name, image_size=image_size, greyscale=greyscale)
+    def index_of(words: str) -> Path:
+        digest = hashlib.sha256(f"{signature} {greyscale}{words}".encode()).hexdigest()[:32]
+        return cache_folder() / "index" / f"{digest}.json"
+
+    wanted = "" if white is None else f" white {white}"
+    for index in dict.fromkeys((index_of(""), index_of(wanted))):
+        found = find_packed(index, image_size, white)
+        if found is not None:
+            return accepted(found, bad_images)
+    store = pack(make_source(), name, image_size=image_size, greyscale=greyscale, white=white)
     size = str(store.x.shape[-1])
     native = int(size) if store.info["native"] else None
+    # what has no pixels of more than 8 bits is the same for every white
+    index = index_of(wanted if "range" in store.info else "")
+    known = read_index(index)
     write_json(
         index,
         {
@@ -99,6 +122,20 @@ def open_data(
         },
     )
     return accepted(store, bad_images)
+
+
+def find_packed(index: Path, image_size: int, white: int | None) -> Store | None:
+    """The Store that an index knows of images of that size, or smaller and not enlarged yet, and
+    of that white."""
+    known = read_index(index)
+    for size in (str(image_size), str(known.get("native") or "")):
+        if size in known.get("stores", {}) and int(size) <= image_size:
+            path = cache_folder() / "stores" / known["stores"][size]
+            if path.exists():
+                store = Store.open(path)
+                if white is None or store.info.get("range", white) == white:
+                    return store
+    return None
 
 
 def find_data(name: str) -> Path:
@@ -195,88 +232,251 @@ class _OtherSize(Exception):
     """An image is not the square that all images before it were."""
 
 
+class _OtherWhite(Exception):
+    """An image needs another white than those before it; the argument is the one."""
+
+
 @dataclass
 class _Decoded:
     sha256: bytes
     pixels: Pixels | None = None
     greyscale: bool = False
+    size: tuple[int, int] | None = None  # of a file: width and height as stored, px
+    mode: str = ""
+    deep: bool = False  # pixels of more than 8 bits
+    white: int = 0  # the one these need, and
+    declared: int = 0  # the one their file says they have; 0 where neither is looked for
+    used: int = 0  # the one they were scaled with
+    content: bytes | Pixels = b""  # of deep ones, to decode again with another white
     reason: str = ""  # why it cannot be used
 
 
-def pack(source: Source, name: str, *, image_size: int, greyscale: str) -> Store:
-    """Decodes every image of a source once, into a Store in the cache. Memory stays flat."""
+def pack(
+    source: Source, name: str, *, image_size: int, greyscale: str, white: int | None = None
+) -> Store:
+    """Decodes every image of a source once, into a Store in the cache. Memory stays flat.
+
+    Where pixels have more than 8 bits, one white holds for all: `white`, or the least that all of
+    them need; if an image turns out to need a greater one, packing starts again with that.
+    """
     first = next((one for one in source.contents() if not isinstance(one, OSError)), b"")
+    side, native, fixed = image_size, False, white is not None
     try:
-        native = min(open_image(first).size)
-    except BadImage:
-        native = image_size + 1
-    if native <= image_size:
+        image = open_image(first)
         # perhaps all images are squares of this size: then there is nothing to enlarge yet
+        if min(image.size) <= image_size:
+            side, native = min(image.size), True
+        del image
+    except BadImage:
+        pass
+    del first
+    while True:
+        packing = _Packing(source, name, side, native, greyscale, white, fixed)
         try:
-            return _pack(source, name, side=native, native=True, greyscale=greyscale)
+            return packing.run()
         except _OtherSize:
-            pass
-    return _pack(source, name, side=image_size, native=False, greyscale=greyscale)
+            side, native = image_size, False
+        except _OtherWhite as other:
+            white = int(other.args[0])
 
 
-def _pack(source: Source, name: str, *, side: int, native: bool, greyscale: str) -> Store:
-    fingerprint = hashlib.sha256()
-    bad: list[dict[str, str]] = []
-    stored: list[Example] = []
-    counts: Counter[str] = Counter()  # images per split, as stored
-    labels: dict[str, set[int]] = defaultdict(set)  # classes per split, as stored
-    grey = 0
-    total = len(source.examples)
-    slug = "".join(letter if letter.isalnum() else "-" for letter in Path(name).stem.lower())[:40]
-    with (
-        StoreWriter(cache_folder() / "stores", (3, side, side), "uint8") as writer,
-        progress(f"packing {name} at {side} px, once", total) as advance,
-    ):
-        writer.require_space(total)
-        for examples, decoded in _decoded_chunks(source, side, native):
-            kept: list[tuple[Example, Pixels]] = []
-            for example, one in zip(examples, decoded, strict=True):
-                class_name = source.classes[example.label]
-                told = f"{example.split}\0{class_name}\0{example.id}\0"
-                fingerprint.update(told.encode("utf-8", "surrogateescape"))
-                fingerprint.update(one.sha256)
-                grey += one.greyscale
-                if one.reason:
-                    bad.append({"id": example.id, "class": class_name, "reason": one.reason})
-                elif one.pixels is not None and not (one.greyscale and greyscale == "drop"):
-                    kept.append((example, one.pixels))
-                    counts[example.split] += 1
-                    labels[example.split].add(example.label)
-            if kept:
-                writer.append(np.stack([pixels for _, pixels in kept]))
-                stored += [example for example, _ in kept]
-            advance(len(examples))
-        _check_classes(source, labels, bad, greyscale)
+class _Packing:
+    """One go at packing a source."""
+
+    def __init__(
+        self,
+        source: Source,
+        name: str,
+        side: int,
+        native: bool,
+        greyscale: str,
+        white: int | None,
+        fixed: bool,
+    ) -> None:
+        """`white` is None where no image is known to need one; `fixed` says that none is looked
+        for."""
+        self.source, self.name, self.side, self.native = source, name, side, native
+        self.greyscale, self.white, self.fixed = greyscale, white, fixed
+        self.fingerprint = hashlib.sha256()
+        self.bad: list[dict[str, str]] = []
+        self.stored: list[Example] = []
+        self.counts: Counter[str] = Counter()  # images per split, as stored
+        self.labels: dict[str, set[int]] = defaultdict(set)  # classes per split, as stored
+        self.grey = self.deep = 0
+        self.declared: dict[int, str] = {}  # white: the first image whose file says so
+        self.sizes: list[tuple[int, int]] = []
+        self.modes: Counter[str] = Counter()
+        self.long: list[str] = []
+
+    def run(self) -> Store:
+        total = len(self.source.examples)
+        shape = (3, self.side, self.side)
+        with (
+            StoreWriter(cache_folder() / "stores", shape, "uint8") as writer,
+            progress(f"packing {self.name} at {self.side} px, once", total) as advance,
+        ):
+            writer.require_space(total)
+            for examples, found in self._decoded_chunks():
+                kept = [
+                    one.pixels
+                    for example, one in zip(examples, found, strict=True)
+                    if self._note(example, one) and one.pixels is not None
+                ]
+                if kept:
+                    writer.append(np.stack(kept))
+                advance(len(examples))
+            _check_classes(self.source, self.labels, self.bad, self.greyscale)
+            self._check_white()
+            fingerprint = self.fingerprint.hexdigest()
+            slug = "".join(
+                letter if letter.isalnum() else "-" for letter in Path(self.name).stem.lower()
+            )
+            policy = "-no-grey" if self.greyscale == "drop" else ""
+            policy += f"-white{self.white}" if self.deep and self.white else ""
+            path = writer.finish(
+                f"{slug[:40]}-{self.side}px{policy}-{fingerprint[:12]}",
+                self._info(fingerprint),
+                np.array([example.label for example in self.stored]),
+                [example.id for example in self.stored],
+            )
+        return Store.open(path)
+
+    def _note(self, example: Example, one: _Decoded) -> bool:
+        """Takes down what an image is; whether it is kept."""
+        class_name = self.source.classes[example.label]
+        told = f"{example.split}\0{class_name}\0{example.id}\0"
+        self.fingerprint.update(told.encode("utf-8", "surrogateescape"))
+        self.fingerprint.update(one.sha256)
+        self.grey += one.greyscale
+        if one.reason:
+            self.bad.append({"id": example.id, "class": class_name, "reason": one.reason})
+        if one.pixels is None or (one.greyscale and self.greyscale == "drop"):
+            return False
+        if one.deep:
+            self._note_white(example, one)
+        if one.size:
+            self.sizes.append(one.size)
+            self.modes[one.mode] += 1
+            if max(one.size) > LONG * min(one.size):
+                self.long.append(example.id)
+        self.stored.append(example)
+        self.counts[example.split] += 1
+        self.labels[example.split].add(example.label)
+        return True
+
+    def _note_white(self, example: Example, one: _Decoded) -> None:
+        if one.white > (self.white or 0):
+            if self.deep:  # those before were scaled with another one
+                raise _OtherWhite(one.white)
+            self.white = one.white
+        if one.used != (self.white or 0):
+            with decoded(open_image(one.content), self.side) as raster:
+                one.pixels = self._square(raster, self.white or 0)
+        one.content = b""
+        self.deep += 1
+        if one.declared:
+            self.declared.setdefault(one.declared, example.id)
+
+    def _check_white(self) -> None:
+        """Says which white holds; DataError where files say different things of it."""
+        if not self.deep or self.fixed:
+            return
+        white = self.white or 0
+        others = {one: name for one, name in self.declared.items() if one != white}
+        if others:
+            lines = "; ".join(f"{name} is of 0 to {one:,}" for one, name in others.items())
+            raise DataError(
+                f"images of different ranges are mixed: {lines}, others reach {white:,}. With one "
+                "white for all, some would be nearly black.",
+                "Save all of them with 8 bits, or all with the same number of bits (10, 12, 14 or "
+                "16).",
+            )
+        say(
+            f"{self.deep:,} of {len(self.stored):,} images have more than 8 bits a channel: "
+            f"{white:,} is white in all of them"
+        )
+
+    def _info(self, fingerprint: str) -> dict[str, Any]:
         splits, start = {}, 0
         for split in SPLITS:
-            if counts[split]:
-                splits[split] = (start, start + counts[split])
-                start += counts[split]
+            if self.counts[split]:
+                splits[split] = (start, start + self.counts[split])
+                start += self.counts[split]
         info = {
-            "layout": source.layout,
-            "source": name,
-            "fingerprint": fingerprint.hexdigest(),
-            "classes": source.classes,
-            "names": source.names,
+            "layout": self.source.layout,
+            "source": self.name,
+            "fingerprint": fingerprint,
+            "classes": self.source.classes,
+            "names": self.source.names,
             "splits": splits,
-            "native": native,
-            "greyscale": {"found": grey, "policy": greyscale},
-            "left_out": source.left_out,
-            "bad": bad,
+            "native": self.native,
+            "greyscale": {"found": self.grey, "policy": self.greyscale},
+            "left_out": self.source.left_out,
+            "bad": self.bad,
         }
-        policy = "-no-grey" if greyscale == "drop" else ""
-        path = writer.finish(
-            f"{slug}-{side}px{policy}-{fingerprint.hexdigest()[:12]}",
-            info,
-            np.array([example.label for example in stored]),
-            [example.id for example in stored],
-        )
-    return Store.open(path)
+        if self.deep:
+            info["range"] = self.white
+        if self.sizes:
+            across = np.array(self.sizes).T
+            spread = [[int(a.min()), int(np.median(a)), int(a.max())] for a in across]
+            info["sizes"] = dict(zip(("width", "height"), spread, strict=True))
+            info["modes"] = dict(self.modes.most_common())
+            info["long"] = self.long
+        return info
+
+    def _decoded_chunks(self) -> Iterator[tuple[list[Example], list[_Decoded]]]:
+        """Reads in order here, decodes in threads, a few chunks ahead."""
+        ahead: deque[tuple[list[Example], int, Future[list[_Decoded]]]] = deque()
+        with ThreadPoolExecutor(WORKERS) as pool:
+            try:
+                for examples, contents, held in _chunks(self.source):
+                    future = pool.submit(self._decode, contents)
+                    del contents  # the thread lets go of each when it is decoded
+                    ahead.append((examples, held, future))
+                    while len(ahead) > 2 * WORKERS or sum(one[1] for one in ahead) > AHEAD_BYTES:
+                        ready, _, future = ahead.popleft()
+                        yield ready, future.result()
+                for ready, _, future in ahead:
+                    yield ready, future.result()
+            finally:
+                for _, _, future in ahead:
+                    future.cancel()
+
+    def _decode(self, contents: list[bytes | Pixels | OSError]) -> list[_Decoded]:
+        found = []
+        while contents:
+            content = contents.pop(0)
+            if isinstance(content, OSError):
+                reason = f"cannot be read ({content.strerror or content})"
+                found.append(_Decoded(b"", reason=reason))
+                continue
+            one = _Decoded(_sha256(content))
+            found.append(one)
+            try:
+                self._decode_one(content, one)
+            except BadImage as error:
+                one.reason = error.message
+        return found
+
+    def _decode_one(self, content: bytes | Pixels, one: _Decoded) -> None:
+        image = open_image(content)
+        if self.native and image.size != (self.side, self.side):
+            raise _OtherSize
+        one.greyscale = is_greyscale(image)
+        if isinstance(content, bytes):
+            one.size, one.mode = image.size, image.mode
+        one.deep = is_deep(image)
+        with decoded(image, self.side) as raster:
+            if one.deep:
+                one.content = content
+                if not self.fixed:
+                    one.white, one.declared = raster.needed_white(), declared_white(image)
+                one.used = self.white or one.white
+            one.pixels = self._square(raster, one.used)
+
+    def _square(self, raster: Raster, white: int) -> Pixels:
+        pixels = raster.square(self.side, white)
+        return enlarged(pixels, self.side) if pixels.shape[-1] != self.side else pixels
 
 
 def _check_classes(
@@ -301,26 +501,8 @@ def _check_classes(
         )
 
 
-def _decoded_chunks(
-    source: Source, side: int, native: bool
-) -> Iterator[tuple[list[Example], list[_Decoded]]]:
-    """Reads in order here, decodes in threads, a few chunks ahead."""
-    ahead: deque[tuple[list[Example], Future[list[_Decoded]]]] = deque()
-    with ThreadPoolExecutor(WORKERS) as pool:
-        try:
-            for examples, contents in _chunks(source):
-                ahead.append((examples, pool.submit(_decode, contents, side, native)))
-                if len(ahead) > 2 * WORKERS:
-                    ready, future = ahead.popleft()
-                    yield ready, future.result()
-            for ready, future in ahead:
-                yield ready, future.result()
-        finally:
-            for _, future in ahead:
-                future.cancel()
-
-
-def _chunks(source: Source) -> Iterator[tuple[list[Example], list[bytes | Pixels | OSError]]]:
+def _chunks(source: Source) -> Iterator[tuple[list[Example], list[bytes | Pixels | OSError], int]]:
+    """Examples, their contents, and how many bytes those are."""
     examples: list[Example] = []
     contents: list[bytes | Pixels | OSError] = []
     held = 0
@@ -329,35 +511,14 @@ def _chunks(source: Source) -> Iterator[tuple[list[Example], list[bytes | Pixels
         contents.append(content)
         held += 0 if isinstance(content, OSError) else len(content)
         if len(examples) == CHUNK_IMAGES or held > CHUNK_BYTES:
-            yield examples, contents
+            yield examples, contents, held
             examples, contents, held = [], [], 0
     if examples:
-        yield examples, contents
+        yield examples, contents, held
 
 
 def _sha256(content: bytes | Pixels) -> bytes:
     return hashlib.sha256(content if isinstance(content, bytes) else content.tobytes()).digest()
-
-
-def _decode(contents: list[bytes | Pixels | OSError], side: int, native: bool) -> list[_Decoded]:
-    decoded = []
-    for content in contents:
-        if isinstance(content, OSError):
-            decoded.append(_Decoded(b"", reason=f"cannot be read ({content.strerror or content})"))
-            continue
-        one = _Decoded(_sha256(content))
-        decoded.append(one)
-        try:
-            image = open_image(content)
-            if native and image.size != (side, side):
-                raise _OtherSize
-            one.greyscale = is_greyscale(image)
-            one.pixels = square_pixels(image, side)
-            if one.pixels.shape[-1] != side:
-                one.pixels = enlarged(one.pixels, side)
-        except BadImage as error:
-            one.reason = error.message
-    return decoded
 
 
 @dataclass(frozen=True)

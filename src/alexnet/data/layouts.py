@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alexnet.data.images import EXTENSIONS, Pixels
+from alexnet.data.images import EXTENSIONS, INSTALL_HEIC, Pixels, readable_extensions
 from alexnet.data.trees import LARGEST_FILE, LAYOUTS_HINT, Tree
 from alexnet.errors import DataError
 
@@ -94,10 +94,13 @@ class _Reader:
         self.tree, self.base, self.where = tree, base, tree.where
         self.files = [path[len(base) :] for path in tree.files() if path.startswith(base)]
         self.folders = {path[len(base) :] for path in tree.folders() if path.startswith(base)}
-        self.images = [
-            path for path in self.files if PurePosixPath(path).suffix.lower() in EXTENSIONS
-        ]
+        endings = {path: PurePosixPath(path).suffix.lower() for path in self.files}
+        readable = readable_extensions()
+        self.images = [path for path in self.files if endings[path] in readable]
         self.left_out: list[str] = []
+        heic = [path for path in self.files if endings[path] in EXTENSIONS - readable]
+        if heic:
+            self.left_out.append(f"{len(heic)} HEIC images, such as {heic[0]}: {INSTALL_HEIC}")
         self.unlabelled = 0
         # "train/cat": its images, at any depth
         self.by_folder: dict[str, list[str]] = defaultdict(list)
@@ -183,7 +186,8 @@ class _Reader:
                 f"{self.where / self.base / folder} has class folders without images: "
                 f"{', '.join(empty[:10])}.",
                 "Put images into them, or take them away. Known image files: "
-                f"{' '.join(sorted(EXTENSIONS))}",
+                f"{' '.join(sorted(readable_extensions()))}"
+                + "".join(f"; there are {text}" for text in self.left_out if "HEIC" in text),
             )
         return found
 

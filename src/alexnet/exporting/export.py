@@ -1,6 +1,5 @@
 """A run -> one file that classifies without this package, verified against the run."""
 
-import dataclasses
 import importlib.metadata
 import importlib.util
 import json
@@ -117,7 +116,7 @@ def description(run: RunDirectory, trained: Trained, licence: str) -> dict[str, 
         "alexnet": importlib.metadata.version("alexnet"),
         "classes": trained.classes,
         "names": trained.names,
-        "preprocessing": dataclasses.asdict(trained.preprocessing),
+        "preprocessing": trained.preprocessing.to_dict(),
         "architecture": trained.model.architecture.to_dict(),
         "recipe": run.settings.recipe.to_dict(),
         "metrics": {key: one for key, one in figures.items() if key not in left_out},
@@ -175,7 +174,7 @@ def round_and_measure(trained: Trained, split: Split) -> dict[str, Any]:
     """Rounds the weights of the fully connected layers of a network to 8 bits, in place; returns
     what that costs on a split, for the metadata, and says it."""
     about = {"version": VERSION, "classes": trained.classes, "names": trained.names}
-    about["preprocessing"] = dataclasses.asdict(trained.preprocessing)
+    about["preprocessing"] = trained.preprocessing.to_dict()
     labels = np.asarray(split.store.y)[split.rows]
     guesses = []
     for bits, int8 in ((32, False), (8, True)):

@@ -1,6 +1,5 @@
 """Weights on disk: safetensors with JSON metadata, written whole or not at all. No pickle."""
 
-import dataclasses
 import json
 import re
 import zlib
@@ -222,7 +221,7 @@ def save_network(path: Path, network: Network, source: str = "") -> None:
         "architecture": network.architecture.to_dict(),
         "classes": network.classes,
         "names": network.names,
-        "preprocessing": dataclasses.asdict(network.preprocessing),
+        "preprocessing": network.preprocessing.to_dict(),
     }
     save_tensors(path, network.tensors, about | ({"source": source} if source else {}))
 

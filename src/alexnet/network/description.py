@@ -213,6 +213,13 @@ class Preprocessing:
     std: tuple[float, ...]
     views: int = 1  # averaged; 2: the mirror image too, 10: the corners too
     border: int = 0  # px of black around the scaled image, before the crop
+    # the value of pixels of more than 8 bits that becomes white; 0 where no image had such pixels
+    range: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; without a range that no image had, as release 0.1.0 wrote it."""
+        fields = dataclasses.asdict(self)
+        return {name: value for name, value in fields.items() if name != "range" or value}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Preprocessing":

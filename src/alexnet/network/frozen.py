@@ -58,7 +58,7 @@ class View:
 def evaluation_view(how: Preprocessing, mirror: bool = False) -> View:
     """The centre of every image, or its mirror image: what evaluation looks at. Whoever needs
     features of it finds those that others computed."""
-    plain = dataclasses.asdict(how) | {"views": None}
+    plain = how.to_dict() | {"views": None}
     centre, mirrored = evaluation_transforms(dataclasses.replace(how, views=2))
     if mirror:
         return View("mirror", mirrored, plain | {"mirror": True})

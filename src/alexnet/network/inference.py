@@ -1,7 +1,6 @@
 """Running a network over images: views of them, batches, logits."""
 
 import contextlib
-import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from typing import cast
@@ -71,7 +70,14 @@ def average_views(logits: Sequence[Tensor]) -> Tensor:
 def evaluation_transforms(how: Preprocessing) -> list[augment.Transform]:
     """What happens to stored images before a network sees them, wherever nothing is random; one
     transform per view."""
-    return augment.evaluation_views(**dataclasses.asdict(how))
+    return augment.evaluation_views(
+        image_size=how.image_size,
+        border=how.border,
+        crop=how.crop,
+        mean=how.mean,
+        std=how.std,
+        views=how.views,
+    )
 
 
 def evaluation_views(

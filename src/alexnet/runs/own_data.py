@@ -15,12 +15,14 @@ from alexnet.scoring.metrics import Labels
 
 
 def open_store(data: str | Path, recipe: Recipe, how: Preprocessing, bad_images: str = "") -> Store:
-    """The images of a run with this recipe and preprocessing; `bad_images` instead of its own."""
+    """Images as a run with this recipe and preprocessing has them; `bad_images` instead of its
+    own."""
     return open_data(
         data,
         image_size=how.image_size,
         greyscale=recipe.greyscale,
         bad_images=bad_images or recipe.bad_images,
+        white=how.range,
     )
 
 

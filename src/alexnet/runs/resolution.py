@@ -2,12 +2,13 @@
 which nothing is left open."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from alexnet.data.datasets import open_data
 from alexnet.data.store import Store
 from alexnet.errors import RecipeError
 from alexnet.network.checkpoint import Network
@@ -15,7 +16,6 @@ from alexnet.network.description import ARCHITECTURES, Architecture, Preprocessi
 from alexnet.network.weights import find_weights, named_weights
 from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD, Recipe, Resolved
 from alexnet.runs.directory import RunDirectory
-from alexnet.runs.own_data import open_store
 from alexnet.runtime import choose_device, choose_precision
 
 FROM_SCRATCH = Preprocessing(64, 64, IMAGENET_MEAN, IMAGENET_STD)
@@ -43,8 +43,18 @@ class Resolution:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def open_store(self, data: str | Path) -> Store:
-        """The images it trains on."""
-        return open_store(data, self.recipe, self.preprocessing)
+        """The images it trains on. What becomes white is found for all of them together."""
+        return open_data(
+            data,
+            image_size=self.preprocessing.image_size,
+            greyscale=self.recipe.greyscale,
+            bad_images=self.recipe.bad_images,
+        )
+
+    def over(self, store: Store) -> "Resolution":
+        """The same, of these images."""
+        how = replace(self.preprocessing, range=store.info.get("range", 0))
+        return replace(self, preprocessing=how)
 
 
 def starting_weights(where: str) -> Network:

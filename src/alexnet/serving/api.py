@@ -20,9 +20,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from alexnet.data.images import BadImage
+from alexnet.data.images import FORMATS, BadImage, TooManyPixels, UnknownFormat
 from alexnet.errors import did_you_mean
-from alexnet.serving.batching import FORMATS, Busy, Classifies, Served, TooManyPixels, UnknownFormat
+from alexnet.serving.batching import Busy, Classifies, Served
 from alexnet.serving.bodies import MOST_FILES, Bodies, pictures_in, unless_gone
 from alexnet.serving.guard import Figures, Guard, Refused, Rules
 

@@ -13,27 +13,17 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from alexnet.data.images import MOST_PIXELS, BadImage, Pixels
+from alexnet.data.images import Pixels, open_image
 
 BATCH = 32  # images that are classified together, at most
 MOST_WAITING = 256  # images of one model that wait, are decoded or classified, at most
-# Pillow knows more formats, some of which start other programs or have never seen a hostile file
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 SHOWN_SIDE = 320  # px of an explaining picture, at least
 
 
 class Busy(Exception):
     """So many images wait already that one more is refused."""
-
-
-class UnknownFormat(BadImage):
-    """These bytes are no image of a known format."""
-
-
-class TooManyPixels(BadImage):
-    """The image is larger than any photograph."""
 
 
 class Classifies(Protocol):
@@ -116,7 +106,7 @@ class Served:
             self._deliver([job], [None])
             return
         try:
-            check_header(job.content)
+            open_image(job.content)  # the header first, whatever a client calls it
             job.square = self.classifier.square(job.content)
         except Exception as error:  # whatever it is, somebody waits for it
             self._deliver([job], [error])
@@ -172,25 +162,6 @@ class Served:
         if jobs:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 jobs[0].loop.call_soon_threadsafe(hand_over)
-
-
-def check_header(content: bytes) -> None:
-    """Looks at what is there before anything is decoded, whatever a client calls it.
-
-    Raises:
-        BadImage: not one of FORMATS, too many pixels, or damaged.
-    """
-    too_many = f"more than {MOST_PIXELS / 1e6:.0f} megapixels"
-    try:
-        width, height = Image.open(io.BytesIO(content), formats=FORMATS).size
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise TooManyPixels(too_many) from error
-    except UnidentifiedImageError as error:
-        raise UnknownFormat("not an image of a known format") from error
-    except Exception as error:  # Pillow raises whatever a damaged header leads it to
-        raise BadImage(f"the header cannot be read ({error})") from error
-    if width * height > MOST_PIXELS:
-        raise TooManyPixels(f"{width}x{height} px is {too_many}")
 
 
 def grad_cam_png(classifier: Any, square: Pixels, label: int | None) -> bytes:

@@ -81,7 +81,7 @@ def draw_report(run: str | Path, store: Store | None = None) -> Path:
 
     def describe_data() -> None:
         own = own_data(settings, directory.load().preprocessing, store)
-        state = describe(own.store, own.splits, split, settings.data)
+        state = describe(own.store, own.splits, split)
         directory.write_data_state(state)
 
     parts: dict[str, Callable[[], object]] = {
@@ -114,7 +114,7 @@ def set_up(data: str | Path, asked: Recipe) -> Run:
             "Give --epochs, or weights that know the classes of the data.",
         )
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = Run(data, Inputs(resolution, store, splits_of(store, recipe), model))
+    run = Run(data, Inputs(resolution.over(store), store, splits_of(store, recipe), model))
     run.introduction = introduction(run, fresh)
     return run
 
