@@ -23,7 +23,7 @@ from alexnet.errors import (
     WeightsError,
 )
 from alexnet.network import checkpoint
-from alexnet.recipes import Recipe
+from alexnet.recipes import Recipe, Resolved
 from alexnet.runs.evaluation import evaluate_run
 
 TINY = Recipe(
@@ -72,7 +72,11 @@ def test_a_run_directory_holds_all_that_the_design_says(folder, tmp_path):
         "recipe.json", "environment.json", "epochs.jsonl", "best.safetensors", "last.safetensors",
         "metrics.json", "predictions.npz",
     }  # fmt: skip
-    assert Recipe.from_dict(json.loads((run / "recipe.json").read_text())["recipe"]).epochs == 2
+    saved = json.loads((run / "recipe.json").read_text())
+    assert Recipe.from_dict(saved["asked"]) == TINY
+    came_to = Resolved.from_dict(saved["recipe"])
+    assert (came_to.epochs, came_to.norm, came_to.device) == (2, "batch", "cpu")
+    assert "auto" not in saved["recipe"].values()
     environment = json.loads((run / "environment.json").read_text())
     assert environment["versions"]["torch"] == torch.__version__
     assert [line["epoch"] for line in lines(run)] == [1, 2]

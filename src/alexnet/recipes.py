@@ -331,12 +331,21 @@ class Recipe:
     def digest(self) -> str:
         """Eight hexadecimal digits that name the recipe: equal for equal recipes, and the same in
         every release, whatever fields came after it."""
-        spelt = {
+        return digest_of(self.unchanging())
+
+    def unchanging(self) -> dict[str, Any]:
+        """The fields as every release spells them, without those that came later and are not used:
+        what names are made of."""
+        return {
             name: SPELT_0_1[name][0] if name in SPELT_0_1 and value == SPELT_0_1[name][1] else value
             for name, value in self.to_dict().items()
             if name not in NEWER or value != NEWER[name]
         }
-        return hashlib.sha256(json.dumps(spelt, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def digest_of(value: Any) -> str:
+    """Eight hexadecimal digits that name something JSON-ready."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
 # What runs of releases without a field did, by the field's name: taken for what an older recipe
@@ -388,6 +397,8 @@ class Resolved(Recipe):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     precision: Literal["bf16", "fp32"]
+    # how images were drawn for the test and validation splits (`datasets.make_splits`)
+    draw: Literal["content", "position"] = "content"
 
     @classmethod
     def _types(cls) -> dict[str, Any]:

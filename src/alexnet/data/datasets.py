@@ -124,6 +124,14 @@ def open_data(
     return accepted(store, bad_images)
 
 
+def packed(fingerprint: str) -> Iterator[Store]:
+    """The Stores in the cache of data with this fingerprint."""
+    for path in sorted((cache_folder() / "stores").glob(f"*-{fingerprint[:12]}")):
+        with contextlib.suppress(DataError):
+            if (store := Store.open(path)).fingerprint == fingerprint:
+                yield store
+
+
 def find_packed(index: Path, image_size: int, white: int | None) -> Store | None:
     """The Store that an index knows of images of that size, or smaller and not enlarged yet, and
     of that white."""
@@ -300,6 +308,7 @@ class _Packing:
         self.fingerprint = hashlib.sha256()
         self.bad: list[dict[str, str]] = []
         self.stored: list[Example] = []
+        self.content: list[bytes] = []  # the beginning of the checksum of each
         self.counts: Counter[str] = Counter()  # images per split, as stored
         self.labels: dict[str, set[int]] = defaultdict(set)  # classes per split, as stored
         self.grey = self.deep = 0
@@ -338,6 +347,7 @@ class _Packing:
                 self._info(fingerprint),
                 np.array([example.label for example in self.stored]),
                 [example.id for example in self.stored],
+                np.frombuffer(b"".join(self.content), np.uint8).reshape(-1, 8),
             )
         return Store.open(path)
 
@@ -360,6 +370,7 @@ class _Packing:
             if max(one.size) > LONG * min(one.size):
                 self.long.append(example.id)
         self.stored.append(example)
+        self.content.append(one.sha256[:8])
         self.counts[example.split] += 1
         self.labels[example.split].add(example.label)
         return True
@@ -529,21 +540,43 @@ class Splits:
     val: Indices
     test: Indices  # empty where the data has a validation split of its own and no test split
     note: str = ""
+    draw: str = "content"  # the rule by which images were drawn: content or position
+
+
+Order = Callable[[Indices], Indices]  # some examples -> in the order in which they are drawn
 
 
 def make_splits(
-    store: Store, *, val_size: float, test_size: float, fraction: float, seed: int
+    store: Store,
+    *,
+    val_size: float,
+    test_size: float,
+    fraction: float,
+    seed: int,
+    draw: str = "content",
 ) -> Splits:
     """The splits of a Store: its own where it has them, else drawn from `seed`, the same share of
     every class.
 
+    Images of a class are ordered by their content and the seed; the test split is taken from the
+    front, validation from the end. So where an image falls does not depend on the others' names or
+    number: one more moves one other of its class at most into the test split or out of it, and one
+    into validation or out of it. Release 0.1.0 drew by position (`draw`), which runs and Stores of
+    it keep.
+
     Raises:
         DataError: a class has too few images, or there is nothing to train on.
     """
+    if store.content is None:
+        draw = "position"
+
+    def order(salt: int) -> Order:
+        return by_content(store, seed) if draw == "content" else by_position(seed, salt)
+
     train, val, test = store.split("train"), store.split("val"), store.split("test")
     notes = []
     if len(store.split("all")):
-        train, test = stratified(store, store.split("all"), test_size, keyed_seed(seed, 1), "test")
+        train, test = stratified(store, store.split("all"), test_size, order(1), "test")
         notes.append(f"{test_size:.0%} of the images are set aside as the test split")
     if not len(train):
         raise DataError(
@@ -552,29 +585,45 @@ def make_splits(
             "Give data with train/CLASS/ or CLASS/ folders, or evaluate a run on it: alexnet eval "
             "RUN DATA",
         )
+    last = draw == "content"
     if fraction < 1:
-        _, train = stratified(store, train, fraction, keyed_seed(seed, 2), "training fraction")
+        _, train = stratified(store, train, fraction, order(2), "training fraction", last=last)
     if not len(val):
-        train, val = stratified(store, train, val_size, keyed_seed(seed, 3), "validation")
+        train, val = stratified(store, train, val_size, order(3), "validation", last=last)
         notes.append(f"{val_size:.0%} of the training images for validation")
     if not len(test):
         notes.append(
             "no test split: the final figures are of the validation split, which also chose the "
             "epoch"
         )
-    return Splits(train, val, test, "; ".join(notes))
+    return Splits(train, val, test, "; ".join(notes), draw)
+
+
+def by_position(seed: int, salt: int) -> Order:
+    """One permutation after the other, as release 0.1.0 drew."""
+    generator = np.random.default_rng(keyed_seed(seed, salt))
+    return lambda members: generator.permutation(members)
+
+
+def by_content(store: Store, seed: int) -> Order:
+    """By the checksum of an image's file, mixed with the seed (the finaliser of SplitMix64); equal
+    files stand beside each other."""
+    content = np.zeros((0, 8), np.uint8) if store.content is None else store.content
+    key = np.ascontiguousarray(content).view("<u8")[:, 0] ^ np.uint64(keyed_seed(seed))
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        key = (key ^ (key >> np.uint64(shift))) * np.uint64(factor)
+    return lambda members: members[np.lexsort((members, key[members]))]
 
 
 def stratified(
-    store: Store, indices: Indices, share: float, seed: int, what: str
+    store: Store, indices: Indices, share: float, order: Order, what: str, last: bool = False
 ) -> tuple[Indices, Indices]:
     """Splits `indices` into (rest, drawn): of each class `share`, rounded, at least one image, and
-    at least one left.
+    at least one left; the first in the `order`, or the last.
 
     scikit-learn's stratified splitters round over all classes together and may leave a small class
     out of a split.
     """
-    generator = np.random.default_rng(seed)
     labels = store.y[indices]
     drawn = np.zeros(len(indices), dtype=bool)
     for label in np.unique(labels):
@@ -587,5 +636,6 @@ def stratified(
                 "test, more where --val-size or --test-size is large.",
             )
         count = min(max(1, round(share * len(members))), len(members) - 1)
-        drawn[generator.permutation(members)[:count]] = True
+        ordered = order(indices[members])
+        drawn |= np.isin(indices, ordered[-count:] if last else ordered[:count])
     return indices[~drawn], indices[drawn]

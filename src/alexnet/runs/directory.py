@@ -23,6 +23,7 @@ releases without them did (`recipes.NEWER`). Newer: refused, with the version th
 is imported only to read weights.
 """
 
+import dataclasses
 import json
 import shlex
 import zipfile
@@ -76,6 +77,11 @@ class Settings:
     def weights_sha256(self) -> str:
         """Of the weights it started from, or empty."""
         return str(self.surroundings[0].get("weights_sha256", ""))
+
+    @property
+    def draw(self) -> str:
+        """How the images of its splits were drawn."""
+        return self.recipe.draw if isinstance(self.recipe, Resolved) else "position"
 
     @property
     def command(self) -> str:
@@ -202,7 +208,8 @@ class RunDirectory:
         )
 
     def _recipe(self, kind: type[Recipe], fields: dict[str, Any], written_by: str) -> Recipe:
-        unknown = sorted(set(fields) - {*Recipe().to_dict()})
+        known = {field.name for field in dataclasses.fields(kind)}
+        unknown = sorted(set(fields) - known)
         if unknown:
             from alexnet import __version__
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet.data.datasets import Splits, is_there, make_splits, open_data
+from alexnet.data.datasets import Splits, is_there, make_splits, open_data, packed
 from alexnet.data.store import Store
 from alexnet.errors import DataError
 from alexnet.network.description import Preprocessing
-from alexnet.recipes import Recipe
+from alexnet.recipes import Recipe, Resolved
 from alexnet.runs.directory import Settings
 from alexnet.scoring.metrics import Labels
 
@@ -34,6 +34,7 @@ def splits_of(store: Store, recipe: Recipe) -> Splits:
         test_size=recipe.test_size,
         fraction=recipe.fraction,
         seed=recipe.seed,
+        draw=recipe.draw if isinstance(recipe, Resolved) else "position",
     )
 
 
@@ -80,13 +81,45 @@ def own_data(
                 ) from error
             raise
     if store.fingerprint != settings.fingerprint:
-        raise DataError(
-            f"{settings.data} is not what the run was trained on: fingerprint "
-            f"{settings.fingerprint[:12]} then, {store.fingerprint[:12]} now.",
-            "Restore the data, or train again. To evaluate the run on the data as it is now, give "
-            "its path: alexnet eval RUN DATA",
-        )
+        raise changed(settings, store)
     return OwnData(store, splits_of(store, settings.recipe))
+
+
+def changed(settings: Settings, store: Store) -> DataError:
+    """The error of data that is not what it was: what of it, where the packed copy of then is still
+    in the cache, and what can be done."""
+    then = next(packed(settings.fingerprint), None)
+    fingerprints = f"fingerprint {settings.fingerprint[:12]} then, {store.fingerprint[:12]} now"
+    hint = "Restore the data, or train again."
+    if then is not None:
+        fingerprints = f"{difference(then, store)} ({fingerprints})"
+        hint += f" The packed copy of then is still there: alexnet eval RUN {then.path}"
+    return DataError(
+        f"{settings.data} is not what the run was trained on: {fingerprints}.",
+        f"{hint} To evaluate all images as they are now: alexnet eval RUN DATA --split all; among "
+        "them are those it was trained on.",
+    )
+
+
+def difference(then: Store, now: Store) -> str:
+    """How the images of a data set differ from those of before, in words."""
+    before, after = (dict(zip(store.ids, contents(store), strict=True)) for store in (then, now))
+    kinds = {
+        "new": [id_ for id_ in after if id_ not in before],
+        "gone": [id_ for id_ in before if id_ not in after],
+        "changed": [
+            id_ for id_ in before if id_ in after and b"" != before[id_] != after[id_] != b""
+        ],
+    }
+    told = [f"{len(ids):,} {kind}, such as {ids[0]}" for kind, ids in kinds.items() if ids]
+    return f"of {len(before):,} images {'; '.join(told)}" if told else "the order or the classes"
+
+
+def contents(store: Store) -> list[bytes]:
+    """The beginning of each file's checksum; nothing where it is not known."""
+    if store.content is None:
+        return [b""] * len(store)
+    return [one.tobytes() for one in store.content]
 
 
 def choose(splits: dict[str, Labels], name: str) -> tuple[Labels, str]:

@@ -54,7 +54,9 @@ class Resolution:
     def over(self, store: Store) -> "Resolution":
         """The same, of these images."""
         how = replace(self.preprocessing, range=store.info.get("range", 0))
-        return replace(self, preprocessing=how)
+        old = store.content is None  # packed by 0.1.0
+        recipe = self.recipe.replace(draw="position") if old else self.recipe
+        return replace(self, preprocessing=how, recipe=recipe)
 
 
 def starting_weights(where: str) -> Network:
@@ -70,8 +72,9 @@ def starting_weights(where: str) -> Network:
     return find_weights(where)
 
 
-def resolve(asked: Recipe) -> Resolution:
-    """Fills in what a recipe leaves to the weights, the network and the machine.
+def resolve(asked: Recipe, draw: str = "content") -> Resolution:
+    """Fills in what a recipe leaves to the weights, the network and the machine; `draw` is the rule
+    of the splits, which an older run that goes on keeps.
 
     Raises:
         RecipeError, ModelError: it asks for another network than that of the weights, or one that
@@ -84,6 +87,7 @@ def resolve(asked: Recipe) -> Resolution:
     network.check_input(how.crop)
     filled = filled_in(asked, network, how)
     filled |= {"device": str(device), "precision": "bf16" if dtype is torch.bfloat16 else "fp32"}
+    filled["draw"] = draw
     recipe = Resolved.from_dict(asked.to_dict() | filled)
     return Resolution(asked, recipe, weights, network, how, device, dtype, why)
 

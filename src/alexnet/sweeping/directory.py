@@ -61,7 +61,7 @@ class SweepDirectory:
             f"{name}: {before.get(name)!r} there, {value!r} now"
             for before, now in ((there, definition), (there["recipe"], definition["recipe"]))
             for name, value in now.items()
-            if name != "recipe" and before.get(name) != value
+            if name not in ("recipe", "draw") and before.get(name) != value
         ]
         if differing:
             raise RunError(f"{self.path} holds another sweep ({'; '.join(differing)}).", ELSEWHERE)
@@ -81,6 +81,11 @@ class SweepDirectory:
                 f"It is damaged, or was written by a newer alexnet. {ELSEWHERE}",
             ) from error
         return found | {"recipe": recipe}
+
+    @property
+    def draw(self) -> str:
+        """How the images of the splits of its trials are drawn; sweeps of 0.1.0 do not say it."""
+        return str(self.definition().get("draw", "position")) if self.begun else "content"
 
     # -- trials ------------------------------------------------------------------------------------
 

@@ -85,7 +85,7 @@ class TpeSearch:
             self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
             return
         trial.set_user_attr("trials", [one.name for one in trials])
-        yield Job(self.data, self.sweep, tuple(trials), trial.number)
+        yield Job(self.data, self.sweep, tuple(trials), self.sweep.draw, trial.number)
 
 
 def open_study(sweep: SweepDirectory) -> "optuna.Study":

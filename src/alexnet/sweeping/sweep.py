@@ -3,7 +3,6 @@
 Validation chooses. The test split is looked at once, for the winner.
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from alexnet.console import say
 from alexnet.errors import RecipeError
-from alexnet.recipes import Recipe
+from alexnet.recipes import Recipe, digest_of
 from alexnet.runs.resolution import resolve
 from alexnet.sweeping.directory import SweepDirectory
 from alexnet.sweeping.estimates import in_words
@@ -74,8 +73,8 @@ def sweep(
         "random": random,
         "search": search,
     }
-    definition = json.loads(json.dumps(definition))
-    digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:8]
+    digest = digest_of(definition | {"recipe": base.unchanging()})
+    definition = json.loads(json.dumps(definition | {"draw": "content"}))
     folder = SweepDirectory(out or Path("runs") / f"sweep-{Path(str(data)).stem}-{digest}")
     folder.take_up(definition)
     where = str(definition["data"])
@@ -88,7 +87,7 @@ def sweep(
         tpe, count = None, len(planned)
         todo = (
             job
-            for job in (Job(where, folder, tuple(stack)) for stack in stacks(planned))
+            for job in (Job(where, folder, tuple(stack), folder.draw) for stack in stacks(planned))
             if job.missing
         )
     say(f"{count} trials of {Path(str(data)).name}; writing to {folder}")

@@ -31,6 +31,7 @@ class Job:
     data: str
     sweep: SweepDirectory
     trials: tuple[Trial, ...]
+    draw: str = "content"  # how the images of the splits are drawn
     number: int = -1  # of a trial in an Optuna study
 
     @property
@@ -77,7 +78,7 @@ def run_alone(job: Job, trial: Trial, judge: Judge | None = None) -> None:
     if not begun:  # killed while the directory was being made
         shutil.rmtree(directory.path, ignore_errors=True)
     try:
-        run = set_up(job.data, trial.recipe)
+        run = set_up(job.data, trial.recipe, job.draw)
         run.open(directory.path, resume=begun)
         run.introduce()
         for epoch in run.train():
@@ -108,7 +109,7 @@ def run_stack(job: Job, trials: Sequence[Trial]) -> None:
     """Trains heads side by side on the same cached features, and writes a run directory
     for each."""
     first = trials[0].recipe
-    run = set_up(job.data, first)
+    run = set_up(job.data, first, job.draw)
     for line in run.introduction:
         say(line)
     say(f"{len(trials)} heads side by side")

@@ -47,7 +47,7 @@ def train(
     """
     if not isinstance(recipe, Recipe):
         recipe = default_recipe(str(data), recipe)
-    run = set_up(data, recipe)
+    run = set_up(data, recipe, RunDirectory(out).settings.draw if resume and out else "content")
     run.open(out, resume)
     run.introduce()
     if only_find_lr:
@@ -96,15 +96,17 @@ def draw_report(run: str | Path, store: Store | None = None) -> Path:
     return write_report(directory.path)
 
 
-def set_up(data: str | Path, asked: Recipe) -> Run:
-    """Everything a run needs before it has a directory: weights, data, splits, network."""
-    resolution = resolve(asked)
+def set_up(data: str | Path, asked: Recipe, draw: str = "content") -> Run:
+    """Everything a run needs before it has a directory: weights, data, splits, network. `draw` is
+    the rule of the splits."""
+    resolution = resolve(asked, draw)
     recipe, weights, device = resolution.recipe, resolution.weights, resolution.device
     if recipe.deterministic:
         make_deterministic(device)
     elif device.type == "cuda":
         torch.backends.cudnn.benchmark = True
     store = resolution.open_store(data)
+    resolution = resolution.over(store)
     torch.manual_seed(keyed_seed(recipe.seed))
     model = AlexNet(resolution.architecture, len(store.classes), recipe.init)
     fresh = carry_over(model, weights, store.classes) if weights else []
@@ -114,7 +116,7 @@ def set_up(data: str | Path, asked: Recipe) -> Run:
             "Give --epochs, or weights that know the classes of the data.",
         )
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = Run(data, Inputs(resolution.over(store), store, splits_of(store, recipe), model))
+    run = Run(data, Inputs(resolution, store, splits_of(store, resolution.recipe), model))
     run.introduction = introduction(run, fresh)
     return run
 
@@ -158,4 +160,6 @@ def shortly(numbers: tuple[float, ...]) -> str:
 
 def twin(run: Run, data: str | Path, asked: Recipe) -> Run:
     """A run on the same data, network and features, with another recipe for what is trained."""
-    return Run(data, dataclasses.replace(run.inputs, resolution=resolve(asked)))
+    inputs = run.inputs
+    resolution = resolve(asked, inputs.recipe.draw).over(inputs.store)
+    return Run(data, dataclasses.replace(inputs, resolution=resolution))
