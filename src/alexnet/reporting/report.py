@@ -81,7 +81,8 @@ def contents(run: RunDirectory) -> dict[str, Any]:
         "data_name": Path(settings.data).name or settings.data,
         "metrics": figures
         | {"best_epoch": best_epoch, "val_top1": number(figures.get("val_top1"))}
-        | {"chose_epoch_on_it": figures.get("chose_epoch_on_it") is True},
+        | {"chose_epoch_on_it": figures.get("chose_epoch_on_it") is True}
+        | {"seen_by_weights": count(figures.get("seen_by_weights"))},
         "expected": expected(settings),
         "leak_free": leak_free(predictions, state),
         "seconds": number(figures.get("seconds")),

@@ -18,7 +18,7 @@ from alexnet.errors import DataError
 from alexnet.network.description import Preprocessing
 from alexnet.network.inference import evaluation_transforms, evaluation_views, predict_logits
 from alexnet.runs.directory import Predictions, RunDirectory, Settings
-from alexnet.runs.own_data import choose, open_store, own_data
+from alexnet.runs.own_data import choose, count_seen, open_store, own_data, trained_on
 from alexnet.runtime import choose_device, choose_precision
 from alexnet.scoring.metrics import Labels, metrics, wilson_interval
 
@@ -137,7 +137,12 @@ def evaluate_run(
     if save:
         ids = [store.ids[place] for place in indices]
         Predictions(logits.numpy(), matched, ids, trained.classes).save(Path(save))
-    return metrics(logits.numpy(), matched, trained.names, split, top)
+    figures = metrics(logits.numpy(), matched, trained.names, split, top)
+    seen = trained_on(directory) if data and split != "train" else None
+    count = count_seen(seen, store, indices) if seen else 0
+    if count:
+        say(f"{count:,} of these {len(indices):,} images are images that the run was trained on")
+    return figures | ({"seen_in_training": count} if count else {})
 
 
 def images_of(

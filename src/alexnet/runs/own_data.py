@@ -10,7 +10,7 @@ from alexnet.data.store import Store
 from alexnet.errors import DataError
 from alexnet.network.description import Preprocessing
 from alexnet.recipes import Recipe, Resolved
-from alexnet.runs.directory import Settings
+from alexnet.runs.directory import RunDirectory, Settings
 from alexnet.scoring.metrics import Labels
 
 
@@ -113,6 +113,29 @@ def difference(then: Store, now: Store) -> str:
     }
     told = [f"{len(ids):,} {kind}, such as {ids[0]}" for kind, ids in kinds.items() if ids]
     return f"of {len(before):,} images {'; '.join(told)}" if told else "the order or the classes"
+
+
+def trained_on(run: RunDirectory) -> set[bytes] | None:
+    """The contents of the images that the weights of a run have been trained on, those of the runs
+    that it started from included; None where that is not known, because their packed data is not
+    in the cache any more."""
+    settings = run.settings
+    store = next((one for one in packed(settings.fingerprint) if one.content is not None), None)
+    if store is None:
+        return None
+    every = contents(store)
+    seen = {every[row] for row in splits_of(store, settings.recipe).train}
+    before = RunDirectory(settings.asked.weights)
+    if before.begun:
+        earlier = trained_on(before)
+        return None if earlier is None else seen | earlier
+    return seen
+
+
+def count_seen(seen: set[bytes], store: Store, rows: Labels) -> int:
+    """How many of some images are among those that weights were trained on."""
+    every = contents(store)
+    return sum(every[row] in seen for row in rows)
 
 
 def contents(store: Store) -> list[bytes]:

@@ -21,6 +21,7 @@ from alexnet.network.model import AlexNet, parameter_count
 from alexnet.runs.directory import Predictions, RunDirectory, Settings, new_run_directory
 from alexnet.runs.evaluation import show
 from alexnet.runs.inputs import Inputs
+from alexnet.runs.own_data import count_seen, trained_on
 from alexnet.runtime import differences, environment, stop_on_signal
 from alexnet.scoring.metrics import Labels, fit_temperature, metrics
 from alexnet.training.events import EventFiles
@@ -328,17 +329,38 @@ class Run:
             "val_top1": best.val_top1 if best else None,
             "seconds": sum(epoch.seconds for epoch in self.history),
             "chose_epoch_on_it": split == "val" and bool(self.recipe.epochs),
+            **self._seen_by_weights(indices),
             **self.fitted,
         }
         ids = [self.inputs.store.ids[place] for place in indices]
         found = Predictions(logits.numpy(), labels.numpy(), ids, self.inputs.store.classes)
         self.directory.write_figures(figures, found)
-        note = (
-            "These images also chose the best epoch, so the figure is a little too good."
-            if figures["chose_epoch_on_it"]
-            else ""
-        )
-        return figures, note
+        notes = []
+        if figures["chose_epoch_on_it"]:
+            notes.append(
+                "These images also chose the best epoch, so the figure is a little too good."
+            )
+        if figures.get("seen_by_weights"):
+            notes.append(
+                f"{figures['seen_by_weights']:,} of these {figures['n']:,} images are images that "
+                f"the weights {self.recipe.weights} were trained on: the figure is too good."
+            )
+        elif figures.get("seen_by_weights", 0) is None:
+            notes.append(
+                f"Whether the weights {self.recipe.weights} were trained on some of these images "
+                "is not known: their data is not in the cache any more."
+            )
+        return figures, "\n".join(notes)
+
+    def _seen_by_weights(self, indices: Labels) -> dict[str, int | None]:
+        """How many evaluated images the weights of another run, from which this one started, were
+        trained on; None where that is not known, nothing where it started from no run."""
+        before = RunDirectory(self.recipe.weights)
+        if not before.begun:
+            return {}
+        seen = trained_on(before)
+        count = None if seen is None else count_seen(seen, self.inputs.store, indices)
+        return {"seen_by_weights": count}
 
     def _verify(self, model: AlexNet, indices: Labels, logits: torch.Tensor) -> None:
         """TrainingError unless the saved network, run whole over some images, gives what its head
