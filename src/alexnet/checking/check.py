@@ -18,6 +18,7 @@ from alexnet.data.headers import LONG, Headers, read_headers
 from alexnet.data.store import Store
 from alexnet.errors import CheckError, InputError
 from alexnet.reporting.sheets import Labelled, Sheets
+from alexnet.runtime import as_found
 
 FEW = 10  # images of a class to train on
 IMBALANCE = 10.0  # the largest class by the smallest
@@ -36,6 +37,7 @@ class Finding:
     examples: list[str] = field(default_factory=list)  # all of them
 
 
+@as_found()
 def check_data(
     data: str,
     *,

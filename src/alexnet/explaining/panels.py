@@ -18,7 +18,7 @@ from alexnet.atomic import replacing
 from alexnet.classification.classifier import Prediction
 from alexnet.classification.predict import image_files
 from alexnet.classification.run_classifier import RunClassifier, load_run
-from alexnet.console import say
+from alexnet.console import say, warn
 from alexnet.data.datasets import make_splits
 from alexnet.data.images import Pixels
 from alexnet.errors import InputError
@@ -27,7 +27,7 @@ from alexnet.network.frozen import FrozenPart, View, feature_stores
 from alexnet.network.inference import evaluation_transforms
 from alexnet.runs.directory import run_settings
 from alexnet.runs.evaluation import own_data
-from alexnet.runtime import choose_precision
+from alexnet.runtime import choose_precision, yielding_as_found
 from alexnet.scoring.metrics import Floats
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ class Gallery:
         ]
 
 
+@yielding_as_found
 def explain_files(
     run: str | Path,
     images: Sequence[str],
@@ -142,7 +143,7 @@ def explain_files(
     for number, one in enumerate(classifier.predict_files(files), 1):
         if one.p is None or one.pixels is None:
             bad += 1
-            say(f"not used: {one.reason}")
+            warn(f"not used: {one.reason}")
             continue
         if neighbours and gallery is None:  # not before there is something to explain
             gallery = open_gallery(classifier, precision)
@@ -154,7 +155,7 @@ def explain_files(
         save_panel(path, explanation, trained.names, top)
         yield path
     if bad:
-        say(f"{bad} of {len(files):,} files could not be used")
+        warn(f"{bad} of {len(files):,} files could not be used")
     if bad == len(files):
         raise InputError("none of the files could be used.", "The reasons are above.")
 
@@ -164,7 +165,7 @@ def open_gallery(classifier: RunClassifier, precision: str) -> Gallery | None:
     try:
         return Gallery(classifier, precision)
     except InputError as error:
-        say(f"no neighbours: {error.message}")
+        warn(f"no neighbours: {error.message}")
         return None
 
 

@@ -17,7 +17,7 @@ from alexnet.atomic import replacing, write_json
 from alexnet.classification.classifier import BATCH, Probabilities
 from alexnet.classification.onnx_classifier import VERSION, OnnxClassifier
 from alexnet.classification.run_classifier import RunClassifier
-from alexnet.console import progress, say
+from alexnet.console import progress, say, warn
 from alexnet.data.images import Pixels
 from alexnet.data.store import Store
 from alexnet.errors import AlexNetError, DataError, InputError, needs_extra
@@ -26,6 +26,7 @@ from alexnet.exporting.quantise import round_weights
 from alexnet.network.checkpoint import Trained, load_model
 from alexnet.runs.directory import read_metrics, run_settings
 from alexnet.runs.evaluation import choose_split, own_data
+from alexnet.runtime import as_found
 from alexnet.scoring.metrics import Labels
 
 TOLERANCE = 1e-3  # the largest difference of a probability in float32
@@ -45,6 +46,7 @@ class Split:
     name: str
 
 
+@as_found()
 def export(
     run: str | Path,
     *,
@@ -105,7 +107,7 @@ def export(
         web.write_runtime(target, files)
         web.write_page(target)
         if not (target / "runtime" / "ort.js").exists():
-            say(f"the folder has no runtime yet: --runtime. {web.HOW}")
+            warn(f"the folder has no runtime yet: --runtime. {web.HOW}")
     return target
 
 

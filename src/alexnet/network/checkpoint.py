@@ -13,8 +13,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from alexnet.atomic import replacing
-from alexnet.errors import DataError, RunError, WeightsError, did_you_mean
-from alexnet.network.description import Architecture, Preprocessing
+from alexnet.errors import RunError, WeightsError
+from alexnet.network.description import Architecture, Preprocessing, find_class
 from alexnet.network.model import AlexNet
 
 VERSION = 1
@@ -74,9 +74,12 @@ def safetensors_metadata(path: Path) -> dict[str, str]:
         with safetensors.safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except (safetensors.SafetensorError, OSError, ValueError) as error:
+        own = path.suffix.lower() == ".safetensors"
         raise WeightsError(
             f"{path} cannot be read as safetensors ({error}).",
-            "It is damaged, cut short or of another format; copy, fetch or train it again.",
+            "It is damaged, cut short or of another format; copy, fetch or train it again."
+            if own
+            else "Give a run. Weights of another program: alexnet weights import FILE --as NAME",
         ) from error
 
 
@@ -153,16 +156,9 @@ class Trained:
     preprocessing: Preprocessing
 
     def label(self, name: str) -> int:
-        """The label of a class, by its readable name or its identifier.
-
-        Raises:
-            DataError: there is no such class.
-        """
-        for known in (self.names, self.classes):
-            if name in known:
-                return known.index(name)
-        every = dict.fromkeys([*self.names, *self.classes])
-        raise DataError(f"the run has no class {name!r}.", did_you_mean(name, every))
+        """The label of a class, by its identifier or its readable name; errors as in
+        `find_class`."""
+        return find_class(name, self.classes, self.names)
 
     def labels(self, given: Sequence[str]) -> list[int]:
         """The labels of classes that are given one by one, or several in a word with commas
@@ -205,13 +201,7 @@ def load_network(where: str | Path) -> Network:
     path = Path(where).expanduser()
     if path.is_dir():
         if not (path / "best.safetensors").exists():
-            state = (
-                "was not finished" if (path / "recipe.json").exists() else "is not a run directory"
-            )
-            raise RunError(
-                f"{path} {state}: it has no best.safetensors.",
-                "Give the folder that `alexnet train` printed.",
-            )
+            raise _no_run(path)
         path = path / "best.safetensors"
     tensors, about = load_tensors(path)
     try:
@@ -224,6 +214,19 @@ def load_network(where: str | Path) -> Network:
             "Give a run's best.safetensors.",
         ) from error
     return Network(path, architecture, tensors, classes, names, preprocessing)
+
+
+def _no_run(folder: Path) -> RunError:
+    """What a folder without weights is instead, and what to give."""
+    state = "is not a run directory"
+    hint = "Give the folder that `alexnet train` printed; if this is data, train on it first."
+    if (folder / "sweep.json").exists():
+        state, hint = "is a sweep directory", f"Its trials are runs: {folder / 'trials' / 'NAME'}."
+    elif (folder / "recipe.json").exists():
+        state, hint = "was not finished", "Go on with it: alexnet train ... --resume --out RUN"
+    elif (folder / "model.onnx").exists():
+        state, hint = "is an exported page", f"Give its {folder / 'model.onnx'}."
+    return RunError(f"{folder} {state}: it has no best.safetensors.", hint)
 
 
 def load_model(where: str | Path) -> Trained:

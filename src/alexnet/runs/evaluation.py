@@ -20,7 +20,7 @@ from alexnet.network.checkpoint import load_model
 from alexnet.network.description import Preprocessing
 from alexnet.network.inference import evaluation_transforms, evaluation_views, predict_logits
 from alexnet.runs.directory import run_settings, save_predictions
-from alexnet.runtime import choose_device, choose_precision
+from alexnet.runtime import as_found, choose_device, choose_precision
 from alexnet.scoring.metrics import Labels, metrics, wilson_interval
 
 
@@ -79,6 +79,7 @@ def table_rows(figures: Mapping[str, Any]) -> list[list[Any]]:
     return rows
 
 
+@as_found()
 def evaluate_run(
     run: str | Path,
     data: str = "",
