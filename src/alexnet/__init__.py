@@ -4,6 +4,8 @@ import alexnet
 run = alexnet.train("digits")
 model = alexnet.load(run)
 model.predict(["seven.png"])
+
+What is public is listed in `__all__`, and described in docs/python.md.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,19 +17,33 @@ from alexnet.recipes import Recipe
 if TYPE_CHECKING:
     from alexnet.classification.classifier import Classifier
     from alexnet.classification.predict import load
-    from alexnet.fitting.loop import fit
+    from alexnet.data.store import Batches
+    from alexnet.fitting.loop import State, fit
     from alexnet.runs.evaluation import evaluate_run as evaluate
     from alexnet.training.train import train
 
 __version__ = "0.1.0"
-__all__ = ["RECIPES", "AlexNetError", "Classifier", "Recipe", "evaluate", "fit", "load", "train"]
+__all__ = [
+    "RECIPES",
+    "AlexNetError",
+    "Batches",
+    "Classifier",
+    "Recipe",
+    "State",
+    "evaluate",
+    "fit",
+    "load",
+    "train",
+]
 
 _WHERE = {
     "train": ("alexnet.training.train", "train"),
-    "fit": ("alexnet.fitting.loop", "fit"),
+    "evaluate": ("alexnet.runs.evaluation", "evaluate_run"),
     "load": ("alexnet.classification.predict", "load"),
     "Classifier": ("alexnet.classification.classifier", "Classifier"),
-    "evaluate": ("alexnet.runs.evaluation", "evaluate_run"),
+    "fit": ("alexnet.fitting.loop", "fit"),
+    "State": ("alexnet.fitting.loop", "State"),
+    "Batches": ("alexnet.data.store", "Batches"),
 }
 
 
@@ -38,3 +54,7 @@ def __getattr__(name: str) -> Any:  # what needs torch is imported when first us
         module, attribute = _WHERE[name]
         return getattr(importlib.import_module(module), attribute)
     raise AttributeError(f"module 'alexnet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:  # not what of the package happens to be imported
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])

@@ -14,6 +14,7 @@ from alexnet.commands.predict import Predict
 from alexnet.commands.sweep import Sweep
 from alexnet.commands.train import Train
 from alexnet.commands.weights import WeightsFetch, WeightsImport, WeightsList
+from alexnet.console import on_console
 from alexnet.errors import AlexNetError, InputError, did_you_mean
 from alexnet.presets import BY_DATA, default_recipe, preset, study
 
@@ -123,7 +124,8 @@ def value_of(flag: str, arguments: list[str]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 1 (it failed), 2 (wrong input), 130 (stopped)."""
     try:
-        parse(sys.argv[1:] if arguments is None else arguments).run()
+        with on_console():
+            parse(sys.argv[1:] if arguments is None else arguments).run()
     except AlexNetError as error:
         print(f"alexnet: {error}", file=sys.stderr)
         return error.exit_code

@@ -2,16 +2,21 @@
 
 import contextlib
 import ctypes
+import functools
 import importlib.metadata
 import os
 import platform
+import random
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
+import numpy as np
 import platformdirs
 import torch
 
@@ -19,6 +24,10 @@ from alexnet.errors import RecipeError
 
 # names and values of glibc's malloc.h
 M_MMAP_MAX_0, M_TRIM_THRESHOLD_2_GIB, M_TOP_PAD_64_MIB = (-4, 0), (-1, 2**31 - 1), (-2, 64 << 20)
+CUBLAS = "CUBLAS_WORKSPACE_CONFIG"  # without it cuBLAS has no deterministic products
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def cache_folder() -> Path:
@@ -113,9 +122,141 @@ def make_deterministic(device: torch.device) -> None:
     """From here on only algorithms that give the same bits every time; an operation that has none
     is an error."""
     if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        os.environ.setdefault(CUBLAS, ":4096:8")
         torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True)
+
+
+class _Setting(NamedTuple):
+    """Something that a whole process shares: how to read it, and how to put it back."""
+
+    read: Callable[[], Any]
+    put: Callable[[Any], object]
+
+
+def _put_cudnn(found: tuple[bool, bool]) -> None:
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = found
+
+
+def _put_cublas(found: str | None) -> None:
+    os.environ.pop(CUBLAS, None)
+    if found is not None:
+        os.environ[CUBLAS] = found
+
+
+def _put_warning_filters(found: list[Any]) -> None:
+    warnings.filters[:] = found  # type: ignore[index]
+    with warnings.catch_warnings():  # on its way out it has Python look at the filters again
+        pass
+
+
+def _put_signal_handlers(found: list[Any]) -> None:
+    if threading.current_thread() is threading.main_thread():  # elsewhere Python allows none
+        for number, handler in zip(STOPPING, found, strict=True):
+            if handler is not None:  # None: not set from Python
+                signal.signal(number, handler)
+
+
+def _drawing() -> dict[str, Any] | None:
+    """matplotlib's settings and backend, without loading it, and without choosing a backend."""
+    library = sys.modules.get("matplotlib")
+    return dict(dict.items(library.rcParams)) if library else None
+
+
+def _put_drawing(found: dict[str, Any] | None) -> None:
+    if found is not None:  # None: it was loaded in the meantime, and has the user's own settings
+        dict.update(sys.modules["matplotlib"].rcParams, found)
+
+
+_SETTINGS = [
+    _Setting(
+        lambda: (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        ),
+        lambda found: torch.use_deterministic_algorithms(found[0], warn_only=found[1]),
+    ),
+    _Setting(
+        lambda: (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic), _put_cudnn
+    ),
+    _Setting(lambda: os.environ.get(CUBLAS), _put_cublas),
+    _Setting(torch.get_num_threads, torch.set_num_threads),
+    _Setting(lambda: list(warnings.filters), _put_warning_filters),
+    _Setting(lambda: [signal.getsignal(number) for number in STOPPING], _put_signal_handlers),
+    _Setting(_drawing, _put_drawing),
+]
+
+
+def _global_generators() -> Callable[[], None]:
+    """Reads the global random generators; what is returned puts them back."""
+    seed, of_torch = torch.initial_seed(), torch.get_rng_state()
+    of_numpy, of_python = np.random.get_state(legacy=False), random.getstate()
+    of_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    of_mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+
+    def put_back() -> None:
+        torch.set_rng_state(of_torch)
+        np.random.set_state(of_numpy)
+        random.setstate(of_python)
+        if of_cuda is not None:
+            torch.cuda.set_rng_state_all(of_cuda)
+        elif torch.cuda.is_initialized():  # in the meantime: as it would have begun
+            torch.cuda.manual_seed_all(seed)
+        if of_mps is not None:
+            torch.mps.set_rng_state(of_mps)
+
+    return put_back
+
+
+@contextlib.contextmanager
+def as_found() -> Iterator[None]:
+    """After the block, what a whole process shares is as it was before: the global generators of
+    torch, NumPy and Python, deterministic algorithms, cuDNN's choices, the number of threads,
+    filters of warnings, signal handlers, matplotlib's settings. Also a decorator.
+
+    Other threads that draw from the global generators in the meantime see them go back.
+    """
+    put_generators_back = _global_generators()
+    before = [setting.read() for setting in _SETTINGS]
+    try:
+        yield
+    finally:
+        put_generators_back()
+        for setting, found in zip(_SETTINGS, before, strict=True):
+            if setting.read() != found:
+                setting.put(found)
+
+
+def yielding_as_found(function: Callable[P, Iterator[T]]) -> Callable[P, Iterator[T]]:
+    """A decorator of generators: between two steps everything that `as_found` speaks of is as it
+    was before, so the generator must not rely on any of it across a yield."""
+
+    @functools.wraps(function)
+    def as_found_between(*given: P.args, **named: P.kwargs) -> Iterator[T]:
+        steps = cast(Generator[T, None, None], function(*given, **named))
+        try:
+            while True:
+                with as_found():
+                    try:
+                        one = next(steps)
+                    except StopIteration:
+                        return
+                yield one
+        finally:
+            with as_found():
+                steps.close()
+
+    return as_found_between
+
+
+def _after_fork() -> None:
+    """OpenMP's threads are not copied into a forked process, where a parallel region would wait for
+    them for ever; with one thread there are no parallel regions."""
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def environment(device: torch.device, dtype: torch.dtype, fingerprint: str) -> dict[str, Any]:
@@ -180,7 +321,7 @@ def stop_on_signal() -> Iterator[StopFlag]:
 
     previous = {}
     with contextlib.suppress(ValueError):
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPPING:
             previous[number] = signal.signal(number, on_signal)
     try:
         yield flag

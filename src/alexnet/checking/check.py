@@ -17,6 +17,7 @@ from alexnet.data.datasets import LONG, open_data
 from alexnet.data.store import Store
 from alexnet.errors import CheckError, InputError
 from alexnet.reporting.sheets import Labelled, Sheets
+from alexnet.runtime import as_found
 
 FEW = 10  # images of a class to train on
 IMBALANCE = 10.0  # the largest class by the smallest
@@ -35,6 +36,7 @@ class Finding:
     examples: list[str] = field(default_factory=list)  # all of them
 
 
+@as_found()
 def check_data(
     data: str,
     *,

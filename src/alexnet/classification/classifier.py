@@ -1,6 +1,7 @@
 """Classifier: what every trained classifier can do, whether it is a run or an exported file. The
 names are scikit-learn's. Imports no torch."""
 
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,10 +17,12 @@ from alexnet.console import progress
 from alexnet.data.images import BadImage, Pixels
 from alexnet.data.objects import Picture, as_list, content_of, name_of
 from alexnet.errors import DataError
+from alexnet.network.description import find_class
 
 Probabilities = NDArray[np.float32]
 BATCH = 64
 STDIN = Path("-")
+NUMBER = re.compile(r"-?[0-9]{1,18}\Z")
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,8 @@ class Prediction:
 class Classifier(ABC):
     """Classifies images with a trained network, its classes and its preprocessing."""
 
-    classes: list[str]  # identifiers, K, in the order of the columns of `predict_proba`
-    names: list[str]  # readable
+    classes: list[str]  # K identifiers: folder names or WordNet ids; the columns of `predict_proba`
+    names: list[str]  # readable ones in the same order
     white: int = 0  # `Preprocessing.range`
 
     @property
@@ -62,8 +65,8 @@ class Classifier(ABC):
 
     @property
     def classes_(self) -> NDArray[np.str_]:
-        """(K,) readable class names, in the order of `predict_proba`'s columns."""
-        return np.array(self.names)
+        """(K,) the identifiers of `classes` as an array."""
+        return np.array(self.classes)
 
     def predict_proba(self, images: Picture | Sequence[Picture]) -> Probabilities:
         """Class probabilities, (N, K) float32; each row sums to 1.
@@ -111,14 +114,69 @@ class Classifier(ABC):
                         yield Prediction(file, next(rows), one)
                 advance(len(batch))
 
-    def predict(self, images: Picture | Sequence[Picture]) -> NDArray[np.str_]:
-        """(N,) the most probable class name of each image; `images` as for `predict_proba`."""
-        best: NDArray[np.str_] = self.classes_[self.predict_proba(images).argmax(1)]
+    def predict(
+        self, images: Picture | Sequence[Picture], *, names: bool = False
+    ) -> NDArray[np.str_]:
+        """(N,) the identifier of the most probable class of each image, with `names` its readable
+        name; `images` as for `predict_proba`."""
+        known = np.array(self.names) if names else self.classes_
+        best: NDArray[np.str_] = known[self.predict_proba(images).argmax(1)]
         return best
 
-    def score(self, images: Sequence[Picture], labels: Iterable[str]) -> float:
-        """Share of `images` whose predicted name is the one in `labels`, 0 to 1."""
-        return float((self.predict(images) == np.array(list(labels))).mean())
+    def score(self, images: Picture | Sequence[Picture], labels: Iterable[Any]) -> float:
+        """Share of `images` whose most probable class is the one in `labels`, 0 to 1.
+
+        Args:
+            images: as for `predict_proba`.
+            labels: identifiers or readable names, one for each image; where the classes are called
+                by numbers, whole numbers too.
+
+        Raises:
+            DataError: no images, not as many labels as images, or a label that is no class.
+        """
+        pictures = as_list(images)
+        given = [labels] if isinstance(labels, str | int | np.generic) else list(labels)
+        if not pictures or len(pictures) != len(given):
+            raise DataError(
+                f"there are {len(pictures):,} images and {len(given):,} labels.",
+                "Give one label for each image, and one image at least.",
+            )
+        expected = self._labels(given)
+        return float((self.predict_proba(pictures).argmax(1) == expected).mean())
+
+    def _labels(self, given: Sequence[Any]) -> NDArray[np.int64]:
+        """(N,) places in `classes` of N classes, however they are called."""
+        # numpy's and torch's numbers become Python's
+        plain = [one.item() if getattr(one, "ndim", 1) == 0 else one for one in given]
+        known: dict[str | int, int] = {}
+        for place, one in enumerate(plain):
+            if isinstance(one, bool) or not isinstance(one, str | int):
+                raise DataError(
+                    f"label {place} is {one!r}, expected the name of a class.",
+                    "Give an identifier or a readable name for each image.",
+                )
+            if one not in known:
+                try:
+                    known[one] = self._label(one)
+                except DataError as error:
+                    raise DataError(f"label {place}: {error.message}", error.hint) from error
+        return np.array([known[one] for one in plain])
+
+    def _label(self, one: str | int) -> int:
+        if isinstance(one, str):
+            return find_class(one, self.classes, self.names)
+        if str(one) in self.classes:
+            return self.classes.index(str(one))
+        alike = [
+            k for k, name in enumerate(self.classes) if NUMBER.match(name) and int(name) == one
+        ]
+        if len(alike) != 1:  # 07 is called 7 too, unless 007 is
+            raise DataError(
+                f"there is no class {one}.",
+                f"A number is the name of a class, not its place: classes[{one}] is what stands at "
+                "a place.",
+            )
+        return alike[0]
 
     def _square_of(self, image: Picture, place: int, name: str = "") -> Pixels:
         name = name or name_of(image, place)

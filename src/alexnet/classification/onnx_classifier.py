@@ -44,11 +44,31 @@ class OnnxClassifier(Classifier):
                     f"Use --{what} {known[1]}, or the run itself.",
                 )
         self.path = name or ("the model" if isinstance(model, bytes) else str(model))
+        self.model = model if isinstance(model, bytes) else model.absolute()
+        self.stamp = _stamp(model)
         self.session = _session(model, self.path)
         self.about = _description(self.session, self.path)
         self.classes, self.names = self.about["classes"], self.about["names"]
         self.image_size: int = self.about["preprocessing"]["image_size"]
         self.white: int = self.about["preprocessing"]["range"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: the file itself, so that it works where there is none.
+
+        Raises:
+            WeightsError: the file is not there any more, or is another by now.
+        """
+        model = self.model
+        if isinstance(model, Path):
+            if _stamp(model) != self.stamp:
+                raise WeightsError(
+                    f"{self.path} has changed since it was loaded.", "Load it again."
+                )
+            model = model.read_bytes()
+        return {"model": model, "name": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        OnnxClassifier.__init__(self, **state)
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -113,6 +133,14 @@ def _description(session: Any, name: str) -> dict[str, Any]:
             f"({_first_line(error)}).",
             "Export the run again: alexnet export RUN",
         ) from error
+
+
+def _stamp(model: Path | bytes) -> tuple[int, int] | None:
+    """Size and time of a file; None if there is none."""
+    if isinstance(model, bytes) or not model.is_file():
+        return None
+    about = model.stat()
+    return about.st_size, about.st_mtime_ns
 
 
 def _first_line(error: Exception) -> str:

@@ -3,9 +3,18 @@
 import json
 import sys
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from alexnet.commands.options import Device, Images, Model, Precision
 from alexnet.errors import InputError
+
+
+class Guess(NamedTuple):
+    """A class and its probability."""
+
+    identifier: str
+    name: str  # readable
+    p: float
 
 
 @dataclass(kw_only=True)
@@ -21,7 +30,8 @@ class Predict:
     images: Images
     # How many classes to print or write for each image.
     top: int = 5
-    # Print one JSON object per image.
+    # Print one JSON object per image: of each class its identifier (the name of its folder, or its
+    # WordNet id), its readable name and its probability.
     json: bool = False
     # Print a table of comma-separated values.
     csv: bool = False
@@ -49,7 +59,7 @@ class Predict:
         from PIL import Image
 
         from alexnet.classification.predict import Copies, Table, image_files, load
-        from alexnet.console import say
+        from alexnet.console import say, warn
         from alexnet.reporting.sheets import Labelled, Sheets
 
         classifier = load(self.run_directory, device=self.device, precision=self.precision)
@@ -68,7 +78,7 @@ class Predict:
                     table.add(one)
                 if one.p is None or one.pixels is None:
                     bad += 1
-                    say(f"not used: {one.reason}")
+                    warn(f"not used: {one.reason}")
                     continue
                 if copies:
                     copies.add(one.file, int(one.p.argmax()))
@@ -77,8 +87,10 @@ class Predict:
                     picture = Image.fromarray(one.pixels.transpose(1, 2, 0))
                     sheets.add(Labelled(picture, f"{name} {one.p.max():.0%}"))
                 if self.json or not quiet:
-                    order = (-one.p).argsort()[: self.top]
-                    best = [(classifier.names[k], float(one.p[k])) for k in order]
+                    best = [
+                        Guess(classifier.classes[k], classifier.names[k], float(one.p[k]))
+                        for k in (-one.p).argsort()[: self.top]
+                    ]
                     print(self._line(str(one.file), best))
         if self.save:
             print(self.save)
@@ -87,12 +99,12 @@ class Predict:
         if copies:
             say(f"{len(files) - bad:,} files copied into folders of {self.copy_to}")
         if bad:
-            say(f"{bad} of {len(files):,} files could not be used")
+            warn(f"{bad} of {len(files):,} files could not be used")
         if bad == len(files):
             raise InputError("none of the files could be used.", "The reasons are above.")
 
-    def _line(self, file: str, best: list[tuple[str, float]]) -> str:
+    def _line(self, file: str, best: list[Guess]) -> str:
         if self.json:
-            top = [{"class": name, "p": round(p, 6)} for name, p in best]
+            top = [{"class": own, "name": name, "p": round(p, 6)} for own, name, p in best]
             return json.dumps({"image": file, "top": top})
-        return f"{file}: " + ", ".join(f"{name} {p:.1%}" for name, p in best)
+        return f"{file}: " + ", ".join(f"{name} {p:.1%}" for _, name, p in best)

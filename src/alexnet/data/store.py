@@ -393,6 +393,17 @@ def keyed_seed(*key: int) -> int:
     return int(np.random.SeedSequence([len(key), *key]).generate_state(1, np.uint64)[0] >> 1)
 
 
+@dataclass(frozen=True)
+class Arrays:
+    """Examples in memory: what `Batches` needs of a Store."""
+
+    x: NDArray[Any]  # (N, ...)
+    y: NDArray[np.int64]  # (N,)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
 class Batches:
     """Batches of some examples of a Store: ordered, moved to the device, transformed.
 
@@ -404,7 +415,7 @@ class Batches:
 
     def __init__(
         self,
-        store: Store | Sequence[Store],
+        store: Store | Arrays | Sequence[Store],
         indices: NDArray[np.int64],
         *,
         batch_size: int,
@@ -414,7 +425,9 @@ class Batches:
         seed: int = 0,
     ) -> None:
         """`transform` is an `augment.Transform`; `indices` (n,) are the examples to use."""
-        self.stores = [store] if isinstance(store, Store) else list(store)
+        self.stores: Sequence[Store | Arrays] = (
+            [store] if isinstance(store, Store | Arrays) else list(store)
+        )
         self.indices = indices
         self.transform, self.device, self.shuffle, self.seed = transform, device, shuffle, seed
         self.steps = -(-len(indices) // batch_size)
@@ -422,6 +435,45 @@ class Batches:
         # where in the turn an example begins, so that no epoch has all images or all mirrors
         length = len(self.stores[0])
         self.turn = torch.randint(len(self.stores), (length,), generator=keyed_generator(seed))
+
+    @classmethod
+    def of_arrays(
+        cls,
+        x: NDArray[Any] | Tensor,
+        y: NDArray[Any] | Tensor | Sequence[int],
+        *,
+        batch_size: int,
+        transform: Any = None,
+        device: str | torch.device = "cpu",
+        shuffle: bool = False,
+        seed: int = 0,
+    ) -> Self:
+        """Batches of examples in memory, for `fit`.
+
+        Args:
+            x: (N, ...) numbers; floating ones become float32, others stay as they are.
+            y: (N,) labels from 0.
+            batch_size: at most so many in a batch.
+            transform: what makes of a batch of x and a torch.Generator what the model sees;
+                nothing by default.
+            device: where batches go.
+            shuffle: another order in each epoch, which (seed, epoch) determine.
+
+        Raises:
+            DataError: x or y are no such arrays, or not of one length.
+        """
+        arrays = _in_memory(x, y)
+        if batch_size < 1:
+            raise DataError(f"batch_size is {batch_size}, expected at least 1.")
+        return cls(
+            arrays,
+            np.arange(len(arrays)),
+            batch_size=batch_size,
+            transform=transform or (lambda x, generator: x),
+            device=torch.device(device),
+            shuffle=shuffle,
+            seed=seed,
+        )
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -456,7 +508,24 @@ class Batches:
         return torch.from_numpy(found).to(self.device)
 
 
-def _resident(stores: Sequence[Store], device: torch.device) -> list[Tensor] | None:
+def _in_memory(x: Any, y: Any) -> Arrays:
+    x, y = (np.asarray(one.detach().cpu() if isinstance(one, Tensor) else one) for one in (x, y))
+    if y.dtype.kind not in "iu" or y.ndim != 1 or not len(y) or y.min() < 0:
+        raise DataError(
+            f"y is an array of {y.dtype}, shape {y.shape}, expected labels: whole numbers from 0, "
+            "one for each example.",
+            "Of names: numpy.unique(names, return_inverse=True)[1].",
+        )
+    if x.dtype.kind not in "biuf" or x.ndim < 2 or len(x) != len(y):
+        raise DataError(
+            f"x is an array of {x.dtype}, shape {x.shape}, expected {len(y)} examples of numbers, "
+            f"shape ({len(y)}, ...), because there are so many labels."
+        )
+    kind = np.dtype(np.float32) if x.dtype.kind == "f" else x.dtype.newbyteorder("=")
+    return Arrays(x.astype(kind, copy=False), y.astype(np.int64))
+
+
+def _resident(stores: Sequence[Store | Arrays], device: torch.device) -> list[Tensor] | None:
     """The whole arrays on a CUDA device, if they take at most half of the free memory there: then
     no batch is copied."""
     size = sum(store.x.nbytes for store in stores)

@@ -17,14 +17,14 @@ from alexnet.atomic import replacing
 from alexnet.classification.classifier import Prediction
 from alexnet.classification.predict import image_files
 from alexnet.classification.run_classifier import RunClassifier, load_run
-from alexnet.console import say
+from alexnet.console import say, warn
 from alexnet.data.images import Pixels
 from alexnet.errors import InputError
 from alexnet.explaining.explain import grad_cam, nearest_neighbours, occlusion, overlay, pictures
 from alexnet.network.frozen import FrozenPart, evaluation_view, feature_stores
 from alexnet.network.inference import evaluation_transforms
 from alexnet.runs.own_data import own_data
-from alexnet.runtime import choose_precision
+from alexnet.runtime import choose_precision, yielding_as_found
 from alexnet.scoring.metrics import Floats
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ class Gallery:
         ]
 
 
+@yielding_as_found
 def explain_files(
     run: str | Path,
     images: Sequence[str],
@@ -137,7 +138,7 @@ def explain_files(
     for number, one in enumerate(classifier.predict_files(files), 1):
         if one.p is None or one.pixels is None:
             bad += 1
-            say(f"not used: {one.reason}")
+            warn(f"not used: {one.reason}")
             continue
         if neighbours and gallery is None:  # not before there is something to explain
             gallery = open_gallery(classifier, precision)
@@ -149,7 +150,7 @@ def explain_files(
         save_panel(path, explanation, trained.names, top)
         yield path
     if bad:
-        say(f"{bad} of {len(files):,} files could not be used")
+        warn(f"{bad} of {len(files):,} files could not be used")
     if bad == len(files):
         raise InputError("none of the files could be used.", "The reasons are above.")
 
@@ -159,7 +160,7 @@ def open_gallery(classifier: RunClassifier, precision: str) -> Gallery | None:
     try:
         return Gallery(classifier, precision)
     except InputError as error:
-        say(f"no neighbours: {error.message}")
+        warn(f"no neighbours: {error.message}")
         return None
 
 

@@ -16,7 +16,7 @@ from alexnet.atomic import replacing, write_json
 from alexnet.classification.classifier import BATCH, Probabilities
 from alexnet.classification.onnx_classifier import VERSION, OnnxClassifier
 from alexnet.classification.run_classifier import RunClassifier
-from alexnet.console import progress, say
+from alexnet.console import progress, say, warn
 from alexnet.data.images import Pixels
 from alexnet.data.store import Store
 from alexnet.errors import AlexNetError, DataError, InputError, needs_extra
@@ -25,6 +25,7 @@ from alexnet.exporting.quantise import round_weights
 from alexnet.network.checkpoint import Trained
 from alexnet.runs.directory import RunDirectory
 from alexnet.runs.own_data import own_data
+from alexnet.runtime import as_found
 from alexnet.scoring.metrics import Labels
 
 TOLERANCE = 1e-3  # the largest difference of a probability in float32
@@ -44,6 +45,7 @@ class Split:
     name: str
 
 
+@as_found()
 def export(
     run: str | Path,
     *,
@@ -103,14 +105,19 @@ def export(
         web.write_runtime(target, files)
         web.write_page(target)
         if not (target / "runtime" / "ort.js").exists():
-            say(f"the folder has no runtime yet: --runtime. {web.HOW}")
+            warn(f"the folder has no runtime yet: --runtime. {web.HOW}")
     return target
 
 
 def description(run: RunDirectory, trained: Trained, licence: str) -> dict[str, Any]:
     """What the metadata of an exported file say of it."""
     figures = run.metrics() if run.evaluated else {}
-    left_out = ("names", "confusion", "per_class")  # of the length of the classes, or its square
+    left_out = (
+        "classes",
+        "names",
+        "confusion",
+        "per_class",
+    )  # of the length of the classes, or its square
     return {
         "version": VERSION,
         "alexnet": importlib.metadata.version("alexnet"),

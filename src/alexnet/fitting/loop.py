@@ -24,7 +24,7 @@ from alexnet.network.checkpoint import (
     save_tensors,
 )
 from alexnet.network.inference import predict_logits
-from alexnet.runtime import StopFlag, peak_memory
+from alexnet.runtime import StopFlag, peak_memory, yielding_as_found
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,7 @@ class State:
         self.correct = list(tensors["epoch.correct"].to(device)) if self.step else []
 
 
+@yielding_as_found
 def fit(
     state: State,
     train: Batches,

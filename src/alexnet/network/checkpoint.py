@@ -14,8 +14,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from alexnet.atomic import replacing
-from alexnet.errors import DataError, WeightsError, did_you_mean
-from alexnet.network.description import Architecture, Preprocessing
+from alexnet.errors import WeightsError
+from alexnet.network.description import Architecture, Preprocessing, find_class
 from alexnet.network.model import AlexNet
 
 VERSION = 1
@@ -105,9 +105,12 @@ def safetensors_metadata(path: Path) -> dict[str, str]:
 
 def unreadable(path: Path, reason: object) -> WeightsError:
     """The error of a weights file that is damaged."""
+    own = path.suffix.lower() == ".safetensors"
     return WeightsError(
         f"{path} cannot be read as safetensors ({reason}).",
-        "It is damaged, cut short or of another format; copy, fetch or train it again.",
+        "It is damaged, cut short or of another format; copy, fetch or train it again."
+        if own
+        else "Give a run. Weights of another program: alexnet weights import FILE --as NAME",
     )
 
 
@@ -184,16 +187,9 @@ class Trained:
     preprocessing: Preprocessing
 
     def label(self, name: str) -> int:
-        """The label of a class, by its readable name or its identifier.
-
-        Raises:
-            DataError: there is no such class.
-        """
-        for known in (self.names, self.classes):
-            if name in known:
-                return known.index(name)
-        every = dict.fromkeys([*self.names, *self.classes])
-        raise DataError(f"the run has no class {name!r}.", did_you_mean(name, every))
+        """The label of a class, by its identifier or its readable name; errors as in
+        `find_class`."""
+        return find_class(name, self.classes, self.names)
 
     def labels(self, given: Sequence[str]) -> list[int]:
         """The labels of classes that are given one by one, or several in a word with commas

@@ -8,10 +8,11 @@ networks" (2012); Krizhevsky, "One weird trick for parallelizing convolutional n
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alexnet.errors import ModelError, did_you_mean
+from alexnet.errors import DataError, ModelError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -224,3 +225,24 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Preprocessing":
         return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+
+
+def find_class(word: str, classes: Sequence[str], names: Sequence[str]) -> int:
+    """The label of a class, by its identifier in `classes` or its readable name in `names`; an
+    identifier comes first.
+
+    Raises:
+        DataError: there is no such class, or several have that name.
+    """
+    if word in classes:
+        return classes.index(word)
+    found = [label for label, name in enumerate(names) if name == word]
+    if len(found) > 1:
+        raise DataError(
+            f"{len(found)} classes are called {word!r}.",
+            f"Give an identifier: {', '.join(classes[label] for label in found)}.",
+        )
+    if not found:
+        known = dict.fromkeys([*names, *classes])
+        raise DataError(f"there is no class {word!r}.", did_you_mean(word, known))
+    return found[0]

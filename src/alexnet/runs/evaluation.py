@@ -19,7 +19,7 @@ from alexnet.network.description import Preprocessing
 from alexnet.network.inference import evaluation_transforms, evaluation_views, predict_logits
 from alexnet.runs.directory import Predictions, RunDirectory, Settings
 from alexnet.runs.own_data import choose, count_seen, open_store, own_data, trained_on
-from alexnet.runtime import choose_device, choose_precision
+from alexnet.runtime import as_found, choose_device, choose_precision
 from alexnet.scoring.metrics import Labels, metrics, wilson_interval
 
 
@@ -69,15 +69,17 @@ def table_rows(figures: Mapping[str, Any]) -> list[list[Any]]:
     are empty."""
     tops = [f"top{k}" for k in top_ks(figures)[1:]]
     whole = [figures[key] for key in (*tops, "nll", "ece", "chance")]
-    heading = ["class", "n", "top1", "top1_low", "top1_high", *tops, "nll", "ece", "chance"]
-    every = ["(all)", figures["n"], figures["top1"], *figures["top1_interval"], *whole]
+    identifiers = dict(zip(figures["names"], figures["classes"], strict=True))
+    heading = ["class", "name", "n", "top1", "top1_low", "top1_high", *tops, "nll", "ece", "chance"]
+    every = ["(all)", "(all)", figures["n"], figures["top1"], *figures["top1_interval"], *whole]
     rows: list[list[Any]] = [heading, every]
     for name, one in figures["per_class"].items():
         interval = wilson_interval(round(one["top1"] * one["n"]), one["n"])
-        rows.append([name, one["n"], one["top1"], *interval, *[""] * len(whole)])
+        rows.append([identifiers[name], name, one["n"], one["top1"], *interval, *[""] * len(whole)])
     return rows
 
 
+@as_found()
 def evaluate_run(
     run: str | Path,
     data: str = "",
@@ -138,6 +140,7 @@ def evaluate_run(
         ids = [store.ids[place] for place in indices]
         Predictions(logits.numpy(), matched, ids, trained.classes).save(Path(save))
     figures = metrics(logits.numpy(), matched, trained.names, split, top)
+    figures["classes"] = trained.classes
     seen = trained_on(directory) if data and split != "train" else None
     count = count_seen(seen, store, indices) if seen else 0
     if count:

@@ -21,7 +21,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from alexnet.data.images import FORMATS, BadImage, TooManyPixels, UnknownFormat
-from alexnet.errors import did_you_mean
+from alexnet.errors import DataError, did_you_mean
+from alexnet.network.description import find_class
 from alexnet.serving.batching import Busy, Classifies, Served
 from alexnet.serving.bodies import MOST_FILES, Bodies, pictures_in, unless_gone
 from alexnet.serving.guard import Figures, Guard, Refused, Rules
@@ -36,7 +37,8 @@ TYPES = (
 class Guess(BaseModel):
     """A class and its probability."""
 
-    class_: str = Field(alias="class")
+    class_: str = Field(alias="class", description="identifier: folder name or WordNet id")
+    name: str = Field(description="readable")
     p: float = Field(ge=0, le=1)
 
 
@@ -59,7 +61,8 @@ class About(BaseModel):
     """A model that is served."""
 
     name: str
-    classes: list[str]
+    classes: list[str] = Field(description="identifiers: folder names or WordNet ids")
+    names: list[str] = Field(description="readable, in the same order")
     explains: bool
 
 
@@ -136,8 +139,7 @@ class Server:
                 images.append({"error": why.message, "hint": why.hint})
             else:
                 order = np.argsort(-one, kind="stable")[:top]
-                best = [{"class": served.classes[k], "p": round(float(one[k]), 6)} for k in order]
-                images.append({"top": best})
+                images.append({"top": [served.guess(k, float(one[k])) for k in order]})
         return JSONResponse({"model": served.name, "images": images})
 
     async def explain(self, request: Request, model: str, class_: str) -> Response:
@@ -149,13 +151,12 @@ class Server:
                 f"{served.name} is an exported file, whose inside cannot be looked at.",
                 "Serve the run directory it was made of.",
             )
-        if class_ and class_ not in served.classes:
-            raise Refused(
-                404,
-                f"there is no class {class_[:80]!r}.",
-                did_you_mean(class_[:80], served.classes),
-            )
-        label = served.classes.index(class_) if class_ else None
+        known = class_ in served.classes or class_ in served.names
+        word = class_ if known else class_[:80]
+        try:
+            label = find_class(word, served.classes, served.names) if word else None
+        except DataError as error:
+            raise Refused(404, error.message, error.hint) from error
         async with self.bodies.read(request) as body:
             pictures = await pictures_in(request, body)
             if len(pictures) > 1:
@@ -255,7 +256,10 @@ def make_app(server: Server, rules: Rules, log: Callable[[str], None] | None = N
     async def models() -> dict[str, Any]:
         """The models and their classes."""
         return {"models": [
-            {"name": one.name, "classes": one.classes, "explains": one.explains}
+            {
+                "name": one.name, "classes": one.classes, "names": one.names,
+                "explains": one.explains,
+            }
             for one in server.models.values()
         ]}  # fmt: skip
 
@@ -278,7 +282,10 @@ def make_app(server: Server, rules: Rules, log: Callable[[str], None] | None = N
     async def explain(
         request: Request,
         model: ModelName = "",
-        class_: Annotated[str, Query(alias="class", description="the most probable one")] = "",
+        class_: Annotated[
+            str,
+            Query(alias="class", description="its identifier or name; else the most probable one"),
+        ] = "",
     ) -> Response:
         """The image with Grad-CAM over it: where the network sees the class."""
         return await server.explain(request, model, class_)

@@ -29,8 +29,8 @@ class Busy(Exception):
 class Classifies(Protocol):
     """What is needed of a classifier: `predict.load` makes one of a run, or of an exported file."""
 
-    @property
-    def classes_(self) -> NDArray[np.str_]: ...
+    classes: list[str]
+    names: list[str]
 
     def square(self, image: bytes) -> Pixels: ...
 
@@ -61,7 +61,7 @@ class Served:
             pool: the threads that decode, shared by all models.
         """
         self.name, self.classifier, self.pool = name, classifier, pool
-        self.classes = [str(one) for one in classifier.classes_]
+        self.classes, self.names = classifier.classes, classifier.names
         self.waiting = self.batches = self.classified = 0
         self._decoded: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=f"model {name}", daemon=True)
@@ -71,6 +71,10 @@ class Served:
     def explains(self) -> bool:
         """Whether there is a network whose inside can be looked at."""
         return hasattr(self.classifier, "model")
+
+    def guess(self, label: int, p: float) -> dict[str, Any]:
+        """A class and its probability, as answers hold them."""
+        return {"class": self.classes[label], "name": self.names[label], "p": round(p, 6)}
 
     async def predict(self, content: bytes) -> NDArray[np.float32]:
         """The class probabilities (K,) of the bytes of one image file.

@@ -213,7 +213,7 @@ def webcam(
     if save and out.exists():
         raise InputError(f"{out} is there already.", "Give another name, or delete it first.")
     classifier = load(run, device=device)
-    names, frames, begun = classifier.classes_, 0, time.monotonic()
+    frames, begun = 0, time.monotonic()
     with contextlib.ExitStack() as stack:
         pictures = Source(source)
         aside = stack.enter_context(replacing(out)) if save else None
@@ -231,7 +231,8 @@ def webcam(
         with contextlib.suppress(KeyboardInterrupt):  # what is written so far is kept
             for number, picture in enumerate(pictures):
                 p = classifier.predict_proba([picture])[0]
-                best = [(str(names[k]), float(p[k])) for k in np.argsort(-p, kind="stable")[:top]]
+                order = np.argsort(-p, kind="stable")[:top]
+                best = [(classifier.names[k], float(p[k])) for k in order]
                 seen(number, best)
                 drawn = labelled(picture, best) if film or shown else picture
                 if film:

@@ -13,6 +13,7 @@ from alexnet.console import say
 from alexnet.errors import RecipeError
 from alexnet.recipes import Recipe, digest_of
 from alexnet.runs.resolution import resolve
+from alexnet.runtime import as_found
 from alexnet.sweeping.directory import SweepDirectory
 from alexnet.sweeping.estimates import in_words
 from alexnet.sweeping.results import Result, result, summarise, write_results
@@ -23,6 +24,7 @@ from alexnet.sweeping.trials import Point, Range, Space, plan, points_of, stacks
 from alexnet.sweeping.workers import here, in_processes, on_ray
 
 
+@as_found()
 def sweep(
     data: str | Path,
     base: Recipe,

@@ -325,6 +325,7 @@ class Run:
         figures = metrics(logits.numpy(), labels.numpy(), self.inputs.store.names, split)
         best = best_of(self.history)
         figures |= {
+            "classes": self.inputs.store.classes,
             "best_epoch": best.epoch if best else 0,
             "val_top1": best.val_top1 if best else None,
             "seconds": sum(epoch.seconds for epoch in self.history),

@@ -17,10 +17,11 @@ from alexnet.runs.directory import RunDirectory
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.own_data import own_data, splits_of
 from alexnet.runs.resolution import resolve
-from alexnet.runtime import make_deterministic
+from alexnet.runtime import as_found, make_deterministic
 from alexnet.training.run import Run
 
 
+@as_found()
 def train(
     data: str | Path,
     recipe: Recipe | str | None = None,
