@@ -247,7 +247,7 @@ def test_int8_is_smaller_and_says_what_it_costs(run, tmp_path, capsys):
     whole, small = (export(run, out=tmp_path / f"{int8}.onnx", int8=int8) for int8 in (False, True))
     cost = alexnet.load(small).about["int8"]
     assert cost["n"] == alexnet.load(run).metrics["n"] and cost["split"] == "test"
-    assert cost["top1_float32"] == alexnet.load(run).metrics["top1"]
+    assert cost["top1_float32"] == alexnet.evaluate(run, precision="fp32")["top1"]
     assert "8 bits: top-1" in capsys.readouterr().err
     kinds = {one.data_type for one in onnx.load(small).graph.initializer}
     assert onnx.TensorProto.INT8 in kinds and whole.exists()
