@@ -35,6 +35,7 @@ from alexnet.serving.guard import Rules, listen
 from alexnet.serving.serve import http_server, load_models, serve, where_to_look
 
 HOSTILE = "<img src=x onerror=alert(1)>"
+NAMES = {"red": "the colour red"}  # readable ones that differ
 JPEG = {"content-type": "image/jpeg"}
 
 
@@ -42,7 +43,8 @@ class Colours:
     """Says which of the colours the middle of an image is nearest to, after `seconds`."""
 
     def __init__(self, seconds=0.0, names=tuple(COLOURS)):
-        self.classes_ = np.array(names)
+        self.classes = list(names)
+        self.names = [NAMES.get(one, one) for one in names]
         self.seconds, self.sizes = seconds, []
         self.free = threading.Event()
         self.free.set()
@@ -216,6 +218,23 @@ def test_the_answer_is_that_of_the_classifier(start, weights):
             name: pytest.approx(p, abs=2e-4)
             for name, p in zip(classifier.classes_, expected, strict=True)
         }
+
+
+def test_a_class_has_an_identifier_and_a_name(start, weights):
+    model = load(weights)
+    model.names = [f"name {number}" for number in range(5)]
+    running = start(Colours(), model)
+    [image] = running.post(picture("red")).json()["images"]
+    assert (image["top"][0]["class"], image["top"][0]["name"]) == ("red", "the colour red")
+    one = running.client.get("/v1/models").json()["models"][1]
+    assert (one["classes"][3], one["names"][3]) == ("class 3", "name 3")
+    maps = [
+        running.post(picture("red"), f"/v1/explain?model=model1&class={word}").content
+        for word in ("class%203", "name%203")
+    ]
+    assert maps[0] == maps[1] and maps[0].startswith(b"\x89PNG")
+    long = running.post(picture("red"), f"/v1/explain?model=model1&class={'x' * 5000}")
+    assert long.status_code == 404 and len(long.text) < 400
 
 
 def test_models_are_listed_and_chosen(start, weights):
@@ -417,7 +436,7 @@ def test_bad_questions(served):
     assert served.raw(b"nonsense\r\n\r\n", 2).startswith(b"HTTP/1.1 400")
 
 
-def test_what_fails_inside_is_said_to_have_failed(start, caplog):
+def test_what_fails_inside_is_said_to_have_failed(start, capsys):
     class Broken(Colours):
         def probabilities(self, squares):
             raise RuntimeError("out of something")
@@ -429,7 +448,7 @@ def test_what_fails_inside_is_said_to_have_failed(start, caplog):
     assert "out of something" not in response.text
     assert "nosniff" in response.headers["x-content-type-options"]
     assert running.top(picture("red"), path="/v1/predict?model=model1") == "red"
-    assert "out of something" in caplog.text  # the server's own words
+    assert "RuntimeError: out of something" in capsys.readouterr().err  # the server's own words
 
 
 # -- who may ask

@@ -33,7 +33,7 @@ class _OnConsole(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if _is_ours():
-            what = getattr(record, "renderable", None) or record.getMessage()
+            what = getattr(record, "renderable", None) or self.format(record)
             console.print(what, markup=False)
 
 

@@ -40,6 +40,27 @@ def cache_folder() -> Path:
     )
 
 
+class _Fork:
+    """What a forked process has to do without."""
+
+    cuda_is_lost = False  # CUDA cannot be used in a copy of a process that used it
+    used_cuda = False
+
+    def before(self) -> None:
+        self.used_cuda = torch.cuda.is_initialized()
+
+    def in_child(self) -> None:
+        """OpenMP's threads are not copied either: a parallel region would wait for them for ever.
+        With one thread there are no parallel regions."""
+        self.cuda_is_lost = self.used_cuda or self.cuda_is_lost
+        torch.set_num_threads(1)
+
+
+_fork = _Fork()
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(before=_fork.before, after_in_child=_fork.in_child)
+
+
 def choose_device(name: str) -> torch.device:
     """The device of a recipe: "auto", "cpu", "cuda", "cuda:1", "mps".
 
@@ -47,7 +68,8 @@ def choose_device(name: str) -> torch.device:
         RecipeError: not a device, or not one of this machine.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        there = torch.cuda.is_available() and not _fork.cuda_is_lost
+        return torch.device("cuda" if there else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -247,16 +269,6 @@ def yielding_as_found(function: Callable[P, Iterator[T]]) -> Callable[P, Iterato
                 steps.close()
 
     return as_found_between
-
-
-def _after_fork() -> None:
-    """OpenMP's threads are not copied into a forked process, where a parallel region would wait for
-    them for ever; with one thread there are no parallel regions."""
-    torch.set_num_threads(1)
-
-
-if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def environment(device: torch.device, dtype: torch.dtype, fingerprint: str) -> dict[str, Any]:

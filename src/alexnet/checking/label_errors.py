@@ -16,7 +16,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import confusion_matrix
 
-from alexnet.console import progress, say
+from alexnet.console import progress, warn
 from alexnet.data.datasets import open_data
 from alexnet.data.store import Store
 from alexnet.errors import DataError
@@ -81,7 +81,7 @@ def probabilities_of(data: str, store: Store, *, weights: str, run: str) -> Prob
         known = set(store.classes) <= set(trained.classes)
         images = open_data(data, image_size=how.image_size, bad_images="skip", white=how.range)
         if known and directory.settings.fingerprint != store.fingerprint:
-            say(f"{run} was trained on other data: labels are compared with what it predicts")
+            warn(f"{run} was trained on other data: labels are compared with what it predicts")
             model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             views = evaluation_views(images, np.arange(len(images)), how, device)
             logits, _ = predict_logits(model, views, dtype, "predicting")

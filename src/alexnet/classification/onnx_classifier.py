@@ -44,7 +44,7 @@ class OnnxClassifier(Classifier):
                     f"Use --{what} {known[1]}, or the run itself.",
                 )
         self.path = name or ("the model" if isinstance(model, bytes) else str(model))
-        self.model = model if isinstance(model, bytes) else model.absolute()
+        self.source = model if isinstance(model, bytes) else model.absolute()
         self.stamp = _stamp(model)
         self.session = _session(model, self.path)
         self.about = _description(self.session, self.path)
@@ -58,7 +58,7 @@ class OnnxClassifier(Classifier):
         Raises:
             WeightsError: the file is not there any more, or is another by now.
         """
-        model = self.model
+        model = self.source
         if isinstance(model, Path):
             if _stamp(model) != self.stamp:
                 raise WeightsError(

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
-from alexnet.console import progress, say
+from alexnet.console import progress, say, warn
 from alexnet.data.augment import Transform
 from alexnet.data.store import (
     Batches,
@@ -222,7 +222,7 @@ def _feature_store(
             try:
                 return Store.open(folder / name)
             except DataError as error:
-                say(f"{error.message} What is sound of it is kept, the rest computed again.")
+                warn(f"{error.message} What is sound of it is kept, the rest computed again.")
                 reopen_for_writing(folder / name)
         with StoreWriter(folder, (width,), "float16", name) as writer:
             writer.require_space(len(rows))
