@@ -6,8 +6,10 @@ as none.
 """
 
 import contextlib
+import ctypes
 import io
 import struct
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -107,6 +109,14 @@ def readable_extensions() -> frozenset[str]:
     return EXTENSIONS if heic_is_there() else EXTENSIONS - HEIC
 
 
+@cache
+def _quieten_libtiff() -> None:
+    """Takes from Pillow's libtiff its way to standard error, where it names no file; what is wrong
+    reaches Pillow all the same."""
+    with contextlib.suppress(Exception):  # where it is built in, it goes on talking
+        ctypes.CDLL(sys.modules["PIL._imaging"].__file__).TIFFSetErrorHandler(None)
+
+
 class _Quiet:
     """Keeps Pillow's warnings to itself, in any number of threads: they speak of metadata that is
     not looked at, and name no file."""
@@ -118,7 +128,7 @@ class _Quiet:
         with self.lock:  # the filters belong to the process: who comes first sets them
             if not self.inside:
                 self.stack.enter_context(warnings.catch_warnings())
-                warnings.filterwarnings("ignore", module=r"PIL\b|pillow_heif\b")
+                warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif|alexnet\.data)\b")
             self.inside += 1
 
     def __exit__(self, *_: object) -> None:
@@ -415,7 +425,7 @@ def _passes(width: int, height: int, size: int) -> str:
         down = flat.resize((size, size), BILINEAR, (left, 0, right, size)).tobytes() == found
         if across != down:
             break
-    return "across" if across else "down" if down else ""
+    return "" if across == down else "across" if across else "down"
 
 
 @contextlib.contextmanager
@@ -461,6 +471,7 @@ def _raster(image: Image.Image) -> Raster:
         image.load()
         return Raster(image, image, _orientation(image))
     if image.format == "TIFF":  # Pillow would turn it while it loads, with a copy
+        _quieten_libtiff()
         orientation = _orientation(image)
         image._exif = Image.Exif()
         image._exif._loaded = True
