@@ -167,9 +167,13 @@ def open_image(content: bytes | IO[bytes] | Pixels | Image.Image) -> Image.Image
         return _of_usual_size(_opened(content))
 
 
+def _formats() -> list[str]:
+    return [name for name in FORMATS if name != "HEIF" or heic_is_there()]
+
+
 def _opened(file: IO[bytes]) -> Image.Image:
     """The one place that lets Pillow look at a file."""
-    formats = [name for name in FORMATS if name != "HEIF" or heic_is_there()]
+    formats = _formats()
     try:
         try:
             image: Image.Image = Image.open(file, formats=formats)
