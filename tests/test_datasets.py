@@ -26,7 +26,7 @@ from makers import (
     zipped,
 )
 
-from alexnet.data import datasets
+from alexnet.data import datasets, images
 from alexnet.data.augment import resize
 from alexnet.data.datasets import make_splits, open_data
 from alexnet.data.images import load_image
@@ -506,3 +506,43 @@ def test_data_without_training_images_cannot_be_trained_on(parts, tmp_path):
     with pytest.raises(DataError, match=f"has only the splits {', '.join(parts)}") as caught:
         split(store)
     assert "alexnet eval" in caught.value.hint
+
+
+def test_a_store_with_heic_left_out_is_packed_again_once_they_can_be_read(tmp_path, monkeypatch):
+    data = class_folders(tmp_path / "d", {"cat": 2, "dog": 2})
+    (data / "cat" / "z.heic").write_bytes(encoded(smooth(), "PNG"))  # what it holds counts
+    monkeypatch.setattr(images, "heic_is_there", lambda: False)
+    assert len(open_data(data, image_size=8)) == 4
+    assert len(open_data(data, image_size=8)) == 4
+    monkeypatch.undo()
+    monkeypatch.setenv("ALEXNET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(images, "heic_is_there", lambda: True)
+    monkeypatch.setattr(images, "_formats", lambda: ["PNG"])
+    assert len(open_data(data, image_size=8)) == 5
+
+
+def test_files_that_are_read_and_not_decoded_yet_are_few(tmp_path, monkeypatch):
+    data = class_folders(tmp_path / "d", {"cat": 9, "dog": 9}, size=(40, 40))
+    sizes = {path.stat().st_size for path in data.rglob("*.png")}
+    monkeypatch.setattr(datasets, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(datasets, "AHEAD_BYTES", 2 * max(sizes))
+    read, decoded, waiting = 0, 0, []
+    chunks, decode = datasets._chunks, datasets._Packing._decode
+
+    def counting(source):
+        nonlocal read
+        for chunk in chunks(source):
+            read += 1
+            waiting.append(read - decoded)
+            yield chunk
+
+    def decoding(self, contents):
+        nonlocal decoded
+        found = decode(self, contents)
+        decoded += 1
+        return found
+
+    monkeypatch.setattr(datasets, "_chunks", counting)
+    monkeypatch.setattr(datasets._Packing, "_decode", decoding)
+    assert len(open_data(data, image_size=8)) == 18
+    assert max(waiting) <= 4

@@ -135,6 +135,28 @@ def test_help_answers_without_torch(arguments):
     assert_runs(code)
 
 
+def test_one_place_opens_images():
+    places = {
+        (name, node.func.attr)
+        for name, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and (
+            (node.func.attr == "open" and ast.unparse(node.func.value) in ("Image", "PIL.Image"))
+            or node.func.attr in ("imread", "imdecode", "open_heif", "read_heif", "read_image")
+        )
+    }
+    assert places == {("data.images", "open")}
+    source = ast.parse(MODULES["data.images"].read_text())
+    opens = [
+        node
+        for node in ast.walk(source)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Image.open"
+    ]
+    assert all([word.arg for word in node.keywords] == ["formats"] for node in opens)
+
+
 def test_public_names():
     page = (Path(__file__).parent.parent / "docs" / "python.md").read_text("utf-8")
     described = re.findall(r"^\| `alexnet\.(\w+)", page, re.MULTILINE)

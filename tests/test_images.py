@@ -1,6 +1,12 @@
 """Every kind of image file becomes the right pixels; a broken one is a BadImage with its reason."""
 
+import contextlib
+import io
+import re
 import struct
+import subprocess
+import sys
+import threading
 import warnings
 import zlib
 
@@ -11,8 +17,14 @@ from hypothesis import strategies as st
 from makers import encoded, noise, smooth
 from PIL import Image, ImageFile
 
+from alexnet.data import images
 from alexnet.data.images import (
+    EXTENSIONS,
+    FORMATS,
+    MOST_PIXELS,
     BadImage,
+    TooManyPixels,
+    UnknownFormat,
     enlarged,
     is_greyscale,
     load_image,
@@ -189,11 +201,6 @@ def test_any_mode_and_size_becomes_three_bytes_per_pixel(mode, size, side, seed)
 
 def png_claiming(width, height):
     """A PNG whose header promises more than the file holds."""
-
-    def chunk(kind, content):
-        sum_ = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + sum_
-
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     data = chunk(b"IDAT", zlib.compress(bytes(100)))
     return b"\x89PNG\r\n\x1a\n" + header + data + chunk(b"IEND", b"")
@@ -263,3 +270,323 @@ def test_a_damaged_file_is_an_image_or_a_bad_image(kind, changes, kept):
 WHOLE = {
     kind: encoded(smooth((16, 16)), kind) for kind in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "AVIF")
 }
+
+
+def chunk(kind, content, wrong=0):
+    """A chunk of a PNG, with a wrong checksum if asked."""
+    sum_ = struct.pack(">I", zlib.crc32(kind + content) ^ wrong)
+    return struct.pack(">I", len(content)) + kind + content + sum_
+
+
+def with_chunk(content, extra, last=False):
+    """A PNG with one more chunk, before its pixels or behind them."""
+    place = content.index(b"IEND") - 4 if last else content.index(b"IDAT") - 4
+    return content[:place] + extra + content[place:]
+
+
+def with_segment(content, marker, data):
+    """A JPEG with one more segment of metadata."""
+    head = bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2)
+    return content[:2] + head + data + content[2:]
+
+
+def with_lost_exif(image):
+    """A TIFF whose EXIF block lies behind the end of the file."""
+    content = encoded(image, "TIFF", tiffinfo={0x8769: {0x9000: b"0230"}})
+    place = content.index(b"\x69\x87\4\0\1\0\0\0") + 8
+    return content[:place] + b"\xff\xff\xff\x7f" + content[place + 4 :]
+
+
+def test_every_ending_is_of_a_format_and_every_format_has_one():
+    assert {ending for endings in FORMATS.values() for ending in endings.split()} == EXTENSIONS
+    images.heic_is_there()
+    known = Image.registered_extensions()
+    assert all(known[ending] == name for name, ends in FORMATS.items() for ending in ends.split())
+
+
+def test_damaged_files_of_every_format_are_pixels_or_bad_images():
+    from long.fuzz_images import fuzz
+
+    found = fuzz(400, seed=0)
+    assert sum(found.values()) == 400
+    assert 20 < found["bad image"] < 380
+
+
+def test_libtiff_does_not_speak_for_itself(capfd):
+    for mode, compression in (("1", "group4"), ("L", "tiff_lzw"), ("L", "jpeg")):
+        content = encoded(smooth().convert(mode), "TIFF", compression=compression)
+        with contextlib.suppress(BadImage):
+            load_image(content[:8] + bytes(range(200, 240)) + content[48:], 8)
+    assert capfd.readouterr().err == ""
+
+
+HEADERS = {
+    "EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\n",
+    "EPS for DOS": b"\xc5\xd0\xd3\xc6" + struct.pack("<7I", 30, 40, 0, 0, 0, 0, 0) + b"%!PS-Adobe",
+    "WMF": b"\xd7\xcd\xc6\x9a\0\0"
+    + struct.pack("<4hH", 0, 0, 99, 99, 96)
+    + bytes(20)
+    + b"\1\0\x09\0",
+    "EMF": b"\1\0\0\0" + bytes(36) + b" EMF" + bytes(60),
+    "GRIB": b"GRIB\0\0\0\1" + bytes(40),
+    "BUFR": b"BUFR" + bytes(40),
+    "HDF5": b"\x89HDF\r\n\x1a\n" + bytes(40),
+    "FITS": b"SIMPLE  =                    T" + b" " * 2850,
+    "SPIDER": struct.pack(">27f", 1, 9, 9, 0, 1, *[0] * 7, 9, *[0] * 14),
+    "PDF": b"%PDF-1.7\n",
+    "SVG": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    "MSP": b"DanM" + bytes(60),
+}
+
+WITHOUT_PROGRAMS = """
+import pathlib, sys
+from alexnet.data import images
+images.heic_is_there()
+seen = []
+starts = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork",
+          "os.forkpty", "pty.spawn", "os.startfile")
+sys.addaudithook(lambda event, _: seen.append(event) if event in starts else None)
+for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+    try:
+        images.square_pixels(images.open_image(path.read_bytes()), 8)
+    except images.BadImage:
+        continue
+    print(path.stem)
+sys.exit(f"started {seen}" if seen else 0)
+"""
+
+
+def test_no_file_starts_a_program_and_only_known_formats_are_decoded(tmp_path):
+    Image.init()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of formats that Pillow will not write for ever
+        for kind in sorted(Image.SAVE):
+            try:  # whatever its name says: a .jpg that holds something else
+                (tmp_path / f"{kind}.jpg").write_bytes(encoded(smooth((32, 32)), kind))
+            except (OSError, ValueError, KeyError):  # no handler, or not of RGB
+                (tmp_path / f"{kind}.jpg").write_bytes(encoded(Image.new("1", (32, 32)), "MSP"))
+    for kind, content in HEADERS.items():
+        (tmp_path / f"header of {kind}.jpg").write_bytes(content + bytes(999))
+    command = [sys.executable, "-c", WITHOUT_PROGRAMS, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert set(result.stdout.split()) - {"MPO", "DIB"} == set(FORMATS)
+
+
+@pytest.mark.parametrize("kind", HEADERS)
+def test_other_formats_are_none(kind):
+    with pytest.raises(UnknownFormat, match="not an image, or of an unknown format"):
+        open_image(HEADERS[kind] + bytes(999))
+
+
+def test_a_lazily_opened_image_of_another_format_is_not_decoded():
+    lazy = Image.open(io.BytesIO(HEADERS["EPS"]))
+    with pytest.raises(UnknownFormat, match="EPS is not opened here; load the image before"):
+        load_image(lazy, 8)
+    assert lazy.tile
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "GIF"])
+def test_a_pillow_image_is_not_changed_and_need_not_be_loaded(kind):
+    exif = Image.Exif()
+    exif[274] = 6
+    content = encoded(smooth((300, 200)), kind, **({} if kind == "GIF" else {"exif": exif}))
+    lazy = Image.open(io.BytesIO(content))
+    size, mode = lazy.size, lazy.mode
+    found = load_image(lazy, 16)
+    assert (lazy.size, lazy.mode) == (size, mode)
+    assert np.array_equal(found, load_image(lazy, 16))
+    assert np.abs(found - load_image(content, 16).astype(int)).mean() < 2
+
+
+ODD = {
+    "a block of text with a wrong checksum": with_chunk(
+        encoded(smooth()), chunk(b"tEXt", b"a\0b", wrong=1)
+    ),
+    "a colour profile that is none": with_chunk(encoded(smooth()), chunk(b"iCCP", b"x")),
+    "sizes cut short": with_chunk(encoded(smooth()), chunk(b"pHYs", b"abc")),
+    "sizes cut short behind the pixels": with_chunk(
+        encoded(smooth()), chunk(b"pHYs", b"abc"), last=True
+    ),
+    "EXIF that is none": with_chunk(encoded(smooth()), chunk(b"eXIf", b"MM\0*\xff\xff\xff")),
+    "EXIF that is none, in TIFF": with_lost_exif(smooth()),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_pixels_are_sound_whatever_is_said_of_them(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(load_image(ODD[name], 16), load_image(encoded(smooth()), 16))
+
+
+@pytest.mark.parametrize(
+    "data", [b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0II*\0" + bytes(9)]
+)
+@pytest.mark.parametrize("marker", [0xE1, 0xE2, 0xED, 0xFE])
+def test_a_jpeg_is_sound_whatever_its_segments_say(data, marker):
+    for start in (
+        b"",
+        b"MPF\0",
+        b"ICC_PROFILE\0",
+        b"Photoshop 3.0\0",
+        b"http://ns.adobe.com/xap/1.0/\0",
+    ):
+        odd = with_segment(PHOTO, marker, start + data)
+        assert np.array_equal(load_image(odd, 16), load_image(PHOTO, 16))
+
+
+def test_text_that_would_fill_the_memory_is_a_bad_image():
+    bomb = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**24)))
+    with pytest.raises(BadImage, match="too large"):
+        load_image(with_chunk(encoded(smooth()), bomb), 8)
+    for error in (MemoryError(), RecursionError("deep"), AttributeError("none"), KeyError(3)):
+        with pytest.MonkeyPatch.context() as patch:
+
+            def failing(*_, error=error):
+                raise error
+
+            patch.setattr(ImageFile.ImageFile, "load", failing)
+            with pytest.raises(BadImage):
+                load_image(PHOTO, 8)
+
+
+def test_a_bomb_inside_is_a_bad_image():
+    png = png_claiming(20_000, 20_000)
+    icns = b"icns" + struct.pack(">I", 16 + len(png)) + b"ic10" + struct.pack(">I", 8 + len(png))
+    for content, kind in ((icns + png, UnknownFormat), (png, TooManyPixels)):
+        with pytest.raises(kind):
+            load_image(content, 8)
+
+
+def test_pillows_warnings_are_kept_in_many_threads():
+    odd = with_lost_exif(smooth())
+    failed = []
+
+    def work():
+        try:
+            for _ in range(20):
+                load_image(odd, 8)
+        except Exception as error:
+            failed.append(error)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before = list(warnings.filters)
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+        assert list(warnings.filters) == before
+    assert not failed
+
+
+def plain(content, size):
+    """What release 0.1.0 did, on the whole image at once."""
+    from PIL import ImageOps
+
+    image = Image.open(io.BytesIO(content))
+    image = images.rgb(ImageOps.exif_transpose(image))
+    shorter = min(image.size)
+    left, top = (image.width - shorter) / 2, (image.height - shorter) / 2
+    if shorter > size:
+        box = (left, top, left + shorter, top + shorter)
+        image = image.resize((size, size), Image.Resampling.BILINEAR, box)
+    else:
+        image = image.crop((int(left), int(top), int(left) + shorter, int(top) + shorter))
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+KINDS = {
+    "PNG": ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"],
+    "TIFF": ["L", "RGB", "RGBA", "CMYK", "I;16"],
+    "BMP": ["L", "RGB"], "PPM": ["L", "RGB"], "WEBP": ["RGB", "RGBA"], "AVIF": ["L", "RGB", "RGBA"],
+    "GIF": ["P"],
+}  # fmt: skip
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.sampled_from([(kind, mode) for kind, modes in KINDS.items() for mode in modes]),
+    st.tuples(st.integers(2, 60), st.integers(2, 60)),
+    st.integers(1, 8),
+    st.integers(8, 40),
+    st.sampled_from([2**24, 500]),
+    st.integers(0, 9),
+)
+def test_strips_are_the_whole_image(how, size, orientation, side, whole, seed):
+    (kind, mode), exif = how, Image.Exif()
+    exif[274] = orientation
+    image = noise(seed, size)
+    if mode == "I;16":
+        values = np.random.default_rng(seed).integers(0, 65536, size[::-1]).astype("<u2")
+        image = Image.frombytes("I;16", size, values.tobytes())
+    elif mode in ("RGBA", "LA"):
+        image.putalpha(noise(seed + 1, size, "L"))
+    content = encoded(
+        image.convert(mode), kind, **({} if kind in ("GIF", "BMP", "PPM") else {"exif": exif})
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "WHOLE", whole)
+        patch.setattr(images, "STRIP", 100)
+        found = square_pixels(open_image(content), side)
+    assert np.array_equal(found, plain(content, side))
+
+
+MEASURED = """
+import io, resource, sys
+from alexnet.data import images
+import numpy as np
+images.load_image(np.zeros((64, 64, 3), np.uint8), 16), images.heic_is_there()
+content = open(sys.argv[1], "rb").read()
+unit = 1 if sys.platform == "darwin" else 1024
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+before = peak()
+images.square_pixels(images.open_image(content), 256)
+print(peak() - before)
+"""
+SIDE = 9450  # of nearly as many pixels as there may be
+LARGEST = {
+    "L.png": {}, "I;16.png": {}, "LA.png": {}, "RGBA.png": {}, "RGB.bmp": {}, "RGB.ppm": {},
+    "CMYK.tif": {"compression": "tiff_lzw"}, "I.tif": {"compression": "tiff_lzw"},
+    "RGB.jpg": {"progressive": True}, "P.gif": {},
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LARGEST)
+def test_the_largest_picture_takes_four_bytes_a_pixel_and_100_mb(tmp_path, name):
+    mode = name.partition(".")[0]
+    image = Image.linear_gradient("L").resize((SIDE, SIDE))
+    if mode == "I;16":
+        values = np.asarray(image).astype("<u2") * 257
+        image = Image.frombytes("I;16", image.size, values.tobytes())
+    elif mode in ("LA", "RGBA"):
+        image = Image.merge(mode, (image,) * len(mode))
+    options = {"compress_level": 1} if name.endswith("png") else LARGEST[name]
+    image.convert(mode).save(tmp_path / name, **options)
+    assert SIDE**2 <= MOST_PIXELS
+    command = [sys.executable, "-c", MEASURED, str(tmp_path / name)]
+    took = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert took < 4 * SIDE**2 + 100e6
+
+
+def test_heic_is_read_where_its_extra_is_installed():
+    pytest.importorskip("pillow_heif")
+    assert images.heic_is_there()
+    content = encoded(smooth((96, 64)), "HEIF", quality=90)
+    assert content[4:8] == b"ftyp"
+    found = load_image(content, 32).astype(int)
+    assert np.abs(found - load_image(encoded(smooth((96, 64))), 32)).mean() < 3
+    with pytest.raises(BadImage):
+        load_image(content[: len(content) // 2], 8)
+
+
+def test_heic_says_what_to_install_where_it_is_not(monkeypatch):
+    content = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99)
+    monkeypatch.setattr(images, "heic_is_there", lambda: False)
+    with pytest.raises(UnknownFormat, match=re.escape("pip install 'alexnet[heic]'")):
+        load_image(content, 8)
+    assert ".heic" not in images.readable_extensions()

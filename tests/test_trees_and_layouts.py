@@ -17,6 +17,7 @@ from makers import (
     zipped,
 )
 
+from alexnet.data import images
 from alexnet.data.datasets import find_data, is_tar
 from alexnet.data.layouts import cifar_source, digits_source, read_tree, tar_files
 from alexnet.data.trees import open_tree, source_signature
@@ -442,3 +443,24 @@ def test_data_that_is_not_there_says_what_to_do(name, words, hint, tmp_path, mon
     with pytest.raises(DataError, match=words) as caught:
         find_data(name)
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_heic_images_are_taken_or_counted_with_what_to_install(tmp_path, monkeypatch, there):
+    data = class_folders(tmp_path / "d", {"cat": 2, "dog": 2})
+    (data / "cat" / "z.HEIC").write_bytes(b"anything")
+    (data / "dog" / "z.heif").write_bytes(b"anything")
+    monkeypatch.setattr(images, "heic_is_there", lambda: there)
+    source = read_tree(open_tree(data))
+    assert len(source.examples) == (6 if there else 4)
+    told = [] if there else ["2 HEIC images, such as cat/z.HEIC: pip install 'alexnet[heic]'"]
+    assert source.left_out == told
+
+
+def test_a_class_of_heic_images_alone_says_what_to_install(tmp_path, monkeypatch):
+    data = class_folders(tmp_path / "d", {"cat": 2, "dog": 0})
+    (data / "dog" / "1.heic").write_bytes(b"anything")
+    monkeypatch.setattr(images, "heic_is_there", lambda: False)
+    with pytest.raises(DataError, match="without images: dog") as caught:
+        read_tree(open_tree(data))
+    assert "pip install 'alexnet[heic]'" in caught.value.hint

@@ -20,12 +20,14 @@ from alexnet.atomic import write_json
 from alexnet.console import progress, say
 from alexnet.data.fetch import DOWNLOADS, downloaded
 from alexnet.data.images import (
+    INSTALL_HEIC,
     BadImage,
     Pixels,
     Raster,
     declared_white,
     decoded,
     enlarged,
+    heic_is_there,
     is_deep,
     is_greyscale,
     open_image,
@@ -141,7 +143,10 @@ def find_packed(index: Path, image_size: int, white: int | None) -> Store | None
             path = cache_folder() / "stores" / known["stores"][size]
             if path.exists():
                 store = Store.open(path)
-                if white is None or store.info.get("range", white) == white:
+                missing = heic_is_there() and any(
+                    INSTALL_HEIC in one for one in store.info["left_out"]
+                )
+                if not missing and (white is None or store.info.get("range", white) == white):
                     return store
     return None
 

@@ -6,8 +6,10 @@ as none.
 """
 
 import contextlib
+import ctypes
 import io
 import struct
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -49,6 +51,18 @@ GREYSCALE_MODES = frozenset({"1", "L", "LA", "La", "I", "F"})  # and I;16 in all
 RANGES = (255, 1023, 4095, 16383, 65535)  # the greatest values of 8, 10, 12, 14 and 16 bits
 WHOLE = 2**24  # pixels of an image that may be there twice
 BILINEAR = Image.Resampling.BILINEAR
+# uncompressed pixels in files: bytes of each, and which of them are the channels
+RAW = {
+    "RGB": (3, slice(3)),
+    "BGR": (3, slice(None, None, -1)),
+    "RGBX": (4, slice(3)),
+    "BGRX": (4, slice(2, None, -1)),
+    "RGBA": (4, slice(4)),
+    "RGB;16L": (6, slice(1, None, 2)),
+    "RGB;16B": (6, slice(0, None, 2)),
+    "RGBA;16L": (8, slice(1, None, 2)),
+    "RGBA;16B": (8, slice(0, None, 2)),
+}
 ORIENTATION = 0x0112
 OURS, BITS = "alexnet-own", "alexnet-bits"  # keys of our own in an image's info
 TRANSPOSED = {
@@ -95,6 +109,14 @@ def readable_extensions() -> frozenset[str]:
     return EXTENSIONS if heic_is_there() else EXTENSIONS - HEIC
 
 
+@cache
+def _quieten_libtiff() -> None:
+    """Takes from Pillow's libtiff its way to standard error, where it names no file; what is wrong
+    reaches Pillow all the same."""
+    with contextlib.suppress(Exception):  # where it is built in, it goes on talking
+        ctypes.CDLL(sys.modules["PIL._imaging"].__file__).TIFFSetErrorHandler(None)
+
+
 class _Quiet:
     """Keeps Pillow's warnings to itself, in any number of threads: they speak of metadata that is
     not looked at, and name no file."""
@@ -106,7 +128,7 @@ class _Quiet:
         with self.lock:  # the filters belong to the process: who comes first sets them
             if not self.inside:
                 self.stack.enter_context(warnings.catch_warnings())
-                warnings.filterwarnings("ignore", module=r"PIL\b|pillow_heif\b")
+                warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif|alexnet\.data)\b")
             self.inside += 1
 
     def __exit__(self, *_: object) -> None:
@@ -145,9 +167,13 @@ def open_image(content: bytes | IO[bytes] | Pixels | Image.Image) -> Image.Image
         return _of_usual_size(_opened(content))
 
 
+def _formats() -> list[str]:
+    return [name for name in FORMATS if name != "HEIF" or heic_is_there()]
+
+
 def _opened(file: IO[bytes]) -> Image.Image:
     """The one place that lets Pillow look at a file."""
-    formats = [name for name in FORMATS if name != "HEIF" or heic_is_there()]
+    formats = _formats()
     try:
         try:
             image: Image.Image = Image.open(file, formats=formats)
@@ -189,27 +215,22 @@ def _of_usual_size(image: Image.Image) -> Image.Image:
         raise TooManyPixels(f"{width}x{height} px is more than {MOST_PIXELS / 1e6:.0f} megapixels")
     if min(width, height) < SMALLEST_SIDE:
         raise BadImage(f"{width}x{height} px is too small to show anything")
-    if _cost(image) > MOST_BYTES:
-        most = pixels * MOST_BYTES / _cost(image) / 1e6
-        raise TooManyPixels(
-            f"{width}x{height} px is more than {most:.0f} megapixels, the most of this kind of "
-            f"{image.format}, whose decoder holds each pixel several times"
-        )
     return image
 
 
-def _cost(image: Image.Image) -> float:
-    """Bytes that decoding will hold at once, at most."""
-    each = COSTS.get(image.format or "", 4.0) if image.info.get(OURS) else 4.0
+def _cost(image: Image.Image, size: tuple[int, int]) -> float:
+    """Bytes that decoding will hold at once, at most; `size` is that before `Image.draft`."""
+    if not image.info.get(OURS):
+        return 4.0 * image.width * image.height
     tiles: list[Any] = getattr(image, "tile", [])
-    if tiles and tiles[0][0] in SLOW_CODECS:
-        each = 16.0
+    each = 16.0 if tiles and tiles[0][0] in SLOW_CODECS else COSTS.get(image.format or "", 4.0)
+    cost = each * image.width * image.height
     layers: list[Any] = getattr(image, "layer", [])
     if image.info.get("progressive") and layers:
-        # libjpeg holds all coefficients, two bytes each; pixels come at half the size or less
+        # libjpeg holds all coefficients, two bytes each
         most = max(one[1] for one in layers) * max(one[2] for one in layers)
-        each = max(each, 1 + 2 * sum(one[1] * one[2] for one in layers) / max(1, most))
-    return each * image.width * image.height
+        cost += 2 * size[0] * size[1] * sum(one[1] * one[2] for one in layers) / max(1, most)
+    return cost
 
 
 def _without_metadata(
@@ -398,7 +419,7 @@ def _passes(width: int, height: int, size: int) -> str:
     depends on the size and on Pillow's release, so it is asked. "" where it goes in neither way."""
     left, top, right, bottom = box = _centre(width, height)
     across = down = False
-    for seed in range(4):  # the two are equal by chance where the result is tiny
+    for seed in range(8):  # the two are equal by chance where the result is tiny
         noise = np.random.default_rng(seed).integers(0, 256, 65537, dtype=np.uint8)
         image = Image.fromarray(np.resize(noise, (height, width)))
         found = image.resize((size, size), BILINEAR, box).tobytes()
@@ -408,7 +429,7 @@ def _passes(width: int, height: int, size: int) -> str:
         down = flat.resize((size, size), BILINEAR, (left, 0, right, size)).tobytes() == found
         if across != down:
             break
-    return "across" if across else "down" if down else ""
+    return "" if across == down else "across" if across else "down"
 
 
 @contextlib.contextmanager
@@ -423,13 +444,23 @@ def decoded(image: Image.Image, size: int) -> Iterator[Raster]:
     """
     with _quiet, contextlib.ExitStack() as stack:
         try:
-            shorter, cost = min(image.size), _cost(image)
+            whole, shorter = image.size, min(image.size)
             if image.info.get(OURS) and shorter > 2 * size:
                 goal = (image.width * 2 * size // shorter, image.height * 2 * size // shorter)
                 image.draft(None, goal)
-                cost = cost if image.info.get("progressive") else _cost(image)
+            cost = _cost(image, whole)
+            if cost > MOST_BYTES:
+                raise TooManyPixels(
+                    f"{whole[0]}x{whole[1]} px is too large for a picture of its kind "
+                    f"({image.format}): decoding it takes {cost / 1e6:,.0f} MB"
+                )
             if cost > LARGE:
                 stack.enter_context(_one_large)
+            if image.width * image.height > WHOLE and shorter > size:
+                # asked before there are pixels, so that both are never in memory; TIFF knows
+                # already that it is turned
+                turned = image.format != "TIFF" and "exif" in image.info and _orientation(image) > 4
+                _passes(*(image.size[::-1] if turned else image.size), size)
             yield _raster(image)
         except BadImage:
             raise
@@ -444,13 +475,19 @@ def _raster(image: Image.Image) -> Raster:
         image.load()
         return Raster(image, image, _orientation(image))
     if image.format == "TIFF":  # Pillow would turn it while it loads, with a copy
+        _quieten_libtiff()
         orientation = _orientation(image)
         image._exif = Image.Exif()
         image._exif._loaded = True
+        stored = _raw_array(image)
+        if stored is not None:
+            return Raster(image, stored, orientation)
         image.load()
         image._size = image.im.size
         return Raster(image, image, orientation)
-    stored = _array(image)
+    stored = _decoder_array(image)
+    if stored is None:
+        stored = _raw_array(image)
     if stored is not None:
         return Raster(image, stored, _orientation(image))
     try:
@@ -467,7 +504,34 @@ def _raster(image: Image.Image) -> Raster:
     return Raster(image, image, _orientation(image))
 
 
-def _array(image: Any) -> Pixels | None:
+def _raw_array(image: Any) -> Pixels | None:
+    """(H, W, C) of a large file that lies in memory and is not compressed; None for all others."""
+    width, height = image.size
+    if width * height <= WHOLE or not isinstance(image.fp, io.BytesIO) or not image.tile:
+        return None
+    codec, _, first, arguments = image.tile[0]
+    if codec != "raw" or image.mode not in ("RGB", "RGBA"):
+        return None
+    name, stride, direction = arguments if isinstance(arguments, tuple) else (arguments, 0, 1)
+    if name not in RAW:
+        return None
+    each, channels = RAW[name]
+    stride = stride or each * width
+    together = all(
+        tile[0] == codec
+        and (tile[1][0], tile[1][2]) == (0, width)
+        and tile[2:] == (first + tile[1][1] * stride, arguments)
+        for tile in image.tile
+    )
+    if not together or (len(image.tile) > 1 and direction != 1):
+        return None
+    # a file that is cut short has too few bytes: a ValueError
+    data = np.frombuffer(image.fp.getvalue(), np.uint8, height * stride, first)
+    rows = data.reshape(height, stride)[:: direction or 1, : width * each]
+    return rows.reshape(height, width, each)[:, :, channels]
+
+
+def _decoder_array(image: Any) -> Pixels | None:
     """(H, W, C) of the first frame, from decoders that hold it already: Pillow would copy it
     twice. None for all others, and where a later Pillow works in another way."""
     width, height = image.size
@@ -487,6 +551,7 @@ def _array(image: Any) -> Pixels | None:
     except AttributeError:
         return None
     bands = 4 if getattr(image, "rawmode", "") == "RGBX" else len(image.getbands())
+    image._decoder = image._heif_file = None  # what they hold is not needed any more
     rows = np.frombuffer(data, np.uint8, height * stride).reshape(height, stride)
     pixels = rows[:, : width * bands].reshape(height, width, bands)
     return pixels[:, :, 0] if bands == 1 else pixels[:, :, : len(image.getbands())]
