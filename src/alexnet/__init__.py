@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from alexnet.runs.evaluation import evaluate_run as evaluate
     from alexnet.training.train import train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["RECIPES", "AlexNetError", "Classifier", "Recipe", "evaluate", "fit", "load", "train"]
 
 _WHERE = {
