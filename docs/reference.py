@@ -160,7 +160,9 @@ def value_text(hint: Any) -> str:
     if get_origin(hint) is tuple:
         return " ".join(map(value_text, inside))
     if get_origin(hint) in (Union, UnionType):
-        return "|".join(map(value_text, inside))
+        others = [value_text(one) for one in inside if get_origin(one) is not Literal]
+        words = [word for one in inside if get_origin(one) is Literal for word in get_args(one)]
+        return "|".join([*others, *[f"{{{','.join(map(str, words))}}}"] * bool(words)])
     return "None" if hint in (None, NoneType) else str(hint.__name__).upper()
 
 
@@ -285,7 +287,8 @@ def cli_page() -> str:
     blocks = [
         "# The command line",
         WRITTEN,
-        f"{ABOUT} `alexnet COMMAND --help` says what this page says.",
+        ABOUT,
+        "`alexnet COMMAND --help` says what this page says.",
     ]
     summary = [
         item(
@@ -320,10 +323,12 @@ def joined_items(blocks: Iterable[str]) -> list[str]:
 
 
 def subclasses(cls: type[AlexNetError]) -> Iterator[type[AlexNetError]]:
-    """All classes below one, each before its own."""
+    """All classes of `alexnet.errors` below one, each before its own; those that other modules
+    have for themselves are known only once these are imported."""
     for one in cls.__subclasses__():
-        yield one
-        yield from subclasses(one)
+        if one.__module__ == cls.__module__:
+            yield one
+            yield from subclasses(one)
 
 
 def definition(function: Callable[..., Any]) -> ast.FunctionDef:
@@ -459,6 +464,14 @@ def meaning(module: str, word: str) -> Any:
     return None
 
 
+def broken(source: str) -> str:
+    """A long union of types, over several lines."""
+    if len(source) <= WIDTH - 20:
+        return source
+    name, _, types = source.partition(" = ")
+    return f"{name} = (\n    " + types.replace(" | ", "\n    | ") + "\n)"
+
+
 def api_page() -> str:
     """docs/api.md"""
     names = list(alexnet.__all__)
@@ -468,7 +481,7 @@ def api_page() -> str:
     others = spoken_of(names)
     blocks.append("## What these take and give")
     sources = [one for one in others.values() if isinstance(one, str)]
-    blocks += ["```python\n" + "\n".join(sources) + "\n```"] if sources else []
+    blocks += ["```python\n" + "\n".join(map(broken, sources)) + "\n```"] if sources else []
     for name, cls in others.items():
         if inspect.isclass(cls):
             blocks += [f"### {name}", f"From `{cls.__module__}`.", *class_section(name, cls)]

@@ -30,11 +30,14 @@ _WHERE = {
     "evaluate": ("alexnet.runs.evaluation", "evaluate_run"),
 }
 
+# what needs torch is imported when first used; hidden from type checkers, to which every misspelt
+# name would be a name of type Any
+if not TYPE_CHECKING:
 
-def __getattr__(name: str) -> Any:  # what needs torch is imported when first used
-    if name in _WHERE:
-        import importlib
+    def __getattr__(name: str) -> Any:
+        if name in _WHERE:
+            import importlib
 
-        module, attribute = _WHERE[name]
-        return getattr(importlib.import_module(module), attribute)
-    raise AttributeError(f"module 'alexnet' has no attribute {name!r}")
+            module, attribute = _WHERE[name]
+            return getattr(importlib.import_module(module), attribute)
+        raise AttributeError(f"module 'alexnet' has no attribute {name!r}")
