@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from alexnet.runs.evaluation import evaluate_run as evaluate
     from alexnet.training.train import train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "RECIPES",
     "AlexNetError",
@@ -46,14 +46,17 @@ _WHERE = {
     "Batches": ("alexnet.data.store", "Batches"),
 }
 
+# what needs torch is imported when first used; hidden from type checkers, to which every misspelt
+# name would be a name of type Any
+if not TYPE_CHECKING:
 
-def __getattr__(name: str) -> Any:  # what needs torch is imported when first used
-    if name in _WHERE:
-        import importlib
+    def __getattr__(name: str) -> Any:
+        if name in _WHERE:
+            import importlib
 
-        module, attribute = _WHERE[name]
-        return getattr(importlib.import_module(module), attribute)
-    raise AttributeError(f"module 'alexnet' has no attribute {name!r}")
+            module, attribute = _WHERE[name]
+            return getattr(importlib.import_module(module), attribute)
+        raise AttributeError(f"module 'alexnet' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:  # not what of the package happens to be imported
