@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from makers import (
+    TINY,
     cifar_files,
     class_folders,
     network_of,
@@ -18,7 +19,6 @@ from makers import (
     zipped,
 )
 from PIL import Image
-from test_training import TINY
 
 import alexnet
 from alexnet.checking.description import describe, leaks

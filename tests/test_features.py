@@ -314,6 +314,7 @@ t.feature_stores(t.frozen_part(), images, np.arange(len(images)), [t.view()], 16
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_the_same(images, monkeypatch, tmp_path):
     """kill -9, three times, as a laptop whose battery ends."""
     monkeypatch.setattr(frozen_module, "CHUNK", 4)

@@ -148,3 +148,11 @@ def test_public_names():
 def test_torchvision_is_not_needed_at_run_time():
     for path in MODULES.values():
         assert not any(m.startswith("torchvision") for m in imports(path))
+
+
+def test_tests_share_makers_and_fixtures_only():
+    """What one test module takes from another is imported, and so changed, with all of it."""
+    for path in Path(__file__).parent.glob("*.py"):
+        if path.name != "test_serve_page.py":  # the page and its server are tried with one server
+            shared = {name for name in imports(path) if name and name.startswith("test_")}
+            assert not shared, f"{path.name} imports from {shared}; move it to makers.py"

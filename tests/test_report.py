@@ -10,8 +10,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from makers import data_uri, run_directory
-from test_charts import HOSTILE
+from makers import HOSTILE, data_uri, run_directory
 
 from alexnet.atomic import write_json
 from alexnet.cli import main

@@ -4,9 +4,8 @@ import sys
 
 import numpy as np
 import pytest
-from makers import COLOURS, film, network_of
+from makers import COLOURS, Colours, film, network_of
 from PIL import Image
-from test_serve import Colours
 
 from alexnet.classification.predict import load
 from alexnet.cli import main
