@@ -3,7 +3,9 @@
 `pytest` is the fast tier, `pytest -m ""` everything; pyproject.toml says how.
 """
 
+import functools
 import os
+import pickle
 import sys
 from pathlib import Path
 
@@ -40,3 +42,35 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ALEXNET_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def drawings():
+    """Arguments of `charts` -> figures, of all tests."""
+    return {}
+
+
+@pytest.fixture
+def drawn_once(monkeypatch, drawings):
+    """Draws a figure that an earlier test asked for no second time; returns those known, to forget.
+
+    Equal figures are equal bytes, as test_charts.py shows, and most of a page's time is drawing.
+    """
+    from alexnet.reporting import charts
+
+    def once(draw):
+        @functools.wraps(draw)
+        def drawn(*arguments, **options):
+            key = pickle.dumps((draw.__name__, arguments, options))
+            if key not in drawings:
+                drawings[key] = draw(*arguments, **options)
+            return drawings[key]
+
+        return drawn
+
+    for name in (
+        "curves", "class_bars", "class_profile", "confusion_map", "reliability_diagram",
+        "main_effect", "parallel_coordinates",
+    ):  # fmt: skip
+        monkeypatch.setattr(charts, name, once(getattr(charts, name)))
+    return drawings
