@@ -1,12 +1,76 @@
-"""Every test has a cache of its own, so that none sees the user's or another's Stores."""
+"""Around every test: a cache of its own, one thread, an order and random numbers that chance chose.
+
+`pytest` is the fast tier, `pytest -m ""` everything; pyproject.toml says how.
+"""
+
+import functools
+import os
+import pickle
+import sys
+from pathlib import Path
 
 import pytest
-import torch
 
-# for tensors as small as these a second thread only waits, and on a busy machine it waits long
-torch.set_num_threads(1)
+# for tensors as small as these a second thread only waits, and on a busy machine it waits long;
+# said to the environment, and before torch is imported: workers and child processes hear it too
+os.environ["OMP_NUM_THREADS"] = "1"
+
+# where Python may not write bytecode beside the sources, every worker and every child process would
+# compile all of torch again, for seconds each
+if sys.dont_write_bytecode:
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """No worker beside this process where single files or tests are asked for: each takes seconds
+    to start. Otherwise xdist decides."""
+    return 0 if config.args_source is pytest.Config.ArgsSource.ARGS else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("numprocesses"):  # this process runs tests
+        from hypothesis import settings
+
+        settings.register_profile("fast", max_examples=30, deadline=None)
+        settings.register_profile("full", max_examples=150, deadline=None)
+        settings.load_profile("fast" if "not slow" in config.getoption("markexpr") else "full")
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ALEXNET_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def drawings():
+    """Arguments of `charts` -> figures, of all tests."""
+    return {}
+
+
+@pytest.fixture
+def drawn_once(monkeypatch, drawings):
+    """Draws a figure that an earlier test asked for no second time; returns those known, to forget.
+
+    Equal figures are equal bytes, as test_charts.py shows, and most of a page's time is drawing.
+    """
+    from alexnet.reporting import charts
+
+    def once(draw):
+        @functools.wraps(draw)
+        def drawn(*arguments, **options):
+            key = pickle.dumps((draw.__name__, arguments, options))
+            if key not in drawings:
+                drawings[key] = draw(*arguments, **options)
+            return drawings[key]
+
+        return drawn
+
+    for name in (
+        "curves", "class_bars", "class_profile", "confusion_map", "reliability_diagram",
+        "main_effect", "parallel_coordinates",
+    ):  # fmt: skip
+        monkeypatch.setattr(charts, name, once(getattr(charts, name)))
+    return drawings

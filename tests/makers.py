@@ -2,11 +2,15 @@
 weights."""
 
 import base64
+import csv
+import dataclasses
 import hashlib
 import io
 import json
 import os
 import tarfile
+import threading
+import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,9 +21,10 @@ from PIL import Image
 from safetensors import safe_open
 
 from alexnet.atomic import write_json
+from alexnet.data.images import load_image
 from alexnet.data.store import Store, StoreWriter
 from alexnet.network.checkpoint import Network, save_network
-from alexnet.network.description import Preprocessing
+from alexnet.network.description import Preprocessing, architecture
 from alexnet.network.model import AlexNet
 from alexnet.recipes import Recipe
 from alexnet.runs.directory import Predictions
@@ -228,7 +233,89 @@ def pictures_store(parent, images):
         return Store.open(writer.finish("made", info, np.arange(len(x)) % 2, ids))
 
 
+# what recipes and sweeps are tried with: a training of a blink
+TINY = Recipe(
+    image_size=16, pool="max", width=0.125, batch_size=16, epochs=2, lr=0.05, dropout=0.0,
+    tensorboard=False,
+    report=False,
+)  # fmt: skip
+SMALL = architecture("small", width=0.125, pool="max")
+MADE_FOR = Preprocessing(20, 16, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
+FROZEN = Recipe(
+    weights="made", freeze="conv", batch_size=16, epochs=2, lr=0.05, dropout=0.0,
+    precision="fp32", tensorboard=False, report=False,
+)  # fmt: skip
+HUES = {"blue": (40, 60, 200), "green": (50, 200, 60), "red": (210, 50, 40)}
+
+
+def picture(name, seed, side=16):
+    noise = np.random.default_rng(seed).integers(-40, 40, (side, side, 3))
+    return Image.fromarray((np.array(HUES[name]) + noise).clip(0, 255).astype(np.uint8))
+
+
+def write_pictures(root, per_class=20, classes=HUES, side=16):
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        for seed in range(per_class):
+            picture(name, seed + len(name) * 1000, side).save(root / name / f"{seed}.png")
+    return root
+
+
+def change(recipe=TINY, **fields):
+    return dataclasses.replace(recipe, **fields)
+
+
+def lines(run):
+    return [json.loads(line) for line in (run / "epochs.jsonl").read_text().splitlines()]
+
+
+def table(path, without=("seconds",)):
+    with open(path / "results.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [{name: value for name, value in row.items() if name not in without} for row in rows]
+
+
+HOSTILE = [
+    '<script>alert("x")</script>',
+    "$\\frac{1}{$",
+    '"><img src=x onerror=alert(1)>',
+    "]]><!--",
+    "a\x00b\x1b[31m\nc",
+    "\udcff\ud800",
+    "שלום עולם",
+    "\u202etxt.exe",
+    "🐈‍⬛ 猫",
+    "long " * 200,
+    "&amp; &#60;",
+    "",
+]
+
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220), "grey": (128,) * 3}
+
+COLOUR_NAMES = {"red": "the colour red"}  # readable ones that differ
+
+
+class Colours:
+    """Says which of the colours the middle of an image is nearest to, after `seconds`."""
+
+    def __init__(self, seconds=0.0, names=tuple(COLOURS)):
+        self.classes = list(names)
+        self.names = [COLOUR_NAMES.get(one, one) for one in names]
+        self.seconds, self.sizes = seconds, []
+        self.free = threading.Event()
+        self.free.set()
+
+    def square(self, content):
+        return load_image(content, 8)
+
+    def probabilities(self, squares):
+        self.free.wait(20)
+        time.sleep(self.seconds)
+        self.sizes.append(len(squares))
+        middle = np.stack(squares)[:, :, 4, 4].astype(float)
+        far = np.abs(middle[:, None] - np.array(list(COLOURS.values()))[None]).sum(2)
+        near = np.exp(-far / 10)
+        return (near / near.sum(1, keepdims=True)).astype(np.float32)
 
 
 def film(path, names=("red", "blue", "green", "blue"), each=5, size=(160, 120), rate=12):

@@ -6,26 +6,13 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from makers import HOSTILE
 
 from alexnet.reporting import charts
 from alexnet.reporting.charts import Curve, Level
 from alexnet.reporting.drawing import LOOK, VARIABLES, label
 from alexnet.scoring.metrics import reliability
 
-HOSTILE = [
-    '<script>alert("x")</script>',
-    "$\\frac{1}{$",
-    '"><img src=x onerror=alert(1)>',
-    "]]><!--",
-    "a\x00b\x1b[31m\nc",
-    "\udcff\ud800",
-    "שלום עולם",
-    "\u202etxt.exe",
-    "🐈‍⬛ 猫",
-    "long " * 200,
-    "&amp; &#60;",
-    "",
-]
 BINS = reliability(np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), np.array([0, 1, 1]))
 
 

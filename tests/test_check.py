@@ -7,9 +7,17 @@ import shutil
 
 import numpy as np
 import pytest
-from makers import cifar_files, network_of, pictures_store, snapshot, textures, write_files, zipped
+from makers import (
+    TINY,
+    cifar_files,
+    network_of,
+    pictures_store,
+    snapshot,
+    textures,
+    write_files,
+    zipped,
+)
 from PIL import Image
-from test_training import TINY
 
 import alexnet
 from alexnet.checking.check import check

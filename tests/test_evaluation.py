@@ -9,9 +9,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from makers import TINY, change, write_pictures
 from PIL import Image
 from sklearn import metrics as sk
-from test_training import TINY, change, write_pictures
 
 import alexnet
 from alexnet.cli import main

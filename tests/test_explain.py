@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from makers import network_of, snapshot
+from makers import change, network_of, picture, snapshot, write_pictures
 from PIL import Image
 from sklearn.datasets import load_sample_image
 from sklearn.neighbors import NearestNeighbors
-from test_training import change, picture, write_pictures
 from torch import nn
 
 import alexnet
@@ -64,6 +63,7 @@ def reference_grad_cam(model, layer, x, label):
     return cam / cam.max() if cam.max() > 0 else cam
 
 
+@pytest.mark.slow
 def test_grad_cam_equals_a_reference_on_torchvisions_network():
     torch.manual_seed(0)
     theirs = torchvision.models.alexnet(num_classes=10).eval()
@@ -395,6 +395,7 @@ def test_what_explain_cannot_do(run, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_head_on_frozen_layers_is_explained(folder, tmp_path, capsys):
     small = architecture("small", width=0.125, pool="max")
     how = Preprocessing(20, 16, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))

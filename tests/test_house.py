@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from makers import class_folders
 
 import alexnet
 
@@ -61,6 +62,18 @@ def assert_runs(code: str) -> None:
     """In a fresh interpreter, which has imported nothing yet."""
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+# put before code: whoever imports one of the names gets the error that their absence would raise
+WITHOUT = """
+import sys
+from importlib.abc import MetaPathFinder
+class Without(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.split(".")[0] in {names!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Without())
+"""
 
 
 def test_every_module_has_its_place():
@@ -124,13 +137,14 @@ def test_networks_transforms_and_schedules_need_torch_only(name):
     assert outer - sys.stdlib_module_names <= {"torch"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["recipes", "digits"]])
-def test_help_answers_without_torch(arguments):
+def test_help_answers_without_torch():
     code = (
-        "import sys\nfrom alexnet.cli import main\n"
-        f"try:\n    main({arguments!r})\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'sklearn', 'PIL', 'tensorboard'} & set(sys.modules)\n"
-        "sys.exit(f'imported {heavy}' if heavy else 0)"
+        "import contextlib, sys\nfrom alexnet.cli import main\n"
+        "for words in (['--help'], ['train', '--help'], ['recipes', 'digits']):\n"
+        "    with contextlib.suppress(SystemExit):\n"
+        "        main(words)\n"
+        "    heavy = {'torch', 'sklearn', 'PIL', 'tensorboard'} & set(sys.modules)\n"
+        "    if heavy: sys.exit(f'{words} imports {heavy}')\n"
     )
     assert_runs(code)
 
@@ -221,6 +235,36 @@ def test_there_is_one_training_step(call):
     }
 
 
-def test_torchvision_is_not_needed_at_run_time():
-    for path in MODULES.values():
-        assert not any(m.startswith("torchvision") for m in imports(path))
+@pytest.mark.slow
+def test_every_module_and_the_main_path_do_without_torchvision(tmp_path, monkeypatch):
+    """Nor does anything that is imported on the way, such as torch, ask for it."""
+    monkeypatch.chdir(tmp_path)
+    class_folders(tmp_path / "photos", {"cat": 12, "dog": 12}, size=(20, 16))
+    words = "--epochs 1 --warmup 0 --width 0.1 --image-size 32 --crop 0 --batch-size 8".split()
+    train = ["train", "photos", "--out", "run", *words]
+    code = WITHOUT.format(names={"torchvision"}) + (
+        "import importlib\n"
+        f"for name in {sorted(MODULES)}:\n"
+        "    importlib.import_module(f'alexnet.{name}')\n"
+        "from alexnet.cli import main\n"
+        f"for words in ({train}, ['eval', 'run'], ['predict', 'run', 'photos/cat/0.png'],\n"
+        "              ['explain', 'run', 'photos/cat/0.png'], ['export', 'run'],\n"
+        "              ['data', 'check', 'photos']):\n"
+        "    assert main(words) == 0, words\n"
+        "assert 'torchvision' not in sys.modules\n"
+    )
+    assert_runs(code)
+
+
+def test_what_is_absent_is_noticed():
+    """The instrument of the test above."""
+    with pytest.raises(AssertionError, match="No module named 'fractions'"):
+        assert_runs(WITHOUT.format(names={"fractions"}) + "import statistics")
+
+
+def test_tests_share_makers_and_fixtures_only():
+    """What one test module takes from another is imported, and so changed, with all of it."""
+    for path in Path(__file__).parent.glob("*.py"):
+        if path.name != "test_serve_page.py":  # the page and its server are tried with one server
+            shared = {name for name in imports(path) if name and name.startswith("test_")}
+            assert not shared, f"{path.name} imports from {shared}; move it to makers.py"

@@ -4,9 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from makers import network_of
+from makers import HUES, TINY, network_of, write_pictures
 from sklearn.linear_model import Ridge
-from test_training import COLOURS, TINY, write_pictures
 
 import alexnet
 from alexnet.checking import label_errors as module
@@ -184,7 +183,7 @@ def test_a_run_on_other_data_is_a_judge_of_whole_classes(tmp_path, capsys):
     p = probabilities_of(str(swapped), store, weights="", run=str(run))
     assert "was trained on other data" in capsys.readouterr().err
     mixed = mixed_classes(p, label_errors(p, store.y), store.y, {"all": np.arange(30)})
-    blue, red = sorted(COLOURS).index("blue"), sorted(COLOURS).index("red")
+    blue, red = sorted(HUES).index("blue"), sorted(HUES).index("red")
     assert {(one.given, one.suggested) for one in mixed} >= {(blue, red), (red, blue)}
 
 

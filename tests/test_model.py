@@ -84,8 +84,12 @@ def test_every_variant_trains(name, changes):
     description = architecture(name, **{"width": 0.1, **changes})
     model = AlexNet(description, 4)
     side = description.smallest_input
-    model(torch.randn(4, 3, side, side)).sum().backward()
-    assert all(p.grad is not None for p in model.parameters())
+    logits = model(torch.randn(4, 3, side, side))
+    nn.functional.cross_entropy(logits, torch.arange(4)).backward()
+    for name, one in model.named_parameters():
+        assert one.grad.isfinite().all(), name
+        if name.endswith("weight"):
+            assert one.grad.any(), f"{name} learns nothing"
     convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     assert len(convs) == changes.get("conv_layers", 5)
     if "fc_layers" in changes:

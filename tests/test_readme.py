@@ -69,6 +69,7 @@ def test_the_readme_has_commands():
     assert len(COMMANDS) > 8
 
 
+@pytest.mark.slow
 def test_every_command_runs(desk, capsys):
     run = ""
     for command in COMMANDS:

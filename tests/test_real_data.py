@@ -19,6 +19,7 @@ from alexnet.presets import RECIPES
 
 HERE = Path(__file__).parent.parent / "real-data"
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.real_data,
     pytest.mark.skipif(not HERE.is_dir(), reason="real-data/ is not here"),
 ]

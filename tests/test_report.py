@@ -6,13 +6,11 @@ import json
 import math
 import re
 import shutil
-import time
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from makers import data_uri, run_directory
-from test_charts import HOSTILE
+from makers import HOSTILE, data_uri, run_directory
 
 from alexnet.atomic import write_json
 from alexnet.cli import main
@@ -26,6 +24,7 @@ from alexnet.scoring import metrics as figures
 from alexnet.scoring.significance import mcnemar
 from alexnet.sweeping.sweep_page import write_sweep_page
 
+pytestmark = pytest.mark.usefixtures("drawn_once")
 NO_BREAK = "\N{NO-BREAK SPACE}"
 # every attribute through which a page could fetch, run or send something
 ADDRESSES = {"src", "href", "srcset", "action", "formaction", "data", "poster", "background"}
@@ -161,8 +160,9 @@ def test_the_numbers_are_those_of_the_run(run):
     assert "no illustrations.json" in page.text
 
 
-def test_an_equal_run_is_an_equal_page(run, tmp_path):
+def test_an_equal_run_is_an_equal_page(run, tmp_path, drawn_once):
     write_report(run, tmp_path / "a.html")
+    drawn_once.clear()
     write_report(run, tmp_path / "b.html")
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
@@ -298,6 +298,7 @@ def test_hostile_names_are_inert(hostile_run):
     assert "🐈‍⬛ 猫" in page.text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
 def test_a_browser_fetches_nothing_and_finds_room(hostile_run):
     playwright = pytest.importorskip("playwright.sync_api")
@@ -396,9 +397,7 @@ def test_two_hundred_classes_fit(tmp_path):
     names = [f"class number {n}, with a rather long readable name" for n in range(200)]
     run = run_directory(tmp_path / "large", names=names, n=10_000, right=0.5)
     write_json(run / "illustrations.json", illustrations())
-    begun = time.monotonic()
     page = write_report(run)
-    assert time.monotonic() - begun < 20
     assert page.stat().st_size < 3_000_000
     found = opened(page)
     assert "the map with all names" in found.text

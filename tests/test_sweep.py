@@ -1,6 +1,5 @@
 """Sweeps: every trial once, whatever happens; and honest words about what came out."""
 
-import csv
 import json
 import re
 import shutil
@@ -10,10 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from makers import network_of
+from makers import FROZEN, MADE_FOR, SMALL, change, network_of, table, write_pictures
 from scipy import stats
-from test_training import change, write_pictures
-from test_transfer import FROZEN, MADE_FOR, SMALL
 
 import alexnet
 from alexnet import atomic
@@ -32,12 +29,6 @@ GRID = {"lr": [0.05, 0.0001], "momentum": [0.9, 0.0]}
 def folder(tmp_path):
     network_of(weights_folder() / "made.safetensors", SMALL, 5, MADE_FOR)
     return write_pictures(tmp_path / "colours")
-
-
-def table(path, without=("seconds",)):
-    with open(path / "results.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [{name: value for name, value in row.items() if name not in without} for row in rows]
 
 
 # -- what is swept
@@ -175,6 +166,7 @@ def test_validation_chooses_and_the_test_split_is_looked_at_once(folder, tmp_pat
     assert len(looked) == 1  # and not a second time
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["stacked", "alone"])
 def test_killed_at_any_moment_it_ends_the_same(kind, folder, tmp_path, monkeypatch):
     recipe = FROZEN if kind == "stacked" else change(FROZEN, freeze="none", epochs=1)
@@ -365,6 +357,7 @@ def test_the_interval_of_a_mean_is_students(values):
 # -- the command
 
 
+@pytest.mark.slow
 def test_the_command(folder, tmp_path, capsys):
     command = ["sweep", str(folder), "--recipe", "finetune", "--weights", "made", "--grid"]
     command += ["lr=0.01,0.001", "--grid", "gamma=0.1,0.2", "--batch-size", "16", "--epochs", "1"]

@@ -1,6 +1,5 @@
 """From a folder to a run directory and back, on tiny images made here."""
 
-import dataclasses
 import errno
 import json
 import os
@@ -9,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from makers import TINY, change, lines, picture, write_pictures
 from PIL import Image
 
 import alexnet
@@ -26,26 +26,6 @@ from alexnet.network import checkpoint
 from alexnet.recipes import Recipe, Resolved
 from alexnet.runs.evaluation import evaluate_run
 
-TINY = Recipe(
-    image_size=16, pool="max", width=0.125, batch_size=16, epochs=2, lr=0.05, dropout=0.0,
-    tensorboard=False,
-    report=False,
-)  # fmt: skip
-COLOURS = {"blue": (40, 60, 200), "green": (50, 200, 60), "red": (210, 50, 40)}
-
-
-def picture(name, seed, side=16):
-    noise = np.random.default_rng(seed).integers(-40, 40, (side, side, 3))
-    return Image.fromarray((np.array(COLOURS[name]) + noise).clip(0, 255).astype(np.uint8))
-
-
-def write_pictures(root, per_class=20, classes=COLOURS, side=16):
-    for name in classes:
-        (root / name).mkdir(parents=True)
-        for seed in range(per_class):
-            picture(name, seed + len(name) * 1000, side).save(root / name / f"{seed}.png")
-    return root
-
 
 @pytest.fixture
 def folder(tmp_path):
@@ -55,14 +35,6 @@ def folder(tmp_path):
 @pytest.fixture
 def run(folder, tmp_path):
     return alexnet.train(folder, TINY, out=tmp_path / "run")
-
-
-def change(recipe=TINY, **fields):
-    return dataclasses.replace(recipe, **fields)
-
-
-def lines(run):
-    return [json.loads(line) for line in (run / "epochs.jsonl").read_text().splitlines()]
 
 
 def test_a_run_directory_holds_all_that_the_design_says(folder, tmp_path):
@@ -409,6 +381,7 @@ def test_deterministic_is_accepted_on_a_cpu(folder, tmp_path):
 # -- the report at the end
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_its_report(tmp_path, capsys):
     folder = write_pictures(tmp_path / "colours")
     run = alexnet.train(folder, change(TINY, report=True, epochs=2), out=tmp_path / "run")

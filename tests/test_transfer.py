@@ -9,10 +9,9 @@ import signal
 import numpy as np
 import pytest
 import torch
-from makers import network_of
+from makers import FROZEN, MADE_FOR, SMALL, TINY, change, lines, network_of, write_pictures
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
-from test_training import TINY, change, lines, write_pictures
 
 import alexnet
 from alexnet.data.store import Batches, Store, StoreWriter
@@ -28,13 +27,6 @@ from alexnet.recipes import Recipe
 from alexnet.runs import inputs
 from alexnet.runs.directory import RunDirectory
 from alexnet.runs.evaluation import evaluate_run
-
-SMALL = architecture("small", width=0.125, pool="max")
-MADE_FOR = Preprocessing(20, 16, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
-FROZEN = Recipe(
-    weights="made", freeze="conv", batch_size=16, epochs=2, lr=0.05, dropout=0.0,
-    precision="fp32", tensorboard=False, report=False,
-)  # fmt: skip
 
 
 @pytest.fixture

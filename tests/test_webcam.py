@@ -4,9 +4,8 @@ import sys
 
 import numpy as np
 import pytest
-from makers import COLOURS, film, network_of
+from makers import COLOUR_NAMES, COLOURS, Colours, film, network_of
 from PIL import Image
-from test_serve import NAMES, Colours
 
 from alexnet.classification.predict import load
 from alexnet.cli import main
@@ -59,7 +58,7 @@ def test_labels_colours_and_frames_are_right(eye, tmp_path, capsys):
     expected = [name for name in ORDER for _ in range(5)]
     assert count == len(expected)
     assert [number for number, _ in seen] == list(range(20))
-    assert [best[0][0] for _, best in seen] == [NAMES.get(name, name) for name in expected]
+    assert [best[0][0] for _, best in seen] == [COLOUR_NAMES.get(name, name) for name in expected]
     assert all(len(best) == 3 and best[0][1] > 0.9 for _, best in seen)
     drawn = frames(out)
     assert len(drawn) == 20

@@ -12,10 +12,7 @@ from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
-from makers import network_of
-from test_sweep import table
-from test_training import change, write_pictures
-from test_transfer import FROZEN, MADE_FOR, SMALL
+from makers import FROZEN, MADE_FOR, SMALL, change, network_of, table, write_pictures
 
 from alexnet.cli import main
 from alexnet.errors import AlexNetError, InputError, Interrupted
@@ -58,6 +55,7 @@ def while_running(act):
     return stop
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_table(folder, tmp_path, capsys):
     expected = table(sweep(folder, ALONE, {"lr": [0.05, 0.0001]}, out=tmp_path / "here"))
     path = sweep(folder, ALONE, {"lr": [0.05, 0.0001]}, out=tmp_path / "processes", jobs=2)
@@ -67,6 +65,7 @@ def test_processes_give_the_same_table(folder, tmp_path, capsys):
     assert "epoch 2/2" in next(iter((path / "logs").glob("*.log"))).read_text()
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_begun_again(folder, tmp_path, monkeypatch):
     """Once: the trial comes to its end. Whenever it starts: a row with its reason."""
     killed = []
@@ -92,6 +91,7 @@ def test_a_process_that_is_killed_is_begun_again(folder, tmp_path, monkeypatch):
     assert "its process ended 2 times, with code -9" in outcome.reason
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_processes_and_is_an_interruption(folder, tmp_path):
     def terminate():  # as Ctrl-C does to every process of a terminal
         for child in active_children():
@@ -122,6 +122,7 @@ def workers_of_ray():
             pass
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the workers in /proc")
 def test_a_ray_cluster_gives_the_same_table_even_when_a_worker_is_killed(
@@ -186,6 +187,7 @@ def test_what_to_install(module, flags, extra, folder, tmp_path, monkeypatch, ca
 # -- a search that chooses as it goes
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Optuna's experimental features
 def test_tpe_killed_and_begun_again_goes_the_same_way(folder, tmp_path, monkeypatch):
     pytest.importorskip("optuna")
@@ -293,6 +295,7 @@ def test_every_point_of_every_study_is_a_recipe(name):
     assert len(planned) == max(len(one.points), 12 if one.grid else 0) * one.seeds
 
 
+@pytest.mark.slow
 def test_a_study_is_swept_by_its_name(folder, tmp_path, monkeypatch, capsys):
     command = ["sweep", str(folder), "--study", "cifar10-ablation", "--fraction", "0.5"]
     command += ["--image-size", "32", "--crop-padding", "0", "--width", "0.1", "--batch-size", "8"]

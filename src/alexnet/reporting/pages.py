@@ -4,6 +4,7 @@ Whatever a template is given is escaped, and the page itself forbids scripts and
 address.
 """
 
+import functools
 import importlib.metadata
 import math
 from collections.abc import Callable
@@ -44,6 +45,7 @@ def written(value: object) -> str:
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
+@functools.cache  # templates are compiled once, not for each page
 def environment() -> Environment:
     """Jinja2, with everything escaped, and an error for what is missing."""
     found = Environment(
