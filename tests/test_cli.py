@@ -237,7 +237,7 @@ def test_ctrl_c_while_packing_is_not_a_traceback(folder, monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("alexnet.data.datasets.square_pixels", interrupted)
+    monkeypatch.setattr("alexnet.data.datasets.picture_of", interrupted)
     assert main(["train", str(folder), *TINY]) == 130
     assert capsys.readouterr().err.endswith("alexnet: stopped.\n")
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from makers import snapshot, tensors_sha256
+from safetensors import safe_open
 
 import alexnet
 from alexnet import cli
@@ -60,6 +61,12 @@ def equal_table(path, lines, same_bits):
     assert [line.split(",")[:4] for line in found] == [line.split(",")[:4] for line in lines]
 
 
+def stacked_epochs(path):
+    """What a stack had noted of each of its heads when it was stopped."""
+    with safe_open(path, framework="np") as file:
+        return json.loads(file.metadata()["alexnet"])["history"]
+
+
 @pytest.mark.parametrize("name", ["run", "head"])
 def test_a_run_evaluates_as_it_did(name, old, expected):
     figures = alexnet.evaluate(name, precision="fp32")
@@ -81,8 +88,11 @@ def test_it_classifies_as_it_did(model, old, expected):
 
 
 def test_a_run_stopped_in_mid_epoch_goes_on_to_the_same_bits(old, expected, same_bits):
+    before = Path("half/epochs.jsonl").read_bytes()
     words = ["train", "digits", "--epochs", 4, "--seed", 3, "--out", "half", "--resume"]
     assert run(*words, *expected["train flags"].split()) == 0
+    # from the start it would come to the same bits, but not to the same seconds
+    assert Path("half/epochs.jsonl").read_bytes().startswith(before), "it began anew"
     figures = RunDirectory("half").metrics()
     assert figures["top1"] == pytest.approx(expected["eval whole"]["top1"], abs=0.03)
     if same_bits:
@@ -93,7 +103,18 @@ def test_a_run_stopped_in_mid_epoch_goes_on_to_the_same_bits(old, expected, same
 def test_a_sweep_half_done_is_finished(name, command, old, expected, same_bits):
     done = snapshot(Path(name, "trials")) if name == "sweep" else {}
     done = {path: found for path, found in done.items() if "e3b338fd" in path}
+    begun = Path("sweep/trials/4ec2bc45/epochs.jsonl")
+    lines = begun.read_bytes()
+    stacked = [stacked_epochs(path) for path in Path(name).glob("stacks/*")]
     assert run(*expected[f"{command} command"].split()) == 0
+    assert begun.read_bytes().startswith(lines), "a trial half done began anew"
+    seconds = {
+        json.loads(line)["seconds"]
+        for path in Path(name, "trials").glob("*/epochs.jsonl")
+        for line in path.read_text().splitlines()
+    }
+    for head in (head for stack in stacked for head in stack):
+        assert {epoch["seconds"] for epoch in head} <= seconds, "a stack began anew"
     equal_table(Path(name, "results.csv"), expected[name], same_bits)
     after = snapshot(Path(name, "trials"))
     winner = {path for path in done if path.endswith("test.json")}
@@ -105,7 +126,7 @@ def test_a_sweep_half_done_is_finished(name, command, old, expected, same_bits):
 def test_pages_are_drawn(old, capsys):
     assert run("report", "run") == 0
     assert run("report", "finished-sweep") == 0
-    assert run("report", "run", "head", "--out", "both.html") == 0
+    assert run("report", "run", "whole", "--out", "both.html") == 0
     for page in ("run/report.html", "finished-sweep/report.html", "both.html"):
         assert "<html" in Path(page).read_text(encoding="utf-8")
 
@@ -132,6 +153,9 @@ def without(path, *names):
     for name in names:
         del saved["recipe"][name]
     (path / "recipe.json").write_text(json.dumps(saved))
+
+
+# what follows fails on 0.1.0 itself, but for a few of the refusals
 
 
 def test_a_run_without_two_fields(old, expected, same_bits):
