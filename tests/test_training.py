@@ -177,7 +177,7 @@ def test_classifier_names_what_it_cannot_read(run, tmp_path):
         (tmp_path / "absent.png", "there is no file"),
         (tmp_path / "notes.jpg", "not an image"),
         (tmp_path, "cannot be read"),
-        (np.zeros((4, 4, 3)), "array of float64"),
+        (np.full((4, 4, 3), 2.0), "array of float64"),
         (np.zeros((4, 4, 4, 4), np.uint8), "array of uint8"),
     ]:
         with pytest.raises(DataError, match=message) as info:
