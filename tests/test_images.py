@@ -304,12 +304,13 @@ def test_every_ending_is_of_a_format_and_every_format_has_one():
     assert all(known[ending] == name for name, ends in FORMATS.items() for ending in ends.split())
 
 
-def test_damaged_files_of_every_format_are_pixels_or_bad_images():
+def test_damaged_files_of_every_format_are_pixels_or_bad_images(capfd):
     from long.fuzz_images import fuzz
 
     found = fuzz(400, seed=0)
     assert sum(found.values()) == 400
     assert 20 < found["bad image"] < 380
+    assert capfd.readouterr().err == ""  # what is wrong is said once, with the file's name
 
 
 def test_libtiff_does_not_speak_for_itself(capfd):

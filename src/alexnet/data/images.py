@@ -8,6 +8,7 @@ as none.
 import contextlib
 import ctypes
 import io
+import logging
 import struct
 import sys
 import threading
@@ -77,6 +78,8 @@ TRANSPOSED = {
 
 Pixels = NDArray[np.uint8]
 _one_large = threading.Lock()
+# without a handler Python itself would write Pillow's words to standard error
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class BadImage(DataError):
