@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from makers import class_folders, encoded, network_of, noise, smooth
+from makers import encoded, network_of, noise, smooth
 from PIL import Image
 
 import alexnet
@@ -82,15 +82,9 @@ def pictures(side):
     return [np.array(noise(number, size)) for number, size in enumerate(sizes)]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "cache").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ALEXNET_CACHE", str(folder / "cache"))
-        class_folders(folder / "photos", {"cat": 20, "dog": 20, "eel": 20}, size=(40, 30))
-        recipe = replace(alexnet.RECIPES["folder"].recipe, epochs=1, warmup=0.0, width=0.1)
-        yield alexnet.train(folder / "photos", recipe, out=folder / "run")
+@pytest.fixture
+def run(photos_run):
+    return photos_run
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -218,6 +212,7 @@ def test_the_file_needs_no_torch(run, tmp_path):
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_a_run_is_loaded_without_what_training_needs(run):
     code = (
         f"import sys, alexnet\nalexnet.load({str(run)!r}).predict_proba([])\n"
@@ -228,6 +223,7 @@ def test_a_run_is_loaded_without_what_training_needs(run):
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_pt2(run, tmp_path):
     path = export(run, format="pt2", out=tmp_path / "model.pt2")
     words = {"alexnet.json": ""}

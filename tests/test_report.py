@@ -383,6 +383,7 @@ def test_a_state_of_the_data_is_read(run):
     assert state.leaks == ["cat/1.jpg"]
 
 
+@pytest.mark.slow
 def test_two_hundred_classes_fit(tmp_path):
     names = [f"class number {n}, with a rather long readable name" for n in range(200)]
     run = run_directory(tmp_path / "large", names=names, n=10_000, right=0.5)
