@@ -220,6 +220,7 @@ def test_wrong_input_exits_with_2_and_says_what_to_do(
     arguments, message, hint, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
+    code: object
     try:
         code = main(arguments)
     except SystemExit as stop:  # the parser's own errors

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import onnx
@@ -172,8 +173,9 @@ def test_a_run_becomes_a_file(run, tmp_path, capsys):
     ]
     assert "verified model.onnx: same class for 64 of 64 images of the run's test" in told.err
     onnx.checker.check_model(onnx.load(path), full_check=True)
-    model, reference = alexnet.load(path), alexnet.load(run, precision="fp32")
-    assert isinstance(model, alexnet.Classifier) and isinstance(reference, alexnet.Classifier)
+    model: Any = alexnet.load(path)
+    reference = alexnet.load(run, precision="fp32")
+    assert all(isinstance(one, alexnet.Classifier) for one in (model, reference))
     assert list(model.classes_) == ["cat", "dog", "eel"] == model.names
     assert model.metrics["top1"] == reference.metrics["top1"]
     assert "confusion" not in model.metrics
@@ -239,7 +241,8 @@ def test_pt2(run, tmp_path):
 
 def test_int8_is_smaller_and_says_what_it_costs(run, tmp_path, capsys):
     whole, small = (export(run, out=tmp_path / f"{int8}.onnx", int8=int8) for int8 in (False, True))
-    cost = alexnet.load(small).about["int8"]
+    exported: Any = alexnet.load(small)
+    cost = exported.about["int8"]
     assert cost["n"] == alexnet.load(run).metrics["n"] and cost["split"] == "test"
     assert cost["top1_float32"] == alexnet.load(run).metrics["top1"]
     assert "8 bits: top-1" in capsys.readouterr().err
@@ -278,7 +281,7 @@ def test_data_that_is_gone(run, tmp_path, capsys, monkeypatch):
     path = export(copied)
     assert path == copied / "model.onnx"
     assert "made-up images, because the data of the run is not there" in capsys.readouterr().err
-    model = alexnet.load(path)
+    model: Any = alexnet.load(path)
     assert model.about["licence"] == NOT_STATED
     with pytest.raises(RunError, match="holds no figures"):
         _ = model.metrics

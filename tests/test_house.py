@@ -41,14 +41,14 @@ MODULES = {
 
 def imports(path: Path) -> set[str]:
     """Every module a file imports, wherever in it."""
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             if node.module in {"alexnet", *(f"alexnet.{one}" for one in PACKAGES)}:
                 found.update(f"{node.module}.{alias.name}" for alias in node.names)
-            else:
+            elif node.module:
                 found.add(node.module)
     return found
 
@@ -193,5 +193,5 @@ def test_tests_share_makers_and_fixtures_only():
     """What one test module takes from another is imported, and so changed, with all of it."""
     for path in Path(__file__).parent.glob("*.py"):
         if path.name != "test_serve_page.py":  # the page and its server are tried with one server
-            shared = {name for name in imports(path) if name and name.startswith("test_")}
+            shared = {name for name in imports(path) if name.startswith("test_")}
             assert not shared, f"{path.name} imports from {shared}; move it to makers.py"

@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pytest
@@ -585,7 +586,7 @@ def test_reliability_by_hand():
 # -- sweeps
 
 
-FIELDS = [("lr", [0.1, 0.01]), ("model", ["small", "<2014>"])]
+FIELDS: list[tuple[str, list[Any]]] = [("lr", [0.1, 0.01]), ("model", ["small", "<2014>"])]
 
 
 @pytest.fixture
@@ -617,8 +618,12 @@ def sweep(tmp_path):
     high = {"mean": 0.7, "scores": [0.7], "behind": None}
     low = {"mean": 0.5, "scores": [0.5], "behind": [0.2, 0.1, 0.3]}
     effect = {"values": {"0.1": high, "0.01": low}, "best": 0.1, "worst": 0.01, "difference": 0.2}
-    words = {"values": {'"small"': high, '"<2014>"': low}, "best": "small", "worst": "<2014>"}
-    words |= {"difference": 0.0, "interval": [0.0, 0.0], "verdict": "none at all"}
+    words: dict[str, Any] = {
+        "values": {'"small"': high, '"<2014>"': low},
+        "best": "small",
+        "worst": "<2014>",
+    }
+    words = words | {"difference": 0.0, "interval": [0.0, 0.0], "verdict": "none at all"}
     summary = {
         "trials": 4,
         "failed": 1,
