@@ -257,8 +257,9 @@ def test_another_sweep_or_other_data_are_refused(folder, tmp_path):
 
 def configuration(settings, right, of=100):
     """One that gets the first `right` images right."""
+    one: Any  # stands for a Result
     hits = np.arange(of) < right
-    one: Any = SimpleNamespace(hits=hits, logits=hits.astype(np.float32))
+    one = SimpleNamespace(hits=hits, logits=hits.astype(np.float32))
     return results.Configuration(settings, [one], right / of, (right / of, right / of))
 
 
