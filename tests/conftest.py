@@ -45,6 +45,25 @@ def own_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def photos_run(tmp_path_factory):
+    """A run of one epoch on 60 photographs of cat, dog and eel, to read; a test that changes it
+    copies it first."""
+    from makers import change, class_folders
+
+    import alexnet
+
+    folder = tmp_path_factory.mktemp("photos-run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALEXNET_CACHE", str(folder / "cache"))
+        class_folders(folder / "photos", {"cat": 20, "dog": 20, "eel": 20}, size=(40, 30))
+        recipe = change(
+            alexnet.RECIPES["folder"].recipe, epochs=1, warmup=0.0, width=0.1, tensorboard=False,
+            report=False,
+        )  # fmt: skip
+        return alexnet.train(folder / "photos", recipe, out=folder / "run")
+
+
+@pytest.fixture(scope="session")
 def drawings():
     """Arguments of `charts` -> figures, of all tests."""
     return {}

@@ -14,6 +14,7 @@ import time
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -121,7 +122,8 @@ def write_files(root, files):
 
 def tarred(path, files, top="cifar-10-batches-bin/"):
     """A compressed tar of {name: content}, in the reverse order: an archive promises none."""
-    with tarfile.open(path, f"w:{path.suffix[1:]}") as archive:
+    mode: Any = f"w:{path.suffix[1:]}"
+    with tarfile.open(path, mode) as archive:
         for name, content in reversed(files.items()):
             member = tarfile.TarInfo(top + name)
             member.size = len(content)
@@ -159,7 +161,9 @@ def store_of(parent, splits, side=2):
         writer.append(x)
         info = {"source": "made", "classes": classes, "names": classes, "splits": places, "bad": []}
         ids = [f"{place}.png" for place in range(len(labels))]
-        return Store.open(writer.finish("made", info | {"fingerprint": "0" * 64}, labels, ids))
+        return Store.open(
+            writer.finish("made", info | {"fingerprint": "0" * 64}, np.array(labels), ids)
+        )
 
 
 def network_of(path, architecture, classes, preprocessing=None):
@@ -227,7 +231,8 @@ def pictures_store(parent, images):
     x = np.stack([np.asarray(image).transpose(2, 0, 1) for image in images])
     with StoreWriter(parent, x.shape[1:], "uint8") as writer:
         writer.append(x)
-        info = {"source": "made", "classes": ["a", "b"], "names": ["a", "b"], "bad": []}
+        info: dict[str, Any] = {"source": "made", "bad": []}
+        info |= {"classes": ["a", "b"], "names": ["a", "b"]}
         info |= {"splits": {"all": (0, len(x))}, "fingerprint": "0" * 64}
         ids = [f"{place}.png" for place in range(len(x))]
         return Store.open(writer.finish("made", info, np.arange(len(x)) % 2, ids))

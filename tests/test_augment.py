@@ -1,5 +1,7 @@
 """Each batched transform against torchvision, or against a loop over the images."""
 
+from typing import Any
+
 import pytest
 import torch
 import torchvision.transforms.v2.functional as tv
@@ -137,7 +139,7 @@ def test_normalise_equals_torchvisions():
     assert ours.is_contiguous(memory_format=torch.channels_last)
 
 
-PLAIN = {"border": 0, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+PLAIN: dict[str, Any] = {"border": 0, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
 
 def test_evaluation_transform_is_resize_crop_normalise():

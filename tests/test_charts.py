@@ -29,7 +29,7 @@ def every_chart(names):
         "reliability": charts.reliability_diagram(names[0], BINS),
         "effect": charts.main_effect(names[0], [Level(n, 0.5, [0.4], (0.3, 0.6)) for n in names]),
         "parallel": charts.parallel_coordinates(
-            [names[0], names[1]], [[name, name] for name in names], np.linspace(0, 1, k), 1
+            [names[0], names[1]], [[name, name] for name in names], np.linspace(0, 1, k).tolist(), 1
         ),
     }
 
@@ -139,11 +139,15 @@ def test_a_map_tells_its_cells():
         and one.find("title").text == "class 3, taken for class 7: 5 of 25"
     ]  # fmt: skip
     others = [one for one in root.iter("rect") if one.find("title") is not None]
-    rows = [one for one in others if float(one.get("width")) > 5 * float(rectangle.get("width"))]
-    assert float(rectangle.get("y")) == pytest.approx(float(rows[3].get("y")), abs=0.2)
-    left = float(rows[3].get("x"))
-    width = float(rectangle.get("width"))
-    assert (float(rectangle.get("x")) - left) / width == pytest.approx(7, abs=0.1)
+
+    def place(one):
+        """(x, y, width) of a rectangle."""
+        return [float(one.attrib[name]) for name in ("x", "y", "width")]
+
+    x, y, width = place(rectangle)
+    left, top, _ = [place(one) for one in others if place(one)[2] > 5 * width][3]
+    assert y == pytest.approx(top, abs=0.2)
+    assert (x - left) / width == pytest.approx(7, abs=0.1)
 
 
 def test_a_curve_marks_the_chosen_epoch_and_leaves_gaps():

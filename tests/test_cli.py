@@ -32,23 +32,37 @@ TINY = [
 TINY += ["--pool", "max", "--no-tensorboard"]
 
 
-@pytest.fixture
-def folder(tmp_path):
+def write_photos(folder):
     for label, name in enumerate(["dark", "light"]):
-        (tmp_path / "photos" / name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True)
         for number in range(12):
             pixels = np.random.default_rng(number).integers(0, 80, (20, 16, 3)) + 150 * label
-            path = tmp_path / "photos" / name / f"{number}.png"
-            Image.fromarray(pixels.astype(np.uint8)).save(path)
-    return tmp_path / "photos"
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")
+    return folder
 
 
 @pytest.fixture
-def run(folder, tmp_path, capsys):
+def folder(tmp_path):
+    return write_photos(tmp_path / "photos")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """To read."""
+    path = tmp_path_factory.mktemp("cli")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALEXNET_CACHE", str(path / "cache"))
+        photos = write_photos(path / "photos")
+        assert main(["train", str(photos), *TINY, "--no-report", "--out", str(path / "run")]) == 0
+    return path / "run"
+
+
+def test_train_prints_its_directory(folder, tmp_path, capsys):
     assert main(["train", str(folder), *TINY, "--out", str(tmp_path / "run")]) == 0
-    out = capsys.readouterr().out.strip()
-    assert out == str(tmp_path / "run")  # stdout holds the result, and nothing else
-    return tmp_path / "run"
+    captured = capsys.readouterr()
+    assert captured.out.strip() == str(tmp_path / "run")  # and nothing else
+    assert "epoch 1/1" in captured.err
+    assert (tmp_path / "run" / "report.html").exists()
 
 
 def test_eval_prints_a_table_or_json(run, folder, capsys):
@@ -206,6 +220,7 @@ def test_wrong_input_exits_with_2_and_says_what_to_do(
     arguments, message, hint, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
+    code: object
     try:
         code = main(arguments)
     except SystemExit as stop:  # the parser's own errors
@@ -237,7 +252,7 @@ def test_ctrl_c_while_packing_is_not_a_traceback(folder, monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("alexnet.data.datasets.picture_of", interrupted)
+    monkeypatch.setattr("alexnet.data.datasets.decoded", interrupted)
     assert main(["train", str(folder), *TINY]) == 130
     assert capsys.readouterr().err.endswith("alexnet: stopped.\n")
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,7 +119,7 @@ def ten_views_by_hand(image, crop):
 @pytest.mark.parametrize(("side", "crop"), [(6, 4), (7, 4)])
 def test_ten_views_are_the_papers(side, crop):
     image = torch.arange(side * side, dtype=torch.uint8).view(1, 1, side, side).repeat(1, 3, 1, 1)
-    how = {"border": 0, "mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
+    how: dict[str, Any] = {"border": 0, "mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
     views = augment.evaluation_views(image_size=side, crop=crop, views=10, **how)
     ours = [view(image, torch.Generator())[0, 0].numpy() for view in views]
     theirs = ten_views_by_hand(np.arange(side * side).reshape(side, side), crop)
@@ -131,7 +132,7 @@ def test_ten_views_are_the_papers(side, crop):
 
 def test_ten_views_of_an_image_with_a_border():
     image = torch.full((1, 3, 4, 4), 255, dtype=torch.uint8)
-    how = {"border": 1, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    how: dict[str, Any] = {"border": 1, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
     views = augment.evaluation_views(image_size=4, crop=4, views=10, **how)
     corner = views[2](image, torch.Generator())[0, 0]
     assert corner[0].sum() == corner[:, 0].sum() == 0  # the border is black
@@ -147,7 +148,7 @@ def test_ten_views_are_averaged_in_evaluation_and_prediction(folder, tmp_path):
     recipe = change(TINY, image_size=20, crop=16, views=10, precision="fp32")
     run = alexnet.train(folder, recipe, out=tmp_path / "run")
     saved = np.load(run / "predictions.npz")
-    model = alexnet.load(run, precision="fp32")
+    model: Any = alexnet.load(run, precision="fp32")
     files = [folder / one for one in saved["ids"]]
     assert np.allclose(model.predict_proba(files), softmax(saved["logits"]), atol=1e-5)
     images = np.stack([np.asarray(Image.open(one)) for one in files])
@@ -174,7 +175,8 @@ def test_ten_views_need_an_image_larger_than_its_crop(run):
     with pytest.raises(RecipeError, match="both are 16 px") as caught:
         evaluate_run(run, views=10)
     assert "--views 2" in caught.value.hint
-    for fields in ({"image_size": 16}, {"image_size": 16, "crop": 18, "border": 1}):
+    cases: list[dict[str, Any]] = [{"image_size": 16}, {"image_size": 16, "crop": 18, "border": 1}]
+    for fields in cases:
         with pytest.raises(RecipeError, match="views is 10"):
             Recipe(views=10, **fields)
     Recipe(views=10, image_size=16, crop=14)
@@ -182,7 +184,13 @@ def test_ten_views_need_an_image_larger_than_its_crop(run):
 
 
 def test_ten_views_are_not_cached():
-    fields = {"views": 10, "weights": "made", "freeze": "conv", "image_size": 20, "crop": 16}
+    fields: dict[str, Any] = {
+        "views": 10,
+        "weights": "made",
+        "freeze": "conv",
+        "image_size": 20,
+        "crop": 16,
+    }
     with pytest.raises(RecipeError, match="ten times the features") as caught:
         Recipe(**fields)
     assert "alexnet eval RUN --views 10" in caught.value.hint

@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,7 +104,7 @@ VARIANTS = [
 def test_grad_cam_of_every_variant(base, changes):
     model = network(base, **changes)
     for layer in model.modules():  # what batch normalisation has learned
-        if isinstance(layer, nn.BatchNorm2d):
+        if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None:
             nn.init.uniform_(layer.weight, 0.5, 1.5)
             nn.init.uniform_(layer.running_mean, -0.5, 0.5)
     x = photograph(67)
@@ -121,7 +122,7 @@ def test_grad_cam_of_every_variant(base, changes):
 def test_grad_cam_of_a_network_that_pools_first_is_that_of_its_twin_that_pools_last(pool):
     model = network("small", pool=pool)
     for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d):
+        if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None:
             nn.init.uniform_(layer.weight, 0.5, 1.5)
             nn.init.uniform_(layer.running_mean, -0.5, 0.5)
     [*below, conv, pooling, norm, activation] = model.features
@@ -325,7 +326,7 @@ def test_names_are_shown_on_one_line():
 
 
 def test_an_explanation_holds_what_its_parts_give(run, folder):
-    classifier = alexnet.load(run, precision="fp32")
+    classifier: Any = alexnet.load(run, precision="fp32")
     [one] = classifier.predict_files([folder / "green" / "3.png"])
     gallery = panels.Gallery(classifier, "fp32")
     found = panels.explain_image(classifier, one, label=2, gallery=gallery, neighbours=4)
@@ -347,10 +348,11 @@ def test_an_explanation_holds_what_its_parts_give(run, folder):
 
 def test_neighbours_are_looked_for_among_a_part(run, folder, monkeypatch, capsys):
     monkeypatch.setattr(panels, "MOST_TRAINING_IMAGES", 10)
-    first = panels.Gallery(alexnet.load(run))
+    classifier: Any = alexnet.load(run)
+    first = panels.Gallery(classifier)
     assert "among 10 of 42 training images, drawn at random" in capsys.readouterr().err
     assert len(first.rows) == len(first.x) == 10
-    assert (first.rows == panels.Gallery(alexnet.load(run)).rows).all()
+    assert (first.rows == panels.Gallery(classifier).rows).all()
 
 
 def test_without_its_data_a_run_is_explained_without_neighbours(run, folder, tmp_path, capsys):

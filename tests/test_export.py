@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from makers import class_folders, encoded, network_of, noise, smooth
+from makers import encoded, network_of, noise, smooth
 from PIL import Image
 
 import alexnet
@@ -83,15 +84,9 @@ def pictures(side):
     return [np.array(noise(number, size)) for number, size in enumerate(sizes)]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "cache").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ALEXNET_CACHE", str(folder / "cache"))
-        class_folders(folder / "photos", {"cat": 20, "dog": 20, "eel": 20}, size=(40, 30))
-        recipe = replace(alexnet.RECIPES["folder"].recipe, epochs=1, warmup=0.0, width=0.1)
-        yield alexnet.train(folder / "photos", recipe, out=folder / "run")
+@pytest.fixture
+def run(photos_run):
+    return photos_run
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -179,8 +174,9 @@ def test_a_run_becomes_a_file(run, tmp_path, capsys):
     ]
     assert "verified model.onnx: same class for 64 of 64 images of the run's test" in told.err
     onnx.checker.check_model(onnx.load(path), full_check=True)
-    model, reference = alexnet.load(path), alexnet.load(run, precision="fp32")
-    assert isinstance(model, alexnet.Classifier) and isinstance(reference, alexnet.Classifier)
+    model: Any = alexnet.load(path)
+    reference = alexnet.load(run, precision="fp32")
+    assert all(isinstance(one, alexnet.Classifier) for one in (model, reference))
     assert list(model.classes_) == ["cat", "dog", "eel"] == model.names
     assert model.metrics["top1"] == reference.metrics["top1"]
     assert "confusion" not in model.metrics
@@ -219,6 +215,7 @@ def test_the_file_needs_no_torch(run, tmp_path):
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_a_run_is_loaded_without_what_training_needs(run):
     code = (
         f"import sys, alexnet\nalexnet.load({str(run)!r}).predict_proba([])\n"
@@ -229,6 +226,7 @@ def test_a_run_is_loaded_without_what_training_needs(run):
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_pt2(run, tmp_path):
     path = export(run, format="pt2", out=tmp_path / "model.pt2")
     words = {"alexnet.json": ""}
@@ -244,7 +242,8 @@ def test_pt2(run, tmp_path):
 
 def test_int8_is_smaller_and_says_what_it_costs(run, tmp_path, capsys):
     whole, small = (export(run, out=tmp_path / f"{int8}.onnx", int8=int8) for int8 in (False, True))
-    cost = alexnet.load(small).about["int8"]
+    exported: Any = alexnet.load(small)
+    cost = exported.about["int8"]
     assert cost["n"] == alexnet.load(run).metrics["n"] and cost["split"] == "test"
     assert cost["top1_float32"] == alexnet.evaluate(run, precision="fp32")["top1"]
     assert "8 bits: top-1" in capsys.readouterr().err
@@ -283,7 +282,7 @@ def test_data_that_is_gone(run, tmp_path, capsys, monkeypatch):
     path = export(copied)
     assert path == copied / "model.onnx"
     assert "made-up images, because the data of the run is not there" in capsys.readouterr().err
-    model = alexnet.load(path)
+    model: Any = alexnet.load(path)
     assert model.about["licence"] == NOT_STATED
     with pytest.raises(RunError, match="holds no figures"):
         _ = model.metrics

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from alexnet.network.model import AlexNet
 from alexnet.runtime import cache_folder
 
 CPU = torch.device("cpu")
-PLAIN = {
+PLAIN: dict[str, Any] = {
     "image_size": 16,
     "border": 0,
     "crop": 16,
@@ -224,9 +225,12 @@ def test_a_finished_store_that_was_cut_short_is_completed(images, monkeypatch, c
         file.truncate(30 * 64 * 2 + 5)
     computed = []
     original = StoreWriter.append
-    monkeypatch.setattr(
-        StoreWriter, "append", lambda self, x: (computed.append(len(x)), original(self, x))[1]
-    )
+
+    def append(self, x):
+        computed.append(len(x))
+        original(self, x)
+
+    monkeypatch.setattr(StoreWriter, "append", append)
     again = feature_stores(frozen_part(), images, every(images), [view()], 16).stores[0].path
     assert sum(computed) == 70 - 24  # three chunks of eight were sound
     assert whole(again) == expected

@@ -19,10 +19,17 @@ CONTENT = np.random.default_rng(0).integers(0, 256, 100_000, dtype=np.uint8).tob
 HALF = len(CONTENT) // 2
 
 
+class Server(http.server.ThreadingHTTPServer):
+    content: bytes
+    ranges: list[str | None]
+    url: str
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     """Serves `server.content`, as the path says; notes each request's Range."""
 
     protocol_version = "HTTP/1.1"
+    server: "Server"
 
     def do_GET(self):
         self.server.ranges.append(self.headers.get("Range"))
@@ -65,7 +72,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", 0), Handler) as server:
         server.content, server.ranges = CONTENT, []
         server.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))

@@ -158,11 +158,14 @@ def test_a_validation_loss_that_is_no_number_stops_too(store):
     list(run(state, store, epochs=1))
 
     class Broken(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
         def forward(self, x):
             return self.net(x) if self.training else self.net(x) * float("nan")
 
-    broken = Broken()
-    broken.net = state.model
+    broken = Broken(state.model)
     with pytest.raises(TrainingError, match="validation loss"):
         list(run(State(broken, state.optimizer), store, epochs=1))
 

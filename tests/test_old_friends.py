@@ -137,7 +137,7 @@ def test_it_is_exported_and_served(old):
 
     assert run("export", "run", "--out", "new.onnx") == 0
     models = load_models(["run", "model.onnx", "new.onnx"])
-    assert [len(model.classes_) for model in models.values()] == [10, 10, 10]
+    assert [len(model.classes) for model in models.values()] == [10, 10, 10]
 
 
 def test_a_store_opens(old):

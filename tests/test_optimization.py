@@ -1,6 +1,7 @@
 """Losses, optimisers and schedules against torch's."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,12 +13,12 @@ from alexnet.fitting.optimization import learning_rate, make_loss, make_optimize
 from alexnet.network.description import architecture
 from alexnet.network.model import AlexNet
 
-PLAIN = {"lr": 0.4, "epochs": 20, "gamma": 0.3, "step_size": 4, "warmup": 0.0}
+PLAIN: dict[str, Any] = {"lr": 0.4, "epochs": 20, "gamma": 0.3, "step_size": 4, "warmup": 0.0}
 
 
 def rates(schedule, scores=(), **changes):
     """The learning rate during each epoch."""
-    fields = {**PLAIN, **changes, "schedule": schedule}
+    fields: dict[str, Any] = {**PLAIN, **changes, "schedule": schedule}
     return [learning_rate(epoch + 0.5, scores[:epoch], **fields) for epoch in range(20)]
 
 
@@ -64,7 +65,7 @@ def test_cosine_equals_its_formula_and_torchs():
 
 
 def test_one_cycle_rises_to_the_rate_and_falls_to_zero():
-    fields = {**PLAIN, "schedule": "one-cycle", "warmup": 6}
+    fields: dict[str, Any] = {**PLAIN, "schedule": "one-cycle", "warmup": 6}
     found = [learning_rate(p, (), **fields) for p in (0, 3, 6, 13, 20)]
     assert found == pytest.approx([0, 0.2, 0.4, 0.2, 0])
     # without a warm-up of its own it rises over a quarter of the epochs
@@ -73,7 +74,7 @@ def test_one_cycle_rises_to_the_rate_and_falls_to_zero():
 
 @pytest.mark.parametrize("schedule", ["constant", "exponential", "step", "plateau", "cosine"])
 def test_warm_up_is_a_straight_line(schedule):
-    fields = {**PLAIN, "schedule": schedule, "warmup": 2.0, "gamma": 1.0}
+    fields: dict[str, Any] = {**PLAIN, "schedule": schedule, "warmup": 2.0, "gamma": 1.0}
     found = [learning_rate(p, (), **fields) for p in (0, 0.5, 1, 2)]
     assert found == pytest.approx([0, 0.1, 0.2, 0.4])
 

@@ -4,6 +4,7 @@ import dataclasses
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def desk(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     brief_ones = {}
     for name, preset in presets.RECIPES.items():
-        brief = {"epochs": 1, "warmup": 0.0}
+        brief: dict[str, Any] = {"epochs": 1, "warmup": 0.0}
         if preset.recipe.weights:  # they know their width
             brief |= {"finetune_epochs": min(1, preset.recipe.finetune_epochs)}
         else:

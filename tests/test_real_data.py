@@ -106,7 +106,7 @@ def test_near_duplicates_of_cifar10_and_tiny_imagenet():
     leaky = leaks(store, store.split("test"), store.split("train"))
     assert 125 <= len(leaky) <= 145  # 135; ciFAIR (2020) lists 286 of all 10,000 test images
     assert 600 <= len(found.near) <= 700
-    assert found.exact == found.blank == []
+    assert not found.exact and not found.blank
     tiny = open_data(HERE / "tiny-imagenet-100", image_size=64)
     found = find_duplicates(tiny)
     assert len(found.exact) == 5

@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pytest
@@ -393,6 +394,7 @@ def test_a_state_of_the_data_is_read(run):
     assert state.leaks == ["cat/1.jpg"]
 
 
+@pytest.mark.slow
 def test_two_hundred_classes_fit(tmp_path):
     names = [f"class number {n}, with a rather long readable name" for n in range(200)]
     run = run_directory(tmp_path / "large", names=names, n=10_000, right=0.5)
@@ -589,7 +591,7 @@ def test_reliability_by_hand():
 # -- sweeps
 
 
-FIELDS = [("lr", [0.1, 0.01]), ("model", ["small", "<2014>"])]
+FIELDS: list[tuple[str, list[Any]]] = [("lr", [0.1, 0.01]), ("model", ["small", "<2014>"])]
 
 
 @pytest.fixture
@@ -621,8 +623,12 @@ def sweep(tmp_path):
     high = {"mean": 0.7, "scores": [0.7], "behind": None}
     low = {"mean": 0.5, "scores": [0.5], "behind": [0.2, 0.1, 0.3]}
     effect = {"values": {"0.1": high, "0.01": low}, "best": 0.1, "worst": 0.01, "difference": 0.2}
-    words = {"values": {'"small"': high, '"<2014>"': low}, "best": "small", "worst": "<2014>"}
-    words |= {"difference": 0.0, "interval": [0.0, 0.0], "verdict": "none at all"}
+    words: dict[str, Any] = {
+        "values": {'"small"': high, '"<2014>"': low},
+        "best": "small",
+        "worst": "<2014>",
+    }
+    words = words | {"difference": 0.0, "interval": [0.0, 0.0], "verdict": "none at all"}
     summary = {
         "trials": 4,
         "failed": 1,

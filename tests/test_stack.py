@@ -1,5 +1,7 @@
 """Heads trained side by side end where each would have ended alone."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,7 @@ KINDS = {
         nn.BatchNorm1d(10), nn.Linear(10, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3)
     ),
 }
-SETTINGS = [
+SETTINGS: list[dict[str, Any]] = [
     {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "schedule": "constant", "gamma": 0.1},
     {"lr": 0.01, "momentum": 0.5, "weight_decay": 0.1, "schedule": "exponential", "gamma": 0.5},
     {"lr": 0.3, "momentum": 0.0, "weight_decay": 0.01, "schedule": "one-cycle", "gamma": 0.1},

@@ -26,7 +26,7 @@ def test_a_store_gives_back_what_was_written(tmp_path):
         writer.append(pixels[:2])
         writer.append(pixels[2:])
         info = {"classes": ["x", "y"], "splits": {"train": (0, 3)}}
-        path = writer.finish("one", info, [0, 1, 1, 0, 1], names)
+        path = writer.finish("one", info, np.array([0, 1, 1, 0, 1]), names)
     store = Store.open(path)
     assert np.array_equal(store.x, pixels)
     assert store.y.tolist() == [0, 1, 1, 0, 1]
@@ -90,7 +90,7 @@ def test_of_two_writers_of_a_name_the_first_stays(tmp_path):
     ):
         for writer, value in ((first, 1.0), (second, 2.0)):
             writer.append(np.array([[value]]))
-        paths = {writer.finish("one", {}, [0], ["a"]) for writer in (first, second)}
+        paths = {writer.finish("one", {}, np.array([0]), ["a"]) for writer in (first, second)}
         assert paths == {tmp_path / "one"}
     assert Store.open(tmp_path / "one").x[:].tolist() == [[1.0]]
     assert [file.name for file in tmp_path.iterdir()] == ["one"]
@@ -109,7 +109,7 @@ def test_a_store_does_not_replace_what_is_no_store(tmp_path):
     (tmp_path / "one/mine.txt").write_text("x")
     with pytest.raises(DiskError), StoreWriter(tmp_path, (1,), "float16") as writer:
         writer.append(np.zeros((1, 1)))
-        writer.finish("one", {}, [0], ["a"])
+        writer.finish("one", {}, np.array([0]), ["a"])
     assert (tmp_path / "one/mine.txt").read_text() == "x"
     assert [file.name for file in tmp_path.iterdir()] == ["one"]
 

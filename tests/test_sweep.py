@@ -1,9 +1,11 @@
 """Sweeps: every trial once, whatever happens; and honest words about what came out."""
 
 import json
+import os
 import re
 import shutil
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,16 +15,24 @@ from makers import FROZEN, MADE_FOR, SMALL, change, network_of, table, write_pic
 from scipy import stats
 
 import alexnet
-from alexnet import atomic
 from alexnet.cli import main
 from alexnet.errors import Interrupted, RecipeError, RunError
 from alexnet.network.weights import weights_folder
 from alexnet.recipes import Recipe
+from alexnet.runs.evaluation import evaluate_run
 from alexnet.scoring.significance import mean_interval, paired_difference
 from alexnet.sweeping import results, sweep, trial_runs, trials
-from alexnet.sweeping.trials import Range, grid_points, parse_space, plan, random_points, stacks
+from alexnet.sweeping.trials import (
+    Range,
+    Space,
+    grid_points,
+    parse_space,
+    plan,
+    random_points,
+    stacks,
+)
 
-GRID = {"lr": [0.05, 0.0001], "momentum": [0.9, 0.0]}
+GRID: Space = {"lr": [0.05, 0.0001], "momentum": [0.9, 0.0]}
 
 
 @pytest.fixture
@@ -93,7 +103,7 @@ def test_seeds_and_random_points():
     planned = plan(Recipe(seed=4), grid_points(GRID), seeds=3)
     assert len(planned) == 12
     assert [one.settings["seed"] for one in planned[:3]] == [4, 5, 6]
-    many = {"lr": [0.1 * k for k in range(1, 50)]}
+    many: Space = {"lr": [0.1 * k for k in range(1, 50)]}
     some = random_points(many, 5, seed=0)
     assert len({point["lr"] for point in some}) == 5
     assert some == random_points(many, 5, seed=0) != random_points(many, 5, seed=1)
@@ -147,7 +157,7 @@ def test_stacked_trials_are_what_each_trial_is_alone(views, folder, tmp_path):
 
 def test_validation_chooses_and_the_test_split_is_looked_at_once(folder, tmp_path, monkeypatch):
     looked = []
-    original = results.evaluate_run
+    original = evaluate_run
 
     def evaluate(run, **options):
         looked.append((run.name, options["split"]))
@@ -176,7 +186,7 @@ def test_killed_at_any_moment_it_ends_the_same(kind, folder, tmp_path, monkeypat
     class Killed(BaseException):
         pass
 
-    original = atomic.os.replace
+    original = os.replace
     for moment in range(1, 40, 4):
         path, writes, done = tmp_path / f"killed{moment}", [], False
 
@@ -187,14 +197,14 @@ def test_killed_at_any_moment_it_ends_the_same(kind, folder, tmp_path, monkeypat
             original(*names)
 
         for _ in range(3):
-            monkeypatch.setattr(atomic.os, "replace", replace)
+            monkeypatch.setattr(os, "replace", replace)
             try:
                 sweep.sweep(folder, recipe, GRID, out=path)
                 done = True
                 break
             except Killed:
                 pass
-        monkeypatch.setattr(atomic.os, "replace", original)
+        monkeypatch.setattr(os, "replace", original)
         assert done
         assert table(path) == expected
         shutil.rmtree(path)
@@ -219,7 +229,7 @@ def test_ctrl_c_says_how_to_go_on(folder, tmp_path, monkeypatch):
 
 def test_a_failed_trial_is_a_row_and_stops_nothing(folder, tmp_path, capsys):
     for number, recipe in enumerate([FROZEN, change(FROZEN, freeze="none", epochs=1)]):
-        grid = {"lr": [0.05, 1e25]}
+        grid: Space = {"lr": [0.05, 1e25]}
         path = sweep.sweep(folder, recipe, grid, out=tmp_path / f"{number}")
         rows = table(path)
         assert [row["status"] for row in rows] == ["done", "failed"]
@@ -247,6 +257,7 @@ def test_another_sweep_or_other_data_are_refused(folder, tmp_path):
 
 def configuration(settings, right, of=100):
     """One that gets the first `right` images right."""
+    one: Any  # stands for a Result
     hits = np.arange(of) < right
     predictions = SimpleNamespace(logits=hits.astype(np.float32))
     one = SimpleNamespace(hits=hits, predictions=predictions)
@@ -287,7 +298,7 @@ def test_what_nothing_can_be_compared_with_says_nothing():
 
 def test_a_field_without_effect_is_told(folder, tmp_path, capsys):
     """What would have caught a schedule that never decays."""
-    grid = {"lr": [0.2, 1e-9], "gamma": [0.1, 0.01]}
+    grid: Space = {"lr": [0.2, 1e-9], "gamma": [0.1, 0.01]}
     recipe = change(FROZEN, schedule="constant", epochs=6, val_size=0.5)
     sweep.sweep(folder, recipe, grid, out=tmp_path / "sweep")
     said = " ".join(capsys.readouterr().err.split())

@@ -12,6 +12,7 @@ from makers import TINY, change, lines, picture, write_pictures
 from PIL import Image
 
 import alexnet
+from alexnet import atomic
 from alexnet.cli import main
 from alexnet.errors import (
     DataError,
@@ -314,7 +315,7 @@ def test_weights_of_another_program_are_told_apart(tmp_path):
 
 
 def test_a_full_disk_keeps_the_last_good_state(folder, tmp_path, monkeypatch):
-    original = checkpoint.replacing
+    original = atomic.replacing
     saves = 0
 
     def replacing(path):

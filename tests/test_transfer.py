@@ -152,7 +152,7 @@ def test_the_number_of_cached_views(count, folder, made, tmp_path, monkeypatch, 
 
 def test_a_mirror_that_only_evaluation_needs_is_not_trained_on(folder, made, tmp_path, monkeypatch):
     seen = []
-    original = inputs.feature_batches
+    original = frozen_module.feature_batches
 
     def batches(found, indices, *, views=(0,), **others):
         seen.append((others.get("shuffle", False), list(views)))

@@ -7,14 +7,12 @@ import json
 import shutil
 import tarfile
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
-from makers import class_folders, encoded, noise
+from makers import encoded, noise
 from PIL import Image
 
-import alexnet
 from alexnet import cli
 from alexnet.atomic import write_json
 from alexnet.errors import InputError
@@ -76,16 +74,14 @@ def test_what_is_no_runtime(package, tmp_path):
         runtime_files(tmp_path / "cut.tgz")
 
 
-def test_a_run_becomes_a_folder(package, tmp_path, capsys):
-    class_folders(tmp_path / "photos", {"cat": 10, "dog": 10}, size=(24, 24))
-    recipe = replace(alexnet.RECIPES["folder"].recipe, epochs=1, warmup=0.0, width=0.1)
-    run, site = alexnet.train(tmp_path / "photos", recipe, out=tmp_path / "run"), tmp_path / "site"
+def test_a_run_becomes_a_folder(photos_run, package, tmp_path, capsys):
+    run, site = photos_run, tmp_path / "site"
     command = ["export", str(run), "--format", "web", "--out", str(site)]
     assert cli.main(command) == 0
     told = capsys.readouterr()
     assert told.out.splitlines()[-1] == str(site) and "the folder has no runtime yet" in told.err
     assert {one.name for one in site.iterdir()} == {*PAGE, "model.onnx", "about.json"}
-    assert json.loads((site / "about.json").read_text())["names"] == ["cat", "dog"]
+    assert json.loads((site / "about.json").read_text())["names"] == ["cat", "dog", "eel"]
     assert cli.main([*command, "--runtime", str(package)]) == 0
     assert "no runtime" not in capsys.readouterr().err
     assert {one.name for one in (site / "runtime").iterdir()} == set(RUNTIME.values())
@@ -148,6 +144,7 @@ def png(colour, mode="RGB"):
     return {"name": "<b>.png", "mimeType": "image/png", "buffer": encoded(image)}
 
 
+@pytest.mark.slow
 def test_the_page_classifies(site, page):
     page.goto(site[1])
     page.expect(page.locator("#state")).to_have_text("Ready.")
@@ -173,6 +170,7 @@ def test_the_page_classifies(site, page):
     assert all(url.startswith((site[1], "data:")) for url in page.asked)
 
 
+@pytest.mark.slow
 def test_pasting_and_dropping(site, page):
     page.goto(site[1])
     page.expect(page.locator("#state")).to_have_text("Ready.")
@@ -193,6 +191,7 @@ def test_pasting_and_dropping(site, page):
     assert not page.said
 
 
+@pytest.mark.slow
 def test_the_camera(site, page):
     page.context.grant_permissions(["camera"])
     page.goto(site[1])
@@ -211,6 +210,7 @@ def test_the_camera(site, page):
     assert not page.said
 
 
+@pytest.mark.slow
 def test_a_camera_that_is_denied(site, page):
     page.context.clear_permissions()
     page.goto(site[1])
@@ -219,12 +219,14 @@ def test_a_camera_that_is_denied(site, page):
     page.expect(page.locator("#state")).to_contain_text("The camera is not allowed here. Allow it")
 
 
+@pytest.mark.slow
 def test_a_page_without_its_runtime(site, page):
     shutil.rmtree(site[0] / "runtime")
     page.goto(site[1])
     page.expect(page.locator("#state")).to_contain_text("npm pack onnxruntime-web")
 
 
+@pytest.mark.slow
 def test_a_page_opened_as_a_file(site, page):
     page.goto((site[0] / "index.html").as_uri())
     page.expect(page.locator("#state")).to_contain_text("python3 -m http.server")

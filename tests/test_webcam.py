@@ -117,8 +117,7 @@ def test_what_is_written_is_whole_or_not_there(eye, tmp_path, monkeypatch):
 
 
 def test_a_film_that_could_not_be_written_is_noticed(eye, tmp_path, monkeypatch):
-    monkeypatch.setattr(module.Film, "check", lambda film, frames: real(film, frames + 1))
-    real = CHECK
+    monkeypatch.setattr(module.Film, "check", lambda film, frames: CHECK(film, frames + 1))
     with pytest.raises(DiskError, match="only 20 of 21 frames"):
         webcam("run", str(film(tmp_path / "in.mp4")), save=str(tmp_path / "o.mp4"), window=False)
     assert not (tmp_path / "o.mp4").exists()

@@ -88,7 +88,7 @@ def bvlc_file(path, family, **changes):
             arrays[f"{name}_w"] = generator.integers(-60, 60, shape).astype(np.int8)
         arrays[f"{name}_b"] = generator.integers(-60, 60, tuple(layer.bias.shape)).astype(np.int16)
     arrays = {name: one for name, one in (arrays | changes).items() if one is not None}
-    np.savez(path, **arrays)
+    np.savez(path, allow_pickle=False, **arrays)
     return arrays
 
 

@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
+from typing import Any
 
 import pytest
 from makers import FROZEN, MADE_FOR, SMALL, change, network_of, table, write_pictures
@@ -96,7 +97,7 @@ def test_ctrl_c_stops_the_processes_and_is_an_interruption(folder, tmp_path):
     def terminate():  # as Ctrl-C does to every process of a terminal
         for child in active_children():
             logs = (tmp_path / "sweep" / "logs").glob("*.log")
-            if any("epoch" in log.read_text() for log in logs):
+            if child.pid and any("epoch" in log.read_text() for log in logs):
                 os.kill(child.pid, signal.SIGTERM)
                 return True
         return False
@@ -193,7 +194,7 @@ def test_tpe_killed_and_begun_again_goes_the_same_way(folder, tmp_path, monkeypa
     pytest.importorskip("optuna")
     recipe = change(FROZEN, epochs=1)
     space = parse_space(["lr=0.0001..1", "fc_norm=none,batch", "mean=none,0.5/0.5/0.5"])
-    how = {"search": "tpe", "trials": 14}
+    how: dict[str, Any] = {"search": "tpe", "trials": 14}
     whole = sweep(folder, recipe, space, out=tmp_path / "whole", **how)
     rows = table(whole)
     assert len(rows) == len({row["trial"] for row in rows}) == 14

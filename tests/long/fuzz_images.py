@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -41,7 +42,7 @@ def samples() -> list[bytes]:
     exif = Image.Exif()
     exif[274] = 6
     exif.get_ifd(0x8769)[0x9000] = b"0230"
-    kinds = [
+    kinds: list[tuple[Image.Image, str, dict[str, Any]]] = [
         (base, "JPEG", {"exif": exif}), (base, "JPEG", {"progressive": True, "subsampling": 0}),
         (base.convert("CMYK"), "JPEG", {}), (base.convert("L"), "JPEG", {"comment": b"words"}),
         (base, "PNG", {"exif": exif}), (alpha, "PNG", {}), (deep, "PNG", {}),

@@ -96,10 +96,15 @@ def open_study(sweep: SweepDirectory) -> "optuna.Study":
     """
     with needs_extra("--search tpe", "search"):
         import optuna
+        from sqlalchemy.pool import NullPool
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         return optuna.create_study(
-            storage=f"sqlite:///{sweep.study.resolve()}",
+            storage=optuna.storages.RDBStorage(
+                f"sqlite:///{sweep.study.resolve()}",
+                # each connection is closed after use: the file stays open to nobody
+                engine_kwargs={"poolclass": NullPool},
+            ),
             study_name="sweep",
             direction="maximize",
             load_if_exists=True,
