@@ -54,7 +54,7 @@ def _read(store: Store, data: str) -> Headers | None:
     if store.info.get("layout") not in ("class-folders", "tiny-imagenet"):
         return None
     try:
-        tree = open_tree(find_data(data))
+        tree = open_tree(find_data(data), cache_folder())
     except DataError:
         return None
     ids = store.ids

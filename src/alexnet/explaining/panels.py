@@ -21,6 +21,7 @@ from alexnet.classification.run_classifier import RunClassifier, load_run
 from alexnet.console import say
 from alexnet.data.datasets import make_splits
 from alexnet.data.images import Pixels
+from alexnet.data.trees import mark_output
 from alexnet.errors import InputError
 from alexnet.explaining.explain import grad_cam, nearest_neighbours, occlusion, overlay, pictures
 from alexnet.network.frozen import FrozenPart, View, feature_stores
@@ -150,6 +151,7 @@ def explain_files(
         explanation = explain_image(
             classifier, one, label=label, gallery=gallery, neighbours=neighbours
         )
+        mark_output(out, "alexnet explain")
         path = out / file_name(number, one.file)
         save_panel(path, explanation, trained.names, top)
         yield path

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from alexnet.console import console, say
 from alexnet.data.datasets import make_splits, open_data
+from alexnet.data.levels import unknown_names
 from alexnet.data.store import Store
 from alexnet.errors import DataError
 from alexnet.network.checkpoint import load_model
@@ -130,7 +131,7 @@ def evaluate_run(
     indices, split = choose_split(
         store, split, settings.recipe, own=store.fingerprint == settings.fingerprint
     )
-    own_label = matched_labels(store, trained.classes, data)
+    own_label = matched_labels(store, trained.classes, data, part=bool(chosen))
     if chosen:
         indices = indices[np.isin(own_label[store.y[indices]], chosen)]
         if not len(indices):
@@ -151,21 +152,23 @@ def evaluate_run(
     return metrics(logits.numpy(), matched, trained.names, split, top)
 
 
-def matched_labels(store: Store, known: list[str], data: str) -> Labels:
-    """For each class of a Store the label it has in a run that knows the classes `known`.
+def matched_labels(store: Store, known: list[str], data: str, part: bool = False) -> Labels:
+    """For each class of a Store the label it has in a run that knows the classes `known`; -1 where
+    it is unknown and only a part of the classes is asked for.
 
     Raises:
         DataError: the run does not know one of them.
     """
     unknown = [name for name in store.classes if name not in known]
-    if unknown:
+    if unknown and not part:
         raise DataError(
             f"the run does not know {len(unknown)} of the {len(store.classes)} classes of {data}: "
-            f"{', '.join(unknown[:10])}. "
+            f"{unknown_names(unknown, known)}. "
             f"It knows: {', '.join(known[:10])}{', ...' if len(known) > 10 else ''}.",
-            "Classes are matched by name: rename the class folders, or leave those out.",
+            "Classes are matched by name: rename the class folders, or leave those out by naming "
+            "the others: --classes.",
         )
-    return np.array([known.index(name) for name in store.classes])
+    return np.array([known.index(one) if one in known else -1 for one in store.classes])
 
 
 def own_data(run: Path, how: Preprocessing) -> Store:
