@@ -344,3 +344,15 @@ def tensors_sha256(path):
             found.update(name.encode())
             found.update(np.ascontiguousarray(file.get_tensor(name)).tobytes())
     return found.hexdigest()
+
+
+def chunk(kind, content, wrong=0):
+    """A chunk of a PNG, with a wrong checksum if asked."""
+    sum_ = struct.pack(">I", zlib.crc32(kind + content) ^ wrong)
+    return struct.pack(">I", len(content)) + kind + content + sum_
+
+
+def with_chunk(content, extra, last=False):
+    """A PNG with one more chunk, before its pixels or behind them."""
+    place = content.index(b"IEND") - 4 if last else content.index(b"IDAT") - 4
+    return content[:place] + extra + content[place:]

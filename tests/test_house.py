@@ -200,10 +200,10 @@ def literals(path: Path) -> set[str]:
     return {word for text in texts for word in re.findall(r"[\w.-]+", text)}
 
 
-RUN_FILES = """environment.json epochs.jsonl best.safetensors last.safetensors metrics.json
+RUN_FILES = """epochs.jsonl best.safetensors last.safetensors metrics.json
     predictions.npz illustrations.json data.json lr.json lr.svg failed.json pruned.json
     test.json""".split()
-MARKS = ["recipe.json", "sweep.json", "store.json"]
+MARKS = ["recipe.json", "environment.json", "sweep.json", "store.json"]
 SWEEP_FILES = "results.csv summary.json optuna.db".split()
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from makers import encoded, noise, smooth
+from makers import chunk, encoded, noise, smooth, with_chunk
 from PIL import Image, ImageFile
 
 from alexnet.data import images
@@ -270,18 +270,6 @@ def test_a_damaged_file_is_an_image_or_a_bad_image(kind, changes, kept):
 WHOLE = {
     kind: encoded(smooth((16, 16)), kind) for kind in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "AVIF")
 }
-
-
-def chunk(kind, content, wrong=0):
-    """A chunk of a PNG, with a wrong checksum if asked."""
-    sum_ = struct.pack(">I", zlib.crc32(kind + content) ^ wrong)
-    return struct.pack(">I", len(content)) + kind + content + sum_
-
-
-def with_chunk(content, extra, last=False):
-    """A PNG with one more chunk, before its pixels or behind them."""
-    place = content.index(b"IEND") - 4 if last else content.index(b"IDAT") - 4
-    return content[:place] + extra + content[place:]
 
 
 def with_segment(content, marker, data):

@@ -5,9 +5,8 @@ import json
 
 import numpy as np
 import pytest
-from makers import encoded, noise
+from makers import chunk, encoded, noise, with_chunk
 from PIL import Image
-from test_images import chunk, with_chunk
 
 import alexnet
 from alexnet.data.datasets import open_data

@@ -1,12 +1,26 @@
-"""By which file a folder that this package wrote is recognised. Standard library only."""
+"""By which files a folder that this package wrote is recognised. Standard library only."""
 
+from collections.abc import Set
 from pathlib import Path
 
-RUN, SWEEP, STORE = "recipe.json", "sweep.json", "store.json"
+RUN, AROUND, SWEEP, STORE, ARRAY = (
+    "recipe.json", "environment.json", "sweep.json", "store.json", "x.bin",
+)  # fmt: skip
 OUTPUT = ".alexnet-output"  # in folders of copies and sheets, which have no other file of ours
-KINDS = {RUN: "a run", SWEEP: "a sweep", STORE: "a Store", OUTPUT: "what alexnet wrote"}
+FILES = frozenset([RUN, AROUND, SWEEP, STORE, ARRAY, OUTPUT])
+
+
+def output_kind(names: Set[str]) -> str:
+    """What of ours a folder is that holds files of these names; empty if it is none."""
+    if {RUN, AROUND} <= names:
+        return "a run"
+    if SWEEP in names:
+        return "a sweep"
+    if {STORE, ARRAY} <= names:
+        return "a Store"
+    return "written by alexnet" if OUTPUT in names else ""
 
 
 def kind_of(folder: Path) -> str:
-    """What of ours a folder is: "a run", "a sweep", "a Store", "what alexnet wrote", or nothing."""
-    return next((kind for mark, kind in KINDS.items() if (folder / mark).is_file()), "")
+    """The same of a folder on disk."""
+    return output_kind({name for name in FILES if (folder / name).is_file()})

@@ -15,6 +15,7 @@ import numpy as np
 from alexnet.atomic import disk_error, replacing
 from alexnet.classification.classifier import STDIN, Classifier, Prediction
 from alexnet.data.images import EXTENSIONS
+from alexnet.data.trees import mark_output
 from alexnet.errors import DataError
 
 
@@ -131,6 +132,7 @@ class Copies:
     name is taken, a number is added to it."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        mark_output(folder, "alexnet predict --copy-to")
         self.folders = [folder / name for name in folder_names(names)]
 
     def add(self, file: Path, label: int) -> Path:

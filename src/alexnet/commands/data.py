@@ -123,7 +123,7 @@ class DataSubset:
         from pathlib import Path
 
         from alexnet.data.datasets import find_data, read_source
-        from alexnet.data.layouts import digits_source
+        from alexnet.data.official import digits_source
         from alexnet.data.subset import select, tiny_image10, write_folder
 
         counts = self.per_class.split("/")

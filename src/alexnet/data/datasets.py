@@ -32,18 +32,12 @@ from alexnet.data.images import (
     is_greyscale,
     open_image,
 )
-from alexnet.data.layouts import (
-    SPLITS,
-    Example,
-    Source,
-    cifar_source,
-    digits_source,
-    read_tree,
-    tar_files,
-)
+from alexnet.data.layouts import read_tree
+from alexnet.data.official import digits_source
+from alexnet.data.sources import SPLITS, Example, Source
 from alexnet.data.store import Store, StoreWriter, keyed_seed
 from alexnet.data.subset import tiny_image10
-from alexnet.data.trees import LAYOUTS_HINT, open_tree, source_signature
+from alexnet.data.trees import LAYOUTS_HINT, levels_of, open_tree, source_signature
 from alexnet.errors import DataError, did_you_mean
 from alexnet.runtime import cache_folder
 
@@ -66,8 +60,9 @@ def open_data(
     """The Store of a data set, packed into the cache on first use.
 
     Args:
-        data: "digits", "cifar10", "tiny-imagenet", "tiny-image10", or the path of a folder, a zip,
-            CIFAR-10's tar, or a Store.
+        data: "digits", "cifar10", "tiny-imagenet", "tiny-image10", or the path of a folder, a zip
+            or tar archive, or a Store. DATA/* says that the folders of DATA are the classes,
+            DATA/*/* that the folders one level further down are.
         image_size: side in px of the stored squares; sources whose images all are smaller squares
             are stored as they are.
         greyscale: "convert" to RGB, or "drop" images that are stored as greyscale.
@@ -91,9 +86,9 @@ def open_data(
     else:
         where = find_data(name)
         kind = marks.kind_of(where)
-        if kind == marks.KINDS[marks.STORE]:
+        if kind == "a Store":
             return accepted(Store.open(where), bad_images)
-        if kind in (marks.KINDS[marks.RUN], marks.KINDS[marks.SWEEP]):
+        if kind in ("a run", "a sweep"):
             raise DataError(
                 f"{name} is the directory of {kind}, and holds no images.",
                 "Give the data that it was trained on: a folder or an archive of images.",
@@ -157,10 +152,10 @@ def find_data(name: str) -> Path:
     Raises:
         DataError: nothing is there; says how to get it.
     """
-    where = Path(name or "?").expanduser()
-    with contextlib.suppress(OSError):  # a name that no file can have
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # names that no file can have
+        where, levels = levels_of(Path(name or "?").expanduser())
         if where.exists():
-            return where.resolve()
+            return where.resolve().joinpath(*["*"] * levels)
     if name in DOWNLOADS:
         archive = downloaded(name)
         if archive is None:
@@ -198,15 +193,12 @@ def tiny_image10_of(where: Path) -> Source:
 
 
 def read_source(where: Path) -> Source:
-    """The labelled images of a folder, a zip archive, or CIFAR-10's tar."""
-    if where.is_file() and is_tar(where):
-        return cifar_source(where, partial(tar_files, where))
-    return read_tree(open_tree(where))
-
-
-def is_tar(where: Path) -> bool:
-    """Whether the name is one of a tar archive."""
-    return where.name.lower().endswith((".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2"))
+    """The labelled images of a folder, or of a zip or tar archive. What there is to say about the
+    reading is said."""
+    source = read_tree(open_tree(where, cache_folder()), levels_of(where)[1])
+    for note in source.notes:
+        say(note)
+    return source
 
 
 def read_index(path: Path) -> dict[str, Any]:
@@ -570,8 +562,15 @@ def make_splits(
     it keep.
 
     Raises:
-        DataError: a class has too few images, or there is nothing to train on.
+        DataError: there is one class only, a class has too few images, or there is nothing to
+            train on.
     """
+    if len(store.classes) < 2:
+        raise DataError(
+            f"{store.info['source']} has one class only ({', '.join(store.classes)}); a classifier "
+            "needs at least two.",
+            "Put the images of each class into a folder of its own, beside each other.",
+        )
     if store.content is None:
         draw = "position"
 

@@ -1,201 +1,257 @@
 """Recognises how a source arranges its images, and lists them with their labels: a Source.
 
-Nothing is moved or extracted.
+Nothing is moved or extracted. docs/data.md has the rules.
 
-    class folders     train/CLASS/..., val/CLASS/..., test/CLASS/..., or CLASS/... alone, in a
-                      folder or a zip
+    class folders     train/CLASS/..., val/CLASS/..., test/CLASS/..., or CLASS/... alone
     Tiny ImageNet     the official tree: wnids.txt, words.txt, val/val_annotations.txt
-    CIFAR-10 binary   records of 1 + 3,072 bytes and batches.meta.txt, in a folder or a tar archive
+    CIFAR-10 binary   records of 1 + 3,072 bytes and batches.meta.txt
     digits            scikit-learn's 1,797 handwritten digits
+
+The first three in a folder, a zip or a tar archive.
 """
 
-import lzma
-import tarfile
-import zlib
+import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NoReturn
 
-import numpy as np
-
-from alexnet.data.images import EXTENSIONS, INSTALL_HEIC, Pixels, readable_extensions
-from alexnet.data.trees import LARGEST_FILE, LAYOUTS_HINT, Tree
+from alexnet.data.images import INSTALL_HEIC, Pixels, readable_extensions
+from alexnet.data.kinds import PICTURES, advice, described, ending, kind_of
+from alexnet.data.levels import (
+    Folder,
+    alike,
+    at_level,
+    find_splits,
+    folder_of,
+    holds_classes,
+    is_unlabelled,
+    refuse_repeated,
+    shortly,
+    unknown_names,
+    unwrapped,
+)
+from alexnet.data.names import spelling
+from alexnet.data.official import CIFAR_NAMES, cifar_source, python_version_error
+from alexnet.data.sources import SPLITS, Example, Source
+from alexnet.data.trees import LAYOUTS_HINT, Tree
 from alexnet.errors import DataError
+from alexnet.marks import output_kind
 
-SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-SPLITS = ("train", "val", "test", "all")  # the order in which sources list their examples
-CIFAR_NAMES = ("data_batch_", "test_batch")
+# a folder alone is a split only under one of these names; else it is a wrapper
+LONE_SPLITS = frozenset("train training val valid validation test testing".split())
+
+ByClass = dict[str, list[str]]  # paths of images, by class
 
 
-class Example(NamedTuple):
-    """One image of a source."""
+def read_tree(tree: Tree, levels: int = 0) -> Source:
+    """The labelled images of a folder or an archive, whatever its layout.
 
-    split: str  # train, val, test, or all where the source has no splits
-    label: int  # index into the classes
-    id: str  # its path inside the source
-
-
-@dataclass(frozen=True)
-class Source:
-    """All labelled images of a data set, in order, before any is decoded."""
-
-    layout: str
-    classes: list[str]
-    names: list[str]  # readable, all different
-    examples: list[Example]
-    contents: Callable[[], Iterator[bytes | Pixels | OSError]]  # in the order of `examples`
-    left_out: list[str] = field(default_factory=list)  # what was seen and not used, in words
-
-
-def children(paths: set[str], folder: str) -> list[str]:
-    """Names directly below `folder` ("" is the top), sorted."""
-    prefix = f"{folder}/" if folder else ""
-    return sorted({path[len(prefix) :].split("/")[0] for path in paths if path.startswith(prefix)})
-
-
-def read_tree(tree: Tree) -> Source:
-    """The labelled images of a folder or zip, whatever its layout.
+    Args:
+        levels: the folders so many levels down are the classes; 0 to find out.
 
     Raises:
-        DataError: no layout is recognised, or labels and images do not fit.
+        DataError: no layout is recognised, there are two readings, or labels and images do not
+            fit.
     """
-    files, folders = tree.files(), tree.folders()
-    if not files:
-        raise DataError(f"{tree.where} is empty.", LAYOUTS_HINT)
-    top = ""
-    while True:  # an archive often holds one folder that holds everything
-        inner = children(folders, top)
-        direct = [name for name in children(set(files), top) if name not in inner]
-        base = f"{top}/" if top else ""
-        if (
-            len(inner) != 1
-            or direct
-            or inner[0].lower() in SPLIT_NAMES
-            or not (
-                children(folders, base + inner[0])
-                or any(path.startswith(CIFAR_NAMES, len(base + inner[0]) + 1) for path in files)
+    top = folder_of(tree)
+    if not tree.files():
+        if tree.outputs:
+            raise DataError(
+                f"{tree.where} holds nothing but what alexnet wrote: {_outputs(tree)}.",
+                "Give the folder of the images, or one of these itself.",
             )
-        ):
+        raise DataError(f"{tree.where} is empty.", LAYOUTS_HINT)
+    kind = output_kind(top.files)
+    if kind and not top.count:
+        raise DataError(
+            f"{tree.where} is {kind} that alexnet wrote, and no source of images.",
+            "Give the folder of the images.",
+        )
+    beside: list[str] = []
+    return _Reader(tree, top if levels else _without_wrappers(top, beside), beside).read(levels)
+
+
+def _outputs(tree: Tree) -> str:
+    return shortly(f"{path} ({kind})" for path, kind in tree.outputs.items())
+
+
+def _without_wrappers(top: Folder, beside: list[str]) -> Folder:
+    """The folder that holds everything: an archive often has one, and perhaps a file beside it."""
+    while len(top.folders) == 1:
+        [only] = top.inner
+        known = not only.folders and not any(map(_is_cifar, only.files))
+        if known or only.name.lower() in LONE_SPLITS or (top.images and len(only.holding) < 2):
             break
-        top = base + inner[0]
-    return _Reader(tree, base).read()
+        if top.files:
+            beside.append(f"files beside {only.name}/: {shortly(top.files)}")
+        top = only
+    return top
+
+
+def _is_cifar(name: str) -> bool:
+    return name.startswith(CIFAR_NAMES)
 
 
 class _Reader:
-    """Reads the class folders and annotation files below `base` of a tree."""
+    """Reads the class folders and annotation files in `top`, a folder of a tree."""
 
-    def __init__(self, tree: Tree, base: str) -> None:
-        self.tree, self.base, self.where = tree, base, tree.where
-        self.files = [path[len(base) :] for path in tree.files() if path.startswith(base)]
-        self.folders = {path[len(base) :] for path in tree.folders() if path.startswith(base)}
-        endings = {path: PurePosixPath(path).suffix.lower() for path in self.files}
-        readable = readable_extensions()
-        self.images = [path for path in self.files if endings[path] in readable]
-        self.left_out: list[str] = []
-        heic = [path for path in self.files if endings[path] in EXTENSIONS - readable]
-        if heic:
-            self.left_out.append(f"{len(heic)} HEIC images, such as {heic[0]}: {INSTALL_HEIC}")
+    def __init__(self, tree: Tree, top: Folder, beside: list[str]) -> None:
+        self.tree, self.top = tree, top
+        self.base = f"{top.path}/" if top.above else ""
+        self.where = tree.where
+        self.left_out = list(beside)
+        self.notes: list[str] = []
         self.unlabelled = 0
-        # "train/cat": its images, at any depth
-        self.by_folder: dict[str, list[str]] = defaultdict(list)
-        for path in self.images:
-            parts = path.split("/")
-            for depth in range(1, len(parts)):
-                self.by_folder["/".join(parts[:depth])].append(path)
+        self.called: dict[str, str] = {}  # split: the name of its folder
 
-    def read(self) -> Source:
-        inner = children(self.folders, "")
-        splits = {name: SPLIT_NAMES[name.lower()] for name in inner if name.lower() in SPLIT_NAMES}
-        records = [path for path in self.files if "/" not in path and path.startswith(CIFAR_NAMES)]
-        if any(path.endswith(".bin") for path in records):
-            return cifar_source(self.where, lambda: self._records())
-        if any(not PurePosixPath(path).suffix for path in records):
+    def read(self, levels: int) -> Source:
+        top = self.top
+        records = [name for name in top.files if _is_cifar(name)]
+        if any(name.endswith(".bin") for name in records):
+            source = cifar_source(self.where, top.files, self._record)
+            source.left_out.extend(self._left_out_around())
+            return source
+        if any(not ending(name) for name in records):
             raise python_version_error(self.where)
-        if splits:
-            labelled = self._splits(splits)
-        elif any(path in self.images for path in self.files if "/" not in path) and not inner:
-            raise DataError(
+        if levels:
+            classes = at_level(top, levels)
+            labelled = {
+                "all": {
+                    name: [path for one in classes[name] for path in self._images(one)]
+                    for name in classes
+                }
+            }
+            if not classes:
+                self._refuse(f"{self.where} has no folders with images {levels} levels down.")
+        elif not top.count:
+            self._refuse(f"{self.where} holds no images in any known layout.")
+        elif not top.folders:
+            self._refuse(
                 f"{self.where} holds images but no class folders, so their classes are unknown.",
                 "Put the images of each class into a folder of its own, named like the class.",
             )
-        elif inner:
-            labelled = {"all": self._class_folders("")}
         else:
-            raise DataError(f"{self.where} holds no images in any known layout.", LAYOUTS_HINT)
+            splits = find_splits(top, self.where)
+            labelled = self._splits(splits) if splits else {"all": self._classes(top, "all")}
         return self._source(labelled)
 
-    def _records(self) -> Iterator[tuple[str, bytes]]:
-        for path in self.files:
-            try:
-                content = self.tree.read(self.base + path)
-            except OSError as error:
-                raise DataError(
-                    f"{self.where}: {path} cannot be read ({error}).",
-                    "Fetch it again: alexnet data fetch cifar10",
-                ) from error
-            yield path, content
+    def _refuse(self, message: str, hint: str = LAYOUTS_HINT) -> NoReturn:
+        """DataError, with what is there instead."""
+        files = self.top.below(self.base)
+        foreign = [path for path in files if ending(path) not in readable_extensions()]
+        if foreign:
+            message += f" There are files of other kinds: {described(foreign)}."
+        raise DataError(message, " ".join([advice(foreign), hint]).strip())
 
-    def _splits(self, folders: dict[str, str]) -> dict[str, dict[str, list[str]]]:
+    def _record(self, name: str) -> bytes:
+        """A file directly in the folder."""
+        try:
+            return self.tree.read(self.base + name)
+        except OSError as error:
+            raise DataError(
+                f"{self.where}: {name} cannot be read ({error}).",
+                "Fetch it again: alexnet data fetch cifar10",
+            ) from error
+
+    def _images(self, folder: Folder) -> list[str]:
+        return folder.below(self.base, images=True)
+
+    def _splits(self, folders: dict[str, Folder]) -> dict[str, ByClass]:
         """Split: class: images. Tiny ImageNet's official val is its only labelled split outside
         train, so it is the test."""
-        tiny = "wnids.txt" in self.files or any(
-            path.endswith("/val_annotations.txt") for path in self.files
-        )
-        labelled: dict[str, dict[str, list[str]]] = {}
-        for folder, split in folders.items():
-            if split in labelled:
-                raise DataError(f"{self.where} has two folders for {split}.", "Rename one of them.")
-            annotations = f"{folder}/val_annotations.txt"
-            if annotations in self.files:
-                labelled[split] = self._annotated(folder, annotations)
-            elif children(self.folders, folder) in ([], ["images"]):
-                count = len(self.by_folder[folder])
-                if split != "test" or not count:
-                    raise DataError(
-                        f"{self.where / self.base / folder} holds {count} images but no class "
-                        "folders and no val_annotations.txt, so their classes are unknown; "
-                        "trainers that take such a folder for one class stay at chance.",
-                        "Sort the images into class folders, or put the official "
-                        "val_annotations.txt beside them.",
-                    )
-                self.unlabelled += count
-                self.left_out.append(f"{count} images without labels in {folder}/")
+        labelled: dict[str, ByClass] = {}
+        for split in [one for one in SPLITS if one in folders]:
+            folder = folders[split]
+            self.called[split] = folder.name
+            known = set(labelled.get("train", {}))
+            inside = unwrapped(folder)
+            if "val_annotations.txt" in folder.files:
+                train = folders.get("train")
+                labelled[split] = self._annotated(folder, set(train.folders if train else ()))
+            elif holds_classes(folder) or known & set(inside.folders):
+                labelled[split] = self._classes(inside, split, known if labelled else None)
+            elif not folder.count and labelled:
+                self.left_out.append(f"{folder.name}/, which holds no images")
+            elif split == "test" and folder.count:
+                self.unlabelled += folder.count
+                self.left_out.append(f"{folder.count} images without labels in {folder.name}/")
             else:
-                labelled[split] = self._class_folders(folder)
-        if tiny and "val" in labelled and "test" not in labelled:
+                self._refuse_unlabelled(folder)
+        if "train" in labelled:
+            others = {name for split in labelled if split != "train" for name in labelled[split]}
+            train = unwrapped(folders["train"])
+            refuse_repeated(train, self.where, bool(others & set(labelled["train"])))
+        is_tiny = "wnids.txt" in self.top.files or any(
+            "val_annotations.txt" in one.files for one in self.top.walk() if one is not self.top
+        )
+        if is_tiny and "val" in labelled and "test" not in labelled:
             labelled["test"] = labelled.pop("val")
-        others = [name for name in children(self.folders, "") if name not in folders]
-        if others:
-            self.left_out.append(f"folders beside the splits: {', '.join(others)}")
+            self.called["test"] = self.called["val"]
+        names = {folder.name for folder in folders.values()}
+        if beside := [one.name for one in self.top.inner if one.name not in names]:
+            self.left_out.append(f"folders beside the splits: {', '.join(beside)}")
         if not labelled:
             raise DataError(f"{self.where} holds no labelled images.", LAYOUTS_HINT)
         return labelled
 
-    def _class_folders(self, folder: str) -> dict[str, list[str]]:
-        base = f"{folder}/" if folder else ""
-        found = {name: self.by_folder[base + name] for name in children(self.folders, folder)}
-        empty = [name for name, images in found.items() if not images]
-        if empty:
+    def _refuse_unlabelled(self, folder: Folder) -> NoReturn:
+        tables = [name for name in (*self.top.files, *folder.files) if kind_of(name) == "tables"]
+        raise DataError(
+            f"{self.where / folder.path} holds {folder.count} images but no class folders and no "
+            "val_annotations.txt, so their classes are unknown; trainers that take such a folder "
+            "for one class stay at chance.",
+            f"{advice(tables)} Sort the images into class folders, or put the official "
+            f"val_annotations.txt beside them. If {folder.name} is a class, give the folder with a "
+            f"star: '{self.where / self.top.path}/*'.".strip(),
+        )
+
+    def _classes(self, folder: Folder, split: str, known: set[str] | None = None) -> ByClass:
+        """Images by class. `known` are the classes of train, or nothing where there is no train;
+        None for the first split, which must be whole."""
+        first = known is None
+        if split != "train" and first:  # the train split has others to confirm it
+            refuse_repeated(folder, self.where)
+        here = folder.path[len(self.base) :]
+        by_form = {unicodedata.normalize("NFC", name): name for name in known or ()}
+        found: ByClass = {}
+        empty = []
+        for one in folder.inner:
+            form = unicodedata.normalize("NFC", one.name)
+            name = (
+                one.name if first or one.name in by_form.values() else by_form.get(form, one.name)
+            )
+            if known and name not in known and is_unlabelled(name):
+                self.unlabelled += one.count
+                if one.count:
+                    self.left_out.append(f"{one.count} images without labels in {here}/{name}/")
+            elif not one.count:
+                empty.append(one)
+            else:
+                found[name] = sorted(found.get(name, []) + self._images(one))
+                if name != one.name:
+                    mine, other = spelling(one.name, name)
+                    self.notes.append(f"{here}: the folder {mine} is the class {other}")
+        if empty and first:
+            foreign = [path for one in empty for path in one.below("")]
+            words = [one.name for one in empty[:10]]
+            if foreign:
+                words[-1] += f" (but {described(foreign)})"
             raise DataError(
-                f"{self.where / self.base / folder} has class folders without images: "
-                f"{', '.join(empty[:10])}.",
-                "Put images into them, or take them away. Known image files: "
-                f"{' '.join(sorted(readable_extensions()))}"
-                + "".join(f"; there are {text}" for text in self.left_out if "HEIC" in text),
+                f"{self.where / folder.path} has class folders without images: {', '.join(words)}.",
+                f"{advice(foreign)} Put images into them, or take them away. Known image files: "
+                f"{' '.join(sorted(readable_extensions()))}".strip(),
+            )
+        if empty:
+            self.left_out.append(
+                f"class folders of {here}/ without images: {shortly(one.name for one in empty)}"
             )
         return found
 
-    def _annotated(self, folder: str, annotations: str) -> dict[str, list[str]]:
-        """val_annotations.txt: file name, tab, wnid, tab, box. Images lie in images/ or beside
-        it."""
-        images = {PurePosixPath(path).name: path for path in self.by_folder[folder]}
-        known = set(children(self.folders, "train"))
+    def _annotated(self, folder: Folder, known: set[str]) -> ByClass:
+        """val_annotations.txt: file name, tab, wnid, tab, box. Images lie in images/ or beside it.
+        `known` are the classes of train, if there is one."""
+        images = {path.rpartition("/")[2]: path for path in self._images(folder)}
+        annotations = f"{folder.name}/val_annotations.txt"
         found: dict[str, list[str]] = defaultdict(list)
         text = self._text(annotations)
         for number, line in enumerate(text.splitlines(), 1):
@@ -223,8 +279,8 @@ class _Reader:
         if images:
             some = ", ".join(sorted(images)[:3])
             raise DataError(
-                f"{self.where}: {len(images)} images of {folder}/ have no line in {annotations}, "
-                f"such as {some}.",
+                f"{self.where}: {len(images)} images of {folder.name}/ have no line in "
+                f"{annotations}, such as {some}.",
                 "Restore the official file.",
             )
         return found
@@ -237,23 +293,18 @@ class _Reader:
                 f"{self.where}: {path} cannot be read ({error}).", "Restore the official file."
             ) from error
 
-    def _source(self, labelled: dict[str, dict[str, list[str]]]) -> Source:
+    def _source(self, labelled: dict[str, ByClass]) -> Source:
         reference = "train" if "train" in labelled else next(iter(labelled))
         classes = sorted(labelled[reference])
         for split, found in labelled.items():
             unknown = sorted(set(found) - set(classes))
             if unknown and "train" in labelled:
                 raise DataError(
-                    f"{self.where}: {split} has classes that train does not have: "
-                    f"{', '.join(unknown[:10])}.",
+                    f"{self.where}: {self.called[split]} has classes that {self.called['train']} "
+                    f"does not have: {unknown_names(unknown, classes)}.",
                     "Class folders must have the same names in every split.",
                 )
             classes = sorted({*classes, *unknown})
-        if len(classes) < 2:
-            raise DataError(
-                f"{self.where} has one class only ({classes[0]}); a classifier needs at least two.",
-                "Put the images of each class into a folder of its own, beside each other.",
-            )
         order = {name: label for label, name in enumerate(classes)}
         examples = [
             Example(split, order[name], path)
@@ -261,28 +312,54 @@ class _Reader:
             for name in sorted(labelled.get(split, {}))
             for path in sorted(labelled[split][name])
         ]
-        strays = len(self.images) - len(examples) - self.unlabelled
+        if not examples:
+            raise DataError(f"{self.where} holds no labelled images.", LAYOUTS_HINT)
+        self._note_alike(classes)
+        strays = self.top.count - len(examples) - self.unlabelled
         if strays > 0:
             self.left_out.append(f"{strays} images outside the class folders")
-        used = EXTENSIONS | {".txt"}  # words.txt, wnids.txt, Tiny ImageNet's box lists
-        others = [path for path in self.files if PurePosixPath(path).suffix.lower() not in used]
+        used = readable_extensions() | {".txt"}  # words.txt, wnids.txt, Tiny ImageNet's box lists
+        others = [path for path in self.top.below(self.base) if ending(path) not in used]
+        if heic := [path for path in others if kind_of(path) == "HEIC"]:
+            self.left_out.append(f"{len(heic)} HEIC images, such as {heic[0]}: {INSTALL_HEIC}")
+            others = [path for path in others if kind_of(path) != "HEIC"]
+        if pictures := [path for path in others if kind_of(path) in PICTURES]:
+            self.left_out.append(
+                f"{len(pictures)} files of kinds that are not read ({described(pictures)}), such "
+                f"as {pictures[0]}"
+            )
+            others = [path for path in others if kind_of(path) not in PICTURES]
         if others:
             self.left_out.append(f"{len(others)} files that are not images, such as {others[0]}")
-        layout = "tiny-imagenet" if "wnids.txt" in self.files else "class-folders"
         return Source(
-            layout,
+            "tiny-imagenet" if "wnids.txt" in self.top.files else "class-folders",
             classes,
             self._names(classes),
             examples,
             lambda: self._contents(examples),
-            self.left_out,
+            self.left_out + self._left_out_around(),
+            self.notes + self.tree.notes,
         )
+
+    def _left_out_around(self) -> list[str]:
+        """What the tree passed over."""
+        ours = [f"what alexnet wrote: {_outputs(self.tree)}"] if self.tree.outputs else []
+        return ours + self.tree.left_out
+
+    def _note_alike(self, classes: list[str]) -> None:
+        """Classes that differ in case, space or Unicode form only are rarely meant."""
+        seen: dict[str, str] = {}
+        for name in classes:
+            other = seen.setdefault(alike(name), name)
+            if other != name:
+                one, two = spelling(other, name)
+                self.notes.append(f"the classes {one} and {two} differ in so little: are they one?")
 
     def _names(self, classes: list[str]) -> list[str]:
         """Readable names: from words.txt the first synonym of a wnid; where two are the same, the
         wnid tells them apart."""
         words: dict[str, str] = {}
-        if "words.txt" in self.files:
+        if "words.txt" in self.top.files:
             for line in self._text("words.txt").splitlines():
                 wnid, _, synonyms = line.partition("\t")
                 words[wnid.strip()] = synonyms.split(",")[0].strip()
@@ -302,101 +379,3 @@ def distinct(names: list[str], classes: list[str]) -> list[str]:
         f"{name} ({identifier})" if names.count(name) > 1 else name
         for name, identifier in zip(names, classes, strict=True)
     ]
-
-
-CIFAR_RECORD = 1 + 3 * 32 * 32
-
-
-def cifar_source(where: Path, files: Callable[[], Iterator[tuple[str, bytes]]]) -> Source:
-    """CIFAR-10's binary version. `files` yields (name, content) of a folder's or an archive's
-    files."""
-    classes: list[str] = []
-    counts: dict[str, int] = {}
-    labels: dict[str, list[int]] = {}
-    for path, content in files():
-        name = PurePosixPath(path).name
-        if name == "batches.meta.txt":
-            classes = content.decode("ascii", "replace").split()
-        elif name.endswith("_batch.bin") or name.startswith("data_batch_"):
-            if not content or len(content) % CIFAR_RECORD:
-                raise DataError(
-                    f"{where}: {name} has {len(content):,} bytes, expected a multiple of "
-                    f"{CIFAR_RECORD:,}.",
-                    "It is cut short: alexnet data fetch cifar10",
-                )
-            counts[name] = len(content) // CIFAR_RECORD
-            labels[name] = np.frombuffer(content, np.uint8)[::CIFAR_RECORD].tolist()
-    if len(classes) != 10:
-        raise DataError(
-            f"{where} has no batches.meta.txt with ten class names, so it is not CIFAR-10's binary "
-            "version, the only tar archive that is read.",
-            "For CIFAR-10: alexnet data fetch cifar10. Other archives: unpack them, or use a .zip.",
-        )
-    order = sorted(counts, key=lambda name: (name == "test_batch.bin", name))
-    examples = []
-    for name in order:
-        for number, label in enumerate(labels[name]):
-            if label >= len(classes):
-                raise DataError(
-                    f"{where}: record {number} of {name} has label {label}, expected 0 to 9.",
-                    "Fetch it again.",
-                )
-            split = "test" if name == "test_batch.bin" else "train"
-            examples.append(Example(split, label, f"{name}#{number}"))
-
-    def contents() -> Iterator[bytes | Pixels | OSError]:
-        held = {}
-        waiting = list(order)
-        for path, content in files():  # an archive need not have them in order
-            name = PurePosixPath(path).name
-            if name in counts:
-                held[name] = content
-            while waiting and waiting[0] in held:
-                records = np.frombuffer(held.pop(waiting.pop(0)), np.uint8).reshape(
-                    -1, CIFAR_RECORD
-                )
-                for record in records:
-                    yield record[1:].reshape(3, 32, 32).transpose(1, 2, 0)
-
-    return Source("cifar-10", classes, classes, examples, contents)
-
-
-def python_version_error(where: Path) -> DataError:
-    """CIFAR-10 comes as a pickle, too."""
-    return DataError(
-        f"{where} holds CIFAR-10's python version, which is a pickle and can run code when opened.",
-        "Use the binary version: alexnet data fetch cifar10",
-    )
-
-
-def tar_files(where: Path) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of the regular files of a tar archive that may belong to CIFAR-10."""
-    try:
-        with tarfile.open(where) as archive:
-            for member in archive:
-                name = PurePosixPath(member.name)
-                if name.name == "data_batch_1":
-                    raise python_version_error(where)
-                if name.suffix in (".bin", ".txt") and member.size <= LARGEST_FILE:
-                    file = archive.extractfile(member)
-                    if file is not None:  # None: a folder or a device
-                        yield member.name, file.read()
-            while archive.fileobj and archive.fileobj.read(2**20):
-                pass  # to the end, where gzip keeps its checksum
-    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise DataError(
-            f"{where} cannot be read as a tar archive ({error}).",
-            "It may be cut short: fetch it again.",
-        ) from error
-
-
-def digits_source() -> Source:
-    """scikit-learn's copy of the UCI handwritten digits: 1,797 images of 8x8 px, 16 grey levels."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    pixels = (digits.images * (255 / 16)).round().astype(np.uint8)  # (1797, 8, 8)
-    classes = [str(name) for name in digits.target_names]
-    order = np.argsort(digits.target, kind="stable")
-    examples = [Example("all", int(digits.target[place]), f"digits#{place}") for place in order]
-    return Source("digits", classes, classes, examples, lambda: iter(pixels[order]))

@@ -125,13 +125,13 @@ class Store:
                 f"{path} is a Store of version {version}; this alexnet reads version {VERSION}.",
                 REPACK,
             )
-        found = (path / "x.bin").stat().st_size if (path / "x.bin").exists() else 0
+        found = (path / marks.ARRAY).stat().st_size if (path / marks.ARRAY).exists() else 0
         if found != size:
             raise DataError(
                 f"the Store {path} is damaged: x.bin has {found:,} bytes, expected {size:,}.",
                 REPACK,
             )
-        array = np.memmap(path / "x.bin", dtype=dtype, mode="r", shape=shape)
+        array = np.memmap(path / marks.ARRAY, dtype=dtype, mode="r", shape=shape)
         store = cls(path, array, info)
         sums = store._array("crc32.npy") if "block" in info else None
         checked = CheckedArray(path, array, rows, sums)
@@ -236,11 +236,11 @@ class StoreWriter:
             if name:
                 self.aside = parent / f".unfinished-{name}"
                 self.aside.mkdir(exist_ok=True)
-                self.file = open(self.aside / "x.bin", "ab", buffering=0)
+                self.file = open(self.aside / marks.ARRAY, "ab", buffering=0)
                 self._keep_what_is_sound()
             else:
                 self.aside = Path(tempfile.mkdtemp(dir=parent, prefix=".packing-"))
-                self.file = open(self.aside / "x.bin", "wb", buffering=0)
+                self.file = open(self.aside / marks.ARRAY, "wb", buffering=0)
         except OSError as error:
             raise disk_error(error, parent) from error
 
@@ -250,7 +250,7 @@ class StoreWriter:
         noted = chunks.read_text(encoding="ascii", errors="replace") if chunks.exists() else ""
         kept: list[str] = []
         size = self.row
-        with open(self.aside / "x.bin", "rb") as file:
+        with open(self.aside / marks.ARRAY, "rb") as file:
             for line in noted.splitlines(keepends=True):
                 examples, _, checksum = line.strip().partition(" ")
                 data = file.read(int(examples) * size) if examples.isdecimal() else b""
@@ -292,7 +292,7 @@ class StoreWriter:
                 with open(self.aside / "chunks.txt", "a", encoding="ascii") as file:
                     file.write(f"{len(x)} {hashlib.sha256(data).hexdigest()}\n")
         except OSError as error:
-            raise disk_error(error, self.aside / "x.bin") from error
+            raise disk_error(error, self.aside / marks.ARRAY) from error
 
     def finish(
         self,
@@ -316,7 +316,7 @@ class StoreWriter:
             if content is not None:
                 np.save(self.aside / "content.npy", np.asarray(content, dtype=np.uint8))
                 files.append("content.npy")
-            sums = {"x.bin": self.sum.hexdigest()}
+            sums = {marks.ARRAY: self.sum.hexdigest()}
             for file in files:
                 sums[file] = hashlib.sha256((self.aside / file).read_bytes()).hexdigest()
             full = {
@@ -366,7 +366,7 @@ def remove_leftovers(parent: Path) -> None:
     for pattern, days in ((".packing-*", 1), (".unfinished-*", 30)):
         for aside in parent.glob(pattern):
             with contextlib.suppress(OSError):  # another process may just have finished it
-                if time.time() - (aside / "x.bin").stat().st_mtime > days * 86_400:
+                if time.time() - (aside / marks.ARRAY).stat().st_mtime > days * 86_400:
                     shutil.rmtree(aside, ignore_errors=True)
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from alexnet.atomic import disk_error, sync
 from alexnet.console import progress
 from alexnet.data.images import Pixels
-from alexnet.data.layouts import SPLITS, Example, Source
+from alexnet.data.sources import SPLITS, Example, Source
 from alexnet.data.store import keyed_seed
 from alexnet.errors import DataError, did_you_mean
 

@@ -1,32 +1,41 @@
-"""The files below a folder or inside a zip archive, seen the same way; nothing is extracted."""
+"""The files below a folder or inside an archive, seen the same way; nothing is extracted."""
 
 import hashlib
 import os
 import stat
 import zipfile
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from pathlib import Path
 from typing import IO, Protocol
 
+from alexnet import marks
+from alexnet.atomic import disk_error
+from alexnet.data.archives import LARGEST_FILE, TAR_ENDINGS, TarTree, ZipTree, is_tar
+from alexnet.data.names import DEEPEST, hidden
 from alexnet.errors import DataError
 
 LAYOUTS_HINT = (
     "Looked for: class folders (CLASS/*.jpg, or train/CLASS/*.jpg with val/ and test/ beside it), "
-    "Tiny ImageNet's tree, CIFAR-10's binary files, a Store; in a folder, a .zip, or (CIFAR-10) a "
-    ".tar.gz."
+    "Tiny ImageNet's tree, CIFAR-10's binary files, a Store; in a folder, a .zip or a .tar(.gz)."
 )
-LARGEST_FILE = 2**29  # bytes of one image file
+READING = 2  # changes when the same files are read in another way: then Stores are looked at anew
+MOST_VISITS = 16  # of one folder, through links
+UNPACKED = (".7z", ".rar", ".zst", ".gz", ".bz2", ".xz", ".z01", ".001")
 
 
 class Tree(Protocol):
-    """The files below a folder or inside a zip; paths are relative, with forward slashes."""
+    """The files below a folder or inside an archive; paths are relative, with forward slashes."""
 
     where: Path
+    outputs: dict[str, str]  # folder that was passed over: what of our own output it is
+    left_out: list[str]  # what else was passed over, in words
+    notes: list[str]  # what else there is to say
 
     def files(self) -> list[str]:
         """All files except hidden ones, sorted."""
 
     def folders(self) -> set[str]:
-        """All folders except hidden ones."""
+        """All folders without files, except hidden ones, and perhaps others."""
 
     def read(self, path: str) -> bytes:
         """The content of a file."""
@@ -35,44 +44,71 @@ class Tree(Protocol):
         """A file opened for reading, for those that want its beginning only."""
 
 
-def hidden(name: str) -> bool:
-    """Whether a name begins with a dot, or is a leftover of an operating system."""
-    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
-
-
 class FolderTree:
-    """A folder on disk."""
+    """A folder on disk. Links are followed, but not in circles."""
 
     def __init__(self, where: Path) -> None:
         self.where = where
         # path: (bytes, nanoseconds of the last change)
         self.entries: dict[str, tuple[int, int]] = {}
         self.directories: set[str] = set()
-        self._scan(str(where), "", frozenset())
+        self.outputs: dict[str, str] = {}
+        self.left_out: list[str] = []
+        self.notes: list[str] = []
+        self._scan()
 
-    def _scan(self, folder: str, prefix: str, above: frozenset[tuple[int, int]]) -> None:
-        try:
-            here = os.stat(folder)
-            if (here.st_dev, here.st_ino) in above:
-                return  # a link to a folder that holds it
-            with os.scandir(folder) as found:
-                for entry in found:
-                    path = prefix + entry.name
-                    if hidden(entry.name):
-                        continue
-                    if entry.is_dir():
-                        self.directories.add(path)
-                        self._scan(entry.path, path + "/", above | {(here.st_dev, here.st_ino)})
-                    elif entry.is_file():
-                        state = entry.stat()
-                        self.entries[path] = (state.st_size, state.st_mtime_ns)
-                    elif entry.is_symlink() and not os.path.exists(entry.path):
-                        # a broken link is a bad image, not an absent one
-                        self.entries[path] = (0, 0)
-        except OSError as error:
-            raise DataError(
-                f"cannot read the folder {folder}: {error.strerror}.", "Check its permissions."
-            ) from error
+    def _scan(self) -> None:
+        visits: Counter[tuple[int, int]] = Counter()
+        deep = linked = 0
+        # folder, its path with a slash, and the folders that it lies in
+        waiting: list[tuple[str, str, frozenset[tuple[int, int]]]] = [
+            (str(self.where), "", frozenset())
+        ]
+        while waiting:
+            folder, prefix, above = waiting.pop()
+            try:
+                here = os.stat(folder)
+                identity = (here.st_dev, here.st_ino)
+                if identity in above:
+                    continue  # a link to a folder that holds it
+                visits[identity] += 1
+                if prefix.count("/") > DEEPEST or visits[identity] > MOST_VISITS:
+                    deep += prefix.count("/") > DEEPEST
+                    linked += visits[identity] > MOST_VISITS
+                    continue
+                with os.scandir(folder) as found:
+                    entries = sorted(found, key=lambda entry: entry.name)
+                kind = marks.output_kind({entry.name for entry in entries}) if prefix else ""
+                if kind:
+                    self.outputs[prefix[:-1]] = kind
+                    self.directories.discard(prefix[:-1])
+                    continue
+                waiting += [
+                    (entry.path, f"{prefix}{entry.name}/", above | {identity})
+                    for entry in entries
+                    if not hidden(entry.name) and self._take(entry, prefix + entry.name)
+                ]
+            except OSError as error:
+                raise DataError(
+                    f"cannot read the folder {folder}: {error.strerror}.", "Check its permissions."
+                ) from error
+        if deep:
+            self.left_out.append(f"{deep:,} folders more than {DEEPEST} folders deep")
+        if linked:
+            self.left_out.append(f"{linked:,} links to folders that were seen often enough")
+
+    def _take(self, entry: os.DirEntry[str], path: str) -> bool:
+        """Notes a file or a folder; whether it is a folder."""
+        if entry.is_dir():
+            self.directories.add(path)
+            return True
+        if entry.is_file():
+            state = entry.stat()
+            self.entries[path] = (state.st_size, state.st_mtime_ns)
+        elif entry.is_symlink() and not os.path.exists(entry.path):
+            # a broken link is a bad image, not an absent one
+            self.entries[path] = (0, 0)
+        return False
 
     def signature(self) -> str:
         """Changes when any file changes, found without reading one."""
@@ -96,65 +132,63 @@ class FolderTree:
         return open(self.where / path, "rb")
 
 
-class ZipTree:
-    """A zip archive, read in place."""
-
-    def __init__(self, where: Path) -> None:
-        self.where = where
-        try:
-            self.archive = zipfile.ZipFile(where)
-        except (zipfile.BadZipFile, OSError, RuntimeError) as error:
-            # RuntimeError covers what zipfile raises for kinds of archive it does not know
-            raise DataError(
-                f"{where} cannot be read as a zip archive ({error}).",
-                "It may be cut short: fetch or copy it again.",
-            ) from error
-        infos = [
-            info
-            for info in self.archive.infolist()
-            if not any(map(hidden, info.filename.strip("/").split("/")))
-        ]
-        self.entries = {info.filename: info for info in infos if not info.is_dir()}
-        self.directories = {info.filename.rstrip("/") for info in infos if info.is_dir()}
-        for path in self.entries:
-            self.directories.update(
-                str(parent) for parent in PurePosixPath(path).parents if str(parent) != "."
-            )
-
-    def files(self) -> list[str]:
-        return sorted(self.entries)
-
-    def folders(self) -> set[str]:
-        return self.directories
-
-    def read(self, path: str) -> bytes:
-        if self.entries[path].file_size > LARGEST_FILE:
-            raise OSError(f"{self.entries[path].file_size:,} bytes is no image file")
-        try:
-            return self.archive.read(self.entries[path])
-        except Exception as error:  # of every kind: zlib.error, BadZipFile, RuntimeError, ...
-            raise OSError(str(error)) from error
-
-    def open(self, path: str) -> IO[bytes]:
-        return self.archive.open(self.entries[path])
+def levels_of(where: Path) -> tuple[Path, int]:
+    """DATA/* stands for the folders of DATA, whatever lies in them, as classes, and DATA/*/* for
+    the folders one level further down: what is read, and how many levels down."""
+    levels = 0
+    while where.name == "*" and not where.exists():
+        where, levels = where.parent, levels + 1
+    return where, levels
 
 
 def source_signature(where: Path) -> str:
     """Changes when a file, or any file below a folder, changes; found without reading one."""
+    where, levels = levels_of(where)
     if where.is_dir():
-        return FolderTree(where).signature()
-    state = where.stat()
-    return _digest(f"{where}\0{(state.st_size, state.st_mtime_ns)}")
+        state = FolderTree(where).signature()
+    else:
+        found = where.stat()
+        state = _digest(f"{where}\0{(found.st_size, found.st_mtime_ns)}")
+    return f"{state} {READING} {levels}"
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def open_tree(where: Path) -> Tree:
-    """The files of a folder or a zip archive."""
+def open_tree(where: Path, space: Path) -> Tree:
+    """The files of a folder, a zip or a tar archive. Compressed tars are expanded into a temporary
+    file in the folder `space`.
+
+    Raises:
+        DataError: it is none of these, or damaged. DiskError: no space to expand it.
+    """
+    where, _ = levels_of(where)
+    name = where.name.lower()
     if where.is_dir():
         return FolderTree(where)
-    if zipfile.is_zipfile(where) or where.suffix.lower() == ".zip":
+    if is_tar(where):
+        return TarTree(where, space)
+    if zipfile.is_zipfile(where) or name.endswith(".zip"):
         return ZipTree(where)
-    raise DataError(f"{where} is a file, but not a zip archive or CIFAR-10's tar.", LAYOUTS_HINT)
+    if name.endswith(TAR_ENDINGS):
+        return TarTree(where, space)
+    if name.endswith(UNPACKED):
+        hint = "Unpack it and give the folder, or pack the folder as a .zip or .tar. "
+        raise DataError(f"{where} is a file, but not a zip or tar archive.", hint + LAYOUTS_HINT)
+    raise DataError(f"{where} is a file, but not a zip archive or a tar archive.", LAYOUTS_HINT)
+
+
+def mark_output(folder: Path, what: str) -> None:
+    """Makes a folder and notes in it that we wrote what it holds, so that it is never taken for
+    data together with what lies around it. A folder that holds other things is left as it is.
+
+    Raises:
+        DiskError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not any(folder.iterdir()):
+            (folder / marks.OUTPUT).write_text(f"{what}\n", encoding="utf-8")
+    except OSError as error:
+        raise disk_error(error, folder / marks.OUTPUT) from error

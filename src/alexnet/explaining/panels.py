@@ -19,6 +19,7 @@ from alexnet.classification.predict import image_files
 from alexnet.classification.run_classifier import RunClassifier, load_run
 from alexnet.console import say, warn
 from alexnet.data.images import Pixels
+from alexnet.data.trees import mark_output
 from alexnet.errors import InputError
 from alexnet.explaining.explain import grad_cam, nearest_neighbours, occlusion, overlay, pictures
 from alexnet.network.frozen import FrozenPart, evaluation_view, feature_stores
@@ -146,6 +147,7 @@ def explain_files(
         explanation = explain_image(
             classifier, one, label=label, gallery=gallery, neighbours=neighbours
         )
+        mark_output(out, "alexnet explain")
         path = out / file_name(number, one.file)
         save_panel(path, explanation, trained.names, top)
         yield path

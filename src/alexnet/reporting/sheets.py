@@ -8,6 +8,7 @@ from typing import Self
 from PIL import Image, ImageDraw, ImageFont
 
 from alexnet.atomic import replacing
+from alexnet.data.trees import mark_output
 
 COLUMNS, ROWS = 8, 6
 CELL, MARGIN, LINES = 128, 10, 2  # px of a picture and between two, lines of a caption
@@ -48,6 +49,8 @@ class Sheets:
             self._write_page()
 
     def _write_page(self) -> None:
+        if not self.pages:
+            mark_output(self.folder, "contact sheets of alexnet")
         path = self.folder / f"sheet-{len(self.pages) + 1:03}.jpg"
         sheet = draw_page(self.page)
         with replacing(path) as aside:

@@ -136,7 +136,7 @@ class RunDirectory:
     @property
     def begun(self) -> bool:
         """Whether a run was begun here."""
-        return self._has(marks.RUN, "environment.json")
+        return self._has(marks.RUN, marks.AROUND)
 
     @property
     def trained(self) -> bool:
@@ -170,7 +170,7 @@ class RunDirectory:
     ) -> None:
         """Makes the directory: recipe.json and environment.json."""
         self.write_recipe(data, asked, recipe)
-        write_json(self.path / "environment.json", surroundings)
+        write_json(self.path / marks.AROUND, surroundings)
 
     def write_recipe(self, data: str, asked: Recipe, recipe: Resolved) -> None:
         """Writes what was asked and what it came to."""
@@ -181,7 +181,7 @@ class RunDirectory:
     def note_going_on(self, surroundings: dict[str, Any]) -> None:
         """Writes down that the run goes on where other bits come out."""
         began, *went_on = self.settings.surroundings
-        write_json(self.path / "environment.json", began | {"went_on": [*went_on, surroundings]})
+        write_json(self.path / marks.AROUND, began | {"went_on": [*went_on, surroundings]})
         self.__dict__.pop("settings", None)
 
     @cached_property
@@ -192,7 +192,7 @@ class RunDirectory:
             RunError: it is no run directory, or was written by a newer release.
         """
         saved = self._object(marks.RUN, NOT_A_RUN)
-        around = self._object("environment.json", NOT_A_RUN)
+        around = self._object(marks.AROUND, NOT_A_RUN)
         try:
             began = around | {"versions": dict(around.get("versions", {}))}
             later = [one | {"versions": dict(one["versions"])} for one in around.get("went_on", [])]
@@ -455,7 +455,7 @@ class RunDirectory:
                 f"{self.path} is the directory of a sweep, not of a run: it has no {name}.",
                 f"Its trials are runs: {self.path / 'trials'}/NAME.",
             )
-        if name in (marks.RUN, "environment.json"):
+        if name in (marks.RUN, marks.AROUND):
             return RunError(f"{self.path} is not a run directory: it has no {name}.", hint)
         return RunError(f"the run {self.path} has no {name}.", hint)
 

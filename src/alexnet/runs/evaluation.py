@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from alexnet.console import console, say
+from alexnet.data.levels import unknown_names
 from alexnet.data.store import Store
 from alexnet.errors import DataError
 from alexnet.network.description import Preprocessing
@@ -122,7 +123,7 @@ def evaluate_run(
     evaluation_transforms(how)  # ten views are refused before anything is packed
     chosen = trained.labels(classes)
     store, indices, split = images_of(settings, how, data, split, bad_images)
-    own_label = matched_labels(store, trained.classes, data)
+    own_label = matched_labels(store, trained.classes, data, part=bool(chosen))
     if chosen:
         indices = indices[np.isin(own_label[store.y[indices]], chosen)]
         if not len(indices):
@@ -170,18 +171,20 @@ def images_of(
     return store, *choose(every, split)
 
 
-def matched_labels(store: Store, known: list[str], data: str) -> Labels:
-    """For each class of a Store the label it has in a run that knows the classes `known`.
+def matched_labels(store: Store, known: list[str], data: str, part: bool = False) -> Labels:
+    """For each class of a Store the label it has in a run that knows the classes `known`; -1 where
+    it is unknown and only a part of the classes is asked for.
 
     Raises:
         DataError: the run does not know one of them.
     """
     unknown = [name for name in store.classes if name not in known]
-    if unknown:
+    if unknown and not part:
         raise DataError(
             f"the run does not know {len(unknown)} of the {len(store.classes)} classes of {data}: "
-            f"{', '.join(unknown[:10])}. "
+            f"{unknown_names(unknown, known)}. "
             f"It knows: {', '.join(known[:10])}{', ...' if len(known) > 10 else ''}.",
-            "Classes are matched by name: rename the class folders, or leave those out.",
+            "Classes are matched by name: rename the class folders, or leave those out by naming "
+            "the others: --classes.",
         )
-    return np.array([known.index(name) for name in store.classes])
+    return np.array([known.index(one) if one in known else -1 for one in store.classes])

@@ -1,0 +1,300 @@
+"""Which folders are splits, classes or mere wrappers: decided by what they hold, and by their names
+only together with that. Where two readings are possible, both are shown."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from alexnet.data.images import readable_extensions
+from alexnet.data.kinds import ending, kind_of
+from alexnet.data.names import spelling
+from alexnet.data.trees import Tree
+from alexnet.errors import DataError
+
+SPLIT_WORDS = {
+    **dict.fromkeys(["train", "training", "trn"], "train"),
+    **dict.fromkeys(["val", "valid", "validation", "validate", "dev", "eval", "evaluation"], "val"),
+    **dict.fromkeys(["test", "testing", "tst"], "test"),
+}
+# beside the word of a split, these say nothing
+FILLERS = frozenset(
+    "set sets data dataset image images img imgs picture pictures photo photos split folder "
+    "sample samples file files".split()
+)
+# folders of images that are no class, in a test split or beside the splits
+UNLABELLED = frozenset(
+    "unknown unlabeled unlabelled unsorted images image imgs img pictures photos data all files "
+    "jpg jpeg jpegs png none dummy extra pred prediction predictions masks".split()
+)
+
+# folders that classes often have inside
+PLAIN_FOLDERS = frozenset("images image imgs img pictures photos jpg jpeg png".split())
+
+
+class Folder:
+    """A folder of a tree, with what it holds."""
+
+    __slots__ = ("above", "count", "files", "folders", "images", "name")
+
+    def __init__(self, name: str, above: "Folder | None") -> None:
+        self.name, self.above = name, above
+        self.folders: dict[str, Folder] = {}
+        self.files: set[str] = set()  # names of all files directly in it
+        self.images: list[str] = []  # of these, the images
+        self.count = 0  # images in it, at any depth
+
+    @property
+    def path(self) -> str:
+        """Its path from the top of the tree; "" for the top."""
+        names: list[str] = []
+        here: Folder | None = self
+        while here is not None and here.above is not None:
+            names.append(here.name)
+            here = here.above
+        return "/".join(reversed(names))
+
+    @property
+    def inner(self) -> list["Folder"]:
+        """The folders directly in it, by name."""
+        return [self.folders[name] for name in sorted(self.folders)]
+
+    @property
+    def holding(self) -> list["Folder"]:
+        """Those of them that hold images, at any depth."""
+        return [folder for folder in self.inner if folder.count]
+
+    def walk(self) -> Iterator["Folder"]:
+        """It and all folders below."""
+        waiting = [self]
+        while waiting:
+            here = waiting.pop()
+            yield here
+            waiting += here.folders.values()
+
+    def below(self, base: str, images: bool = False) -> list[str]:
+        """The paths of all files (or images) in it, at any depth, from below `base`; sorted."""
+        found = []
+        for folder in self.walk():
+            names = folder.images if images else folder.files
+            if names:
+                start = f"{folder.path}/"[len(base) :] if folder.above else ""
+                found += [start + name for name in names]
+        return sorted(found)
+
+
+def folder_of(tree: Tree) -> Folder:
+    """The top folder of a tree. What this package wrote is left out, and folders that hold nothing
+    else."""
+    top = Folder("", None)
+    known = {"": top}
+
+    def found(path: str) -> Folder:
+        if path not in known:
+            here = top
+            for name in path.split("/"):
+                here = here.folders.setdefault(name, Folder(name, here))
+            known[path] = here
+        return known[path]
+
+    files = tree.files()
+    for path in tree.folders():
+        found(path)
+    for path in files:
+        found(path.rpartition("/")[0])
+    readable, both = readable_extensions(), 0
+    for path in files:
+        above, _, name = path.rpartition("/")
+        folder = known[above]
+        if name in folder.folders:
+            both += 1
+            continue
+        folder.files.add(name)
+        if ending(name) in readable:
+            folder.images.append(name)
+            here: Folder | None = folder
+            while here is not None:
+                here.count += 1
+                here = here.above
+    if both:
+        tree.left_out.append(f"{both:,} files of the same name as a folder")
+    for path in tree.outputs:
+        here = found(path)
+        while here.above is not None and not here.count and not any(map(kind_of, here.files)):
+            del here.above.folders[here.name]
+            here = here.above
+    return top
+
+
+def split_word(name: str) -> tuple[str, tuple[str, ...]]:
+    """The split that a folder's name speaks of, and the words beside it that say something: both
+    empty for other names."""
+    camel = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    words = re.findall(r"[^\W\d_]+", camel.lower())
+    if len(words) == 1 and words[0] not in SPLIT_WORDS:  # trainset, testdata
+        parts = re.fullmatch(rf"({'|'.join(SPLIT_WORDS)})({'|'.join(FILLERS)})", words[0])
+        words = list(parts.groups()) if parts else words
+    splits = [word for word in words if word in SPLIT_WORDS]
+    if len(splits) != 1:
+        return "", ()
+    return SPLIT_WORDS[splits[0]], tuple(w for w in words if w not in FILLERS | {splits[0]})
+
+
+def is_unlabelled(name: str) -> bool:
+    """Whether a name is one of those that folders of images without labels have."""
+    plain = re.sub(r"[\W\d_]+", "", name.lower())
+    return plain in UNLABELLED or split_word(name)[0] != ""
+
+
+def holds_classes(folder: Folder) -> bool:
+    """Whether a folder looks like a split from inside: class folders hold its images."""
+    if "val_annotations.txt" in folder.files:
+        return True
+    inner = [one for one in unwrapped(folder).inner if not is_unlabelled(one.name)]
+    return bool(inner) and folder.count >= 2 * len(folder.images)
+
+
+def unwrapped(folder: Folder) -> Folder:
+    """The folder that holds everything of a split: seg_train/seg_train, test/test/."""
+    while len(folder.holding) == 1 and not folder.images:
+        [only] = folder.holding
+        same = only.name == folder.name or split_word(only.name)[0] == split_word(folder.name)[0]
+        if not same or not only.holding or not split_word(folder.name)[0]:
+            break
+        folder = only
+    return folder
+
+
+def find_splits(top: Folder, where: Path) -> dict[str, Folder]:
+    """The folders directly in `top` that are splits, by split; none where they are classes.
+
+    Raises:
+        DataError: two folders for a split, or both readings are possible.
+    """
+    spoken = {one.name: split_word(one.name) for one in top.inner}
+    remainders = defaultdict(set)
+    for split, rest in spoken.values():
+        if split:
+            remainders[rest].add(split)
+    # seg_train is a split beside seg_test, but not alone
+    alone = {rest for rest, found in remainders.items() if rest and len(found) < 2}
+    named = [one for one in top.inner if spoken[one.name][0] and spoken[one.name][1] not in alone]
+    real = [one for one in named if holds_classes(one)]
+    others = [one for one in top.holding if one not in named and not is_unlabelled(one.name)]
+    splits: dict[str, list[Folder]] = defaultdict(list)
+    for one in named:
+        splits[spoken[one.name][0]].append(one)
+    if not real:
+        # a class may be called train; but two splits without class folders are no two classes
+        if len(splits) == 1 and others and not any(kind_is_table(name) for name in top.files):
+            return {}
+    elif len({spoken[one.name][0] for one in real}) == 1 and any(one.images for one in others):
+        _refuse_mixed(top, where, real[0], others)
+    chosen: dict[str, Folder] = {}
+    for split, folders in splits.items():
+        best = [one for one in folders if one in real] or folders
+        if len(best) > 1:
+            raise DataError(
+                f"{where} has two folders for {split}: {', '.join(one.name for one in best)}.",
+                f"Rename one of them, or give one folder alone, such as {where / best[0].path}.",
+            )
+        chosen[split] = best[0]
+    return chosen
+
+
+def kind_is_table(name: str) -> bool:
+    """Whether a file is the table that goes with a split, such as train.csv."""
+    return ending(name) in (".csv", ".tsv") and bool(split_word(name.rpartition(".")[0])[0])
+
+
+def _refuse_mixed(top: Folder, where: Path, split: Folder, others: list[Folder]) -> None:
+    inner = ", ".join(one.name for one in unwrapped(split).holding[:6])
+    beside = ", ".join(one.name for one in others[:6])
+    place = where / top.path if top.path else where
+    raise DataError(
+        f"{place} can be read in two ways: {split.name}/ as a split with the classes {inner}, and "
+        f"{beside} beside it left out; or {split.name}, {beside} as the classes.",
+        f"For the first, give {place / split.name}. For the second, give '{place}/*'.",
+    )
+
+
+def refuse_repeated(folder: Folder, where: Path, confirmed: bool = False) -> None:
+    """DataError where the folders in `folder` cannot be told from splits, folds, wrappers or a
+    second copy. `confirmed`: another split has the same class folders.
+    """
+    classes = folder.holding
+    names = {one.name for one in classes}
+    hollow = [one for one in classes if not one.images]
+    place = where / folder.path if folder.path else where
+    seen: dict[str, int] = defaultdict(int)
+    for one in hollow:
+        inner = {deeper.name for deeper in one.holding} - PLAIN_FOLDERS
+        copied = len(inner & names) if len(classes) > 1 else 0
+        if inner and 2 * copied >= len(inner) and copied > (one.name in inner):
+            raise DataError(
+                f"{place} can be read in two ways: {one.name} holds no images itself, but folders "
+                f"called like those beside it ({shortly(inner & names)}): a second copy, or one "
+                "class more.",
+                f"Take {one.name}/ out of this folder, or give it alone: {place / one.name}. For a "
+                f"class called {one.name}, give '{place}/*'.",
+            )
+        for name in inner:
+            seen[name] += 1
+    repeated = {name for name, count in seen.items() if count > 1}
+    alone = all(len(one.holding) == 1 for one in hollow)  # such as CLASS/rgb/ in every class
+    if confirmed or (alone and len(repeated) < 2) or 2 * len(repeated) < max(len(seen), 1):
+        return
+    outer, inner_names = shortly(one.name for one in hollow), shortly(repeated)
+    if any(split_word(name)[0] for name in repeated):
+        raise DataError(
+            f"{place} can be read in two ways: {outer} hold no images themselves, and in each of "
+            f"them lie {inner_names}, which are names of splits: several data sets, or classes "
+            "with splits inside.",
+            f"For one data set, give {place / hollow[0].name}. For the classes {outer}, put the "
+            f"splits above the classes ({sorted(repeated)[0]}/{hollow[0].name}/...), or give "
+            f"'{place}/*' to read all images without splits.",
+        )
+    raise DataError(
+        f"{place} can be read in two ways: {outer} hold no images themselves, and in each of them "
+        f"lie {inner_names}: the classes are {outer}, or {inner_names} in several parts (folds, "
+        "sources).",
+        f"For the classes {outer}, give '{place}/*'; for the classes {inner_names} of all parts "
+        f"together, '{place}/*/*'; for one part alone, {place / hollow[0].name}.",
+    )
+
+
+def shortly(names: Iterable[str], most: int = 6) -> str:
+    """Some names, sorted."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:most]) + (", ..." if len(ordered) > most else "")
+
+
+def at_level(top: Folder, levels: int) -> dict[str, list[Folder]]:
+    """The folders `levels` below `top` that hold images, by name."""
+    here = [top]
+    for _ in range(levels):
+        here = [inner for one in here for inner in one.holding]
+    found = defaultdict(list)
+    for one in here:
+        found[one.name].append(one)
+    return dict(found)
+
+
+def alike(name: str) -> str:
+    """What two names have in common that differ in case, space or Unicode form only."""
+    return "".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def unknown_names(unknown: Iterable[str], known: Iterable[str]) -> str:
+    """Names that are not among the known ones, each with the known one that it was meant to be,
+    so that one sees how they differ."""
+    by_form = {alike(name): name for name in known}
+    words = []
+    for name in list(unknown)[:10]:
+        if alike(name) in by_form:
+            mine, other = spelling(name, by_form[alike(name)])
+            words.append(f"{mine} (not {other})")
+        else:
+            words.append(name)
+    return ", ".join(words)

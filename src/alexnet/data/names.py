@@ -1,0 +1,106 @@
+"""Names of files and folders: which are nobody's data, and those in archives as safe paths.
+
+Every name in an archive passes through `member_paths`, once; what comes out has forward slashes,
+no beginning of its own (no root, no drive), and no dots that lead elsewhere.
+"""
+
+import re
+from collections.abc import Sequence
+
+DEEPEST, LONGEST = 256, 4096  # folders above a file, and letters of its path, as systems allow
+
+# what systems and programs leave in folders, in lower case; names that begin with a dot as well
+LEFTOVERS = frozenset(
+    "__macosx|thumbs.db|ehthumbs.db|desktop.ini|@eadir|#recycle|@recycle|$recycle.bin|recycler|"
+    "system volume information|lost+found|__pycache__".split("|")
+)
+
+# encodings of names that say nothing about theirs, and the letters that names are made of there
+HAN = "\u4e00-\u9fff"
+GUESSES = (
+    ("gb2312", "GBK", re.compile(f"[{HAN}\u3000-\u3015\uff01-\uff5e]+")),
+    ("cp932", "Shift-JIS", re.compile(f"[{HAN}\u3000-\u3015\u3041-\u30fc\uff01-\uff5e]+")),
+    ("gbk", "GBK", re.compile(f"[{HAN}\u3000-\u3015\uff01-\uff5e]+")),
+    ("cp866", "cp866", re.compile("[\u0410-\u044f\u0401\u0451]{2,}")),
+)
+
+
+def hidden(name: str) -> bool:
+    """Whether a name begins with a dot, or is a leftover of a system or a program."""
+    return name.startswith(".") or name.lower() in LEFTOVERS
+
+
+def member_paths(names: Sequence[str | bytes], fallback: str) -> tuple[list[str], list[str]]:
+    """Names in an archive as paths inside it; an empty one where nothing usable is left.
+
+    Args:
+        names: bytes where the archive does not say in which encoding.
+        fallback: the encoding of bytes that fit no better one.
+
+    Returns:
+        The paths in the order of the names, and what there is to say about them.
+    """
+    texts, notes = _decoded(names, fallback)
+    # a name may hold a backslash, but programs of Windows use it between folders
+    if 2 * sum("\\" in text for text in texts) > len(texts):
+        texts = [text.replace("\\", "/") for text in texts]
+    return [text if _PLAIN.match(text) else _safe(text) for text in texts], notes
+
+
+# no part that is empty or begins with a dot, and no colon
+_PLAIN = re.compile(r"(?:[^/.:][^/:]*/)*[^/.:][^/:]*\Z", re.DOTALL)
+_DRIVE = re.compile(r"/*(\?/)?[A-Za-z]:(?=/)")
+
+
+def _safe(text: str) -> str:
+    parts: list[str] = []
+    for part in _DRIVE.sub("", text, count=1).split("/"):
+        if part == "..":
+            del parts[-1:]  # never above the archive
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _decoded(names: Sequence[str | bytes], fallback: str) -> tuple[list[str], list[str]]:
+    """The names as text. All of an archive come from one program: the encoding is the first that
+    fits them together."""
+    unsure = [name for name in names if isinstance(name, bytes) and not name.isascii()]
+    encoding, told = ("utf-8", "") if not unsure else _encoding(unsure, fallback)
+    texts = [
+        name.decode(encoding, "replace") if isinstance(name, bytes) else name for name in names
+    ]
+    if not told:
+        return texts, []
+    example = unsure[0].decode(encoding, "replace")
+    return texts, [
+        f"{len(unsure):,} names do not say in which encoding they are and were read as {told}, "
+        f"such as {example!r}; if that is wrong, unpack the archive and give the folder"
+    ]
+
+
+def _encoding(names: list[bytes], fallback: str) -> tuple[str, str]:
+    """The encoding, and its name for people where it is a guess."""
+    whole = b"\n".join(names)
+    try:
+        whole.decode("utf-8")
+        return "utf-8", ""
+    except UnicodeDecodeError:
+        pass
+    for encoding, told, letters in GUESSES:
+        try:
+            text = whole.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        foreign = re.findall(r"[^\x00-\x7f]+", text)
+        # accented letters of the west stand between plain ones, which would be no such word
+        between = re.findall(r"[A-Za-z][^\x00-\x7f]|[^\x00-\x7f][A-Za-z]", text)
+        if all(map(letters.fullmatch, foreign)) and 4 * len(between) < len(foreign):
+            return encoding, told
+    return fallback, fallback
+
+
+def spelling(name: str, other: str) -> tuple[str, str]:
+    """Two names written so that one sees how they differ: in code points where they look alike."""
+    plain = name.isascii() and other.isascii()
+    return (repr(name), repr(other)) if plain else (ascii(name), ascii(other))

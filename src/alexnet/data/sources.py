@@ -1,0 +1,39 @@
+"""Source: the labelled images of a data set, listed, before any is decoded."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from alexnet.data.images import Pixels
+from alexnet.errors import DataError
+
+SPLITS = ("train", "val", "test", "all")  # the order in which sources list their examples
+
+
+class Example(NamedTuple):
+    """One image of a source."""
+
+    split: str  # train, val, test, or all where the source has no splits
+    label: int  # index into the classes
+    id: str  # its path inside the source
+
+
+@dataclass(frozen=True)
+class Source:
+    """All labelled images of a data set, in order, before any is decoded."""
+
+    layout: str
+    classes: list[str]
+    names: list[str]  # readable, all different
+    examples: list[Example]
+    contents: Callable[[], Iterator[bytes | Pixels | OSError]]  # in the order of `examples`
+    left_out: list[str] = field(default_factory=list)  # what was seen and not used, in words
+    notes: list[str] = field(default_factory=list)  # what else there is to say of the reading
+
+    def __post_init__(self) -> None:
+        for name in self.classes:  # they become names of folders, and so must not lead elsewhere
+            if not name or name in (".", "..") or {"/", "\\", "\0"} & set(name):
+                raise DataError(
+                    f"{name!r} cannot name a class, which is called as a folder can be.",
+                    "Mend the list of class names.",
+                )
