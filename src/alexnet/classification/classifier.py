@@ -37,6 +37,7 @@ class Classifier(ABC):
 
     classes: list[str]  # identifiers, K, in the order of the columns of `predict_proba`
     names: list[str]  # readable
+    image_size: int  # px: what `square` shrinks larger images to
 
     @property
     @abstractmethod

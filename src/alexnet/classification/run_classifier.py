@@ -31,6 +31,7 @@ class RunClassifier(Classifier):
     ) -> None:
         self.trained, self.run = trained, run
         self.classes, self.names = trained.classes, trained.names
+        self.image_size = trained.preprocessing.image_size
         self.device = choose_device(device)
         self.dtype, _ = choose_precision(precision, self.device)
         self.model = trained.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -48,7 +49,7 @@ class RunClassifier(Classifier):
         return figures
 
     def square(self, image: bytes | Image.Image | Pixels) -> Pixels:
-        return load_image(image, self.trained.preprocessing.image_size)
+        return load_image(image, self.image_size)
 
     def probabilities(self, squares: Sequence[Pixels]) -> Probabilities:
         x = torch.from_numpy(np.stack(squares)).to(self.device)
