@@ -590,6 +590,7 @@ def test_unusable_names_and_paths_are_said(capsys):
 # -- the command
 
 
+@pytest.mark.slow
 def test_unusable_runs_are_refused_at_the_start(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     run_directory(tmp_path / "unfinished")
@@ -650,8 +651,7 @@ def test_an_exported_file_is_served_without_torch(weights, tmp_path):
     code = f"""if True:
         import asyncio, pathlib, sys
         from alexnet.serving.api import Server
-        from alexnet.serving.guard import Authority, Front
-from alexnet.serving.serve import load_models, warm_up
+        from alexnet.serving.serve import load_models, warm_up
         server = Server(load_models([{str(model)!r}]))
         model = server.models["exported"]
         warm_up(model)

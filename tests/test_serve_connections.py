@@ -257,6 +257,7 @@ def test_a_full_queue_says_when_to_come_again(start, monkeypatch):
     assert nothing_is_left(running)
 
 
+@pytest.mark.slow
 @many_addresses
 def test_a_thousand_requests_at_once_are_all_answered(start):
     connections.allowed_connections()  # both ends of each line are files of this process

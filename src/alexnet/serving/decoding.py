@@ -5,6 +5,7 @@ others nor take the memory of several at once.
 Run as a module, it is that process: the bytes of an image file in, its centre square out.
 """
 
+import contextlib
 import io
 import itertools
 import os
@@ -26,7 +27,8 @@ THREADS = max(2, min(4, os.cpu_count() or 2))
 # one of MOST_PIXELS are less than 2 * MOST_PIXELS at any time.
 SMALL = 2**22
 MOST_LARGE = 16  # costly pictures that wait, at most
-LARGE_SECONDS = 60.0  # for one of them
+LARGE_SECONDS = 60  # of a processor, for one of them
+MOST_SECONDS = 300.0  # on the clock: it is not in a hurry, and the machine may be busy
 UNUSABLE = 5  # exit code: the reason is on stderr; 1 and 2 are Python's own
 PATIENCE = 1e-6  # s/px: a picture is overtaken by a cheaper one that came so much later, at most
 
@@ -98,7 +100,7 @@ def square_apart(content: bytes, side: int, given_up: Callable[[], bool]) -> Pix
         given_up: whether nobody waits for it any more; asked again and again.
 
     Raises:
-        BadImage: it cannot be used, took too long, or was given up.
+        BadImage: it cannot be used, takes too long, or was given up.
     """
     begun, given = time.monotonic(), content
     words = [sys.executable, "-m", "alexnet.serving.decoding", str(side)]
@@ -110,7 +112,7 @@ def square_apart(content: bytes, side: int, given_up: Callable[[], bool]) -> Pix
                 break
             except subprocess.TimeoutExpired:
                 given = b""  # it has it
-                if given_up() or time.monotonic() - begun > LARGE_SECONDS:
+                if given_up() or time.monotonic() - begun > MOST_SECONDS:
                     process.kill()
         if process.returncode == 0:
             square: Pixels = np.load(io.BytesIO(pixels), allow_pickle=False)
@@ -122,8 +124,11 @@ def square_apart(content: bytes, side: int, given_up: Callable[[], bool]) -> Pix
 
 def main() -> int:
     """The process: 0 with the square on stdout, or UNUSABLE with a reason on stderr."""
-    if hasattr(os, "nice"):
-        os.nice(10)  # everybody's small pictures come first
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has neither
+        import resource
+
+        os.nice(5)  # everybody's small pictures come first
+        resource.setrlimit(resource.RLIMIT_CPU, (LARGE_SECONDS, LARGE_SECONDS))
     try:
         pixels = square_pixels(open_image(sys.stdin.buffer.read()), int(sys.argv[1]))
     except BadImage as error:
