@@ -6,12 +6,17 @@ uv run python benchmarks/serving.py RUN PHOTOS [--seconds 60] [--clients 64]
 The clients live in a process of their own, on the same machine. Both are measured in the same run:
 batches for a quarter of the time before and after, the server between; the faster of the two
 counts. With --beside, clients that send a byte a second and ones that send 100 MB are there too.
+With --hostile, the same is measured once more while one client sends the costliest pictures that
+are allowed and 3,000 connections say nothing; /healthz is asked ten times a second meanwhile.
 """
 
 import argparse
 import asyncio
+import contextlib
+import io
 import json
 import multiprocessing
+import os
 import threading
 import time
 from pathlib import Path
@@ -28,10 +33,15 @@ async def client(port, number, files, expected, until, found):
     while time.monotonic() < until:
         content = files[place % len(files)]
         begun = time.perf_counter()
-        writer.write(HEAD.encode() + b"Content-Length: %d\r\n\r\n" % len(content) + content)
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        body = json.loads(await reader.readexactly(length))
+        try:
+            writer.write(HEAD.encode() + b"Content-Length: %d\r\n\r\n" % len(content) + content)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            body = json.loads(await reader.readexactly(length))
+        except (OSError, asyncio.IncompleteReadError):
+            found["errors"].append("cut off")
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            continue
         found["seconds"].append(time.perf_counter() - begun)
         if not head.startswith(b"HTTP/1.1 200"):
             found["errors"].append(head[9:12].decode())
@@ -70,18 +80,132 @@ async def large(port, until):
         await asyncio.sleep(0.5)
 
 
-def clients(port, count, beside, files, expected, seconds, pipe):
+async def silent(port, until):
+    """Says nothing; comes again ten seconds after it is sent away."""
+    while (rest := until - time.monotonic()) > 0:
+        with contextlib.suppress(OSError, TimeoutError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                await asyncio.wait_for(reader.read(1), rest)
+            finally:
+                writer.close()
+        await asyncio.sleep(min(10, max(0, until - time.monotonic())))
+
+
+async def costly(port, content, until, found):
+    """The costliest picture, again and again."""
+    while time.monotonic() < until:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HEAD.encode() + b"Content-Length: %d\r\n\r\n" % len(content) + content)
+        with contextlib.suppress(OSError, TimeoutError):
+            left = until - time.monotonic()
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), left)
+            found["costly"].append(head[9:12].decode())
+        writer.close()
+
+
+async def health(port, until, found):
+    """Asks /healthz on a new connection ten times a second."""
+    while time.monotonic() < until:
+        begun = time.perf_counter()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        found["health"].append(time.perf_counter() - begun)
+        if not head.startswith(b"HTTP/1.1 200"):
+            found["errors"].append(f"healthz {head[9:12].decode()}")
+        writer.close()
+        await asyncio.sleep(0.1)
+
+
+async def all_of_them(port, count, beside, files, expected, seconds, picture=b"", idle=3000):
+    """Every client, for so long; what they found. `picture` is the costliest one, if any."""
+    until = time.monotonic() + seconds
+    found = {"seconds": [], "errors": [], "far": 0.0, "health": [], "costly": []}
+    others = [one(port, until) for one in (slow, large) for _ in range(beside)]
+    if picture:
+        others += [silent(port, until) for _ in range(idle)]
+        others += [costly(port, picture, until, found), health(port, until, found)]
+    asked = [client(port, n * 7, files, expected, until, found) for n in range(count)]
+    await asyncio.gather(*asked, *others)
+    return found
+
+
+def clients(pipe, *how):
     """All clients, in a process of their own."""
+    from alexnet.serving.connections import allowed_connections
 
-    async def all_of_them():
-        until = time.monotonic() + seconds
-        found = {"seconds": [], "errors": [], "far": 0.0}
-        asked = [client(port, n * 7, files, expected, until, found) for n in range(count)]
-        others = [one(port, until) for one in (slow, large) for _ in range(beside)]
-        await asyncio.gather(*asked, *others)
-        return found
+    allowed_connections()  # as many files as the server
+    pipe.send(asyncio.run(all_of_them(*how)))
 
-    pipe.send(asyncio.run(all_of_them()))
+
+def measured(context, *how):
+    """What the clients found."""
+    ours, theirs = context.Pipe()
+    process = context.Process(target=clients, args=(theirs, *how))
+    process.start()
+    found = ours.recv()
+    process.join()
+    return found
+
+
+def costliest():
+    """89 megapixels with transparency: most memory, and most of Python's lock."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGBA", (16383, 5461), (30, 200, 40, 99)).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+class Memory(threading.Thread):
+    """The most memory, in bytes, that this process and those it decodes in had at any time (Linux):
+    `most` of both together, `own` of this one alone."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.most, self.own, self.ended = 0, 0, threading.Event()
+
+    def run(self):
+        while not self.ended.wait(0.1):
+            sizes = {}
+            for place in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    words = (place / "cmdline").read_bytes().split(b"\0")
+                    if place.name == str(os.getpid()) or b"alexnet.serving.decoding" in words:
+                        pages = int((place / "statm").read_text().split()[1])
+                        sizes[place.name] = pages * os.sysconf("SC_PAGE_SIZE")
+            self.most = max(self.most, sum(sizes.values()))
+            self.own = max(self.own, sizes.get(str(os.getpid()), 0))
+
+
+def said(found, seconds):
+    """What the clients found, in words; the 99th percentile in ms."""
+    times = np.array(found["seconds"]) * 1000
+    percentiles = ", ".join(f"{q} % {np.percentile(times, q):.0f}" for q in (50, 90, 95, 99))
+    print(f"{len(times):,} answers in {seconds:.0f} s")
+    print(f"errors: {len(found['errors'])} {sorted(set(found['errors']))}")
+    print(f"largest difference of a probability: {found['far']:.1e}")
+    print(f"latency, ms: {percentiles}, most {times.max():.0f}")
+    return np.percentile(times, 99)
+
+
+def hostile(context, port, given, files, expected, before):
+    """The same once more, beside the costliest pictures and silent connections."""
+    memory = Memory()
+    memory.start()
+    how = (port, given.clients, given.beside, files, expected, given.seconds, costliest())
+    found = measured(context, *how)
+    memory.ended.set()
+    print("beside one client with the costliest pictures and 3,000 silent connections:")
+    p99 = said(found, given.seconds)
+    statuses = {one: found["costly"].count(one) for one in set(found["costly"])}
+    print(f"99 % within {p99 / before:.1f} times what it was; costliest pictures: {statuses}")
+    health = np.array(found["health"])
+    print(f"/healthz: {len(health)} times, most {health.max():.2f} s")
+    print(
+        f"memory, GB: {memory.most / 1e9:.2f} at most, {memory.own / 1e9:.2f} of the server alone"
+    )
 
 
 def in_batches(classifier, files, seconds):
@@ -100,14 +224,16 @@ def main():
     arguments.add_argument("--seconds", type=float, default=60)
     arguments.add_argument("--clients", type=int, default=64)
     arguments.add_argument("--beside", type=int, default=0, help="slow and oversize clients")
+    arguments.add_argument("--hostile", action="store_true", help="costly pictures, silent lines")
     given = arguments.parse_args()
     context = multiprocessing.get_context("spawn")
 
     from alexnet.classification.predict import load
     from alexnet.data.images import EXTENSIONS
     from alexnet.serving.api import Server, make_app
-    from alexnet.serving.guard import Rules, listen
-    from alexnet.serving.serve import http_server, warm_up
+    from alexnet.serving.connections import http_server, listen
+    from alexnet.serving.guard import Rules
+    from alexnet.serving.serve import warm_up
 
     paths = sorted(p for p in Path(given.photos).rglob("*") if p.suffix.lower() in EXTENSIONS)
     files = [path.read_bytes() for path in paths]
@@ -125,31 +251,22 @@ def main():
     port = listener.getsockname()[1]
 
     before = in_batches(classifier, files, given.seconds / 4)
-    ours, theirs = context.Pipe()
-    process = context.Process(
-        target=clients,
-        args=(port, given.clients, given.beside, files, expected, given.seconds, theirs),
-    )
-    process.start()
-    found = ours.recv()
-    process.join()
+    how = (port, given.clients, given.beside, files, expected, given.seconds)
+    found = measured(context, *how)
     after = in_batches(classifier, files, given.seconds / 4)
-    http.should_exit = True
-    thread.join()
-    server.stop()
-
-    times = np.array(found["seconds"]) * 1000
-    rate, batches = len(times) / given.seconds, max(before, after)
+    rate, batches = len(found["seconds"]) / given.seconds, max(before, after)
     [model] = server.models.values()
-    percentiles = ", ".join(f"{q} % {np.percentile(times, q):.0f}" for q in (50, 90, 95, 99))
     print(f"{len(files)} files, {sum(map(len, files)) / len(files) / 1e3:.0f} kB on average")
-    print(f"{given.clients} clients, {given.seconds:.0f} s: {len(times):,} answers")
-    print(f"errors: {len(found['errors'])} {sorted(set(found['errors']))}")
-    print(f"largest difference of a probability: {found['far']:.1e}")
-    print(f"latency, ms: {percentiles}, most {times.max():.0f}")
+    print(f"{given.clients} clients:")
+    p99 = said(found, given.seconds)
     print(f"images in a batch: {model.classified / max(1, model.batches):.1f}")
     print(f"server {rate:.0f} images/s; batches in one process {before:.0f} and {after:.0f}")
     print(f"server as a share of the faster of these: {rate / batches:.0%}")
+    if given.hostile:
+        hostile(context, port, given, files, expected, p99)
+    http.should_exit = True
+    thread.join()
+    server.stop()
 
 
 if __name__ == "__main__":

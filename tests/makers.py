@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import tarfile
 import threading
 import time
@@ -302,6 +303,8 @@ COLOUR_NAMES = {"red": "the colour red"}  # readable ones that differ
 
 class Colours:
     """Says which of the colours the middle of an image is nearest to, after `seconds`."""
+
+    image_size, white = 8, 0
 
     def __init__(self, seconds=0.0, names=tuple(COLOURS)):
         self.classes = list(names)

@@ -542,10 +542,10 @@ def test_other_things_are_not_loaded(tmp_path, exported):
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "model.onnx").write_bytes(exported.read_bytes())
     for name, error, message in [
-        ("sweep", RunError, r"is a sweep directory.*\n.*trials.NAME"),
+        ("sweep", RunError, r"is the directory of a sweep.*\n.*trials.NAME"),
         ("photos", RunError, r"is not a run directory.*\n.*train on it first"),
         ("site", RunError, r"is an exported page.*\n.*model.onnx"),
-        ("missing", WeightsError, "there is no weights file"),
+        ("missing", RunError, "there is nothing at"),
         ("missing.onnx", WeightsError, "there is no file"),
         ("foreign.onnx", WeightsError, "was not written by this alexnet"),
         ("weights.pth", WeightsError, r"cannot be read as safetensors.*\n.*weights import"),

@@ -4,14 +4,17 @@ import contextlib
 import shutil
 
 import pytest
-from makers import network_of
-from test_serve import HOSTILE, Colours, Running, picture
+from makers import Colours, network_of
+from servers import HOSTILE, Running, picture
 
 from alexnet.classification.predict import load
 from alexnet.network.description import architecture
 
 playwright = pytest.importorskip("playwright.sync_api")
-pytestmark = pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium"),
+]
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 CAMERA = ["--use-fake-device-for-media-stream"]
 GRANTED = "--use-fake-ui-for-media-stream"

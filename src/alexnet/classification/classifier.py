@@ -40,6 +40,7 @@ class Classifier(ABC):
 
     classes: list[str]  # K identifiers: folder names or WordNet ids; the columns of `predict_proba`
     names: list[str]  # readable ones in the same order
+    image_size: int  # px: what `square` shrinks larger images to
     white: int = 0  # `Preprocessing.range`
 
     @property

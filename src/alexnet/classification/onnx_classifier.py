@@ -49,7 +49,7 @@ class OnnxClassifier(Classifier):
         self.session = _session(model, self.path)
         self.about = _description(self.session, self.path)
         self.classes, self.names = self.about["classes"], self.about["names"]
-        self.image_size: int = self.about["preprocessing"]["image_size"]
+        self.image_size = self.about["preprocessing"]["image_size"]
         self.white: int = self.about["preprocessing"]["range"]
 
     def __getstate__(self) -> dict[str, Any]:

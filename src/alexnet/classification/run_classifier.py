@@ -34,6 +34,7 @@ class RunClassifier(Classifier):
         self.trained, self.run = trained, run or RunDirectory("")
         self.asked = device, precision
         self.classes, self.names = trained.classes, trained.names
+        self.image_size = trained.preprocessing.image_size
         self.white = trained.preprocessing.range
         self.device = choose_device(device)
         self.dtype, _ = choose_precision(precision, self.device)
@@ -73,7 +74,7 @@ class RunClassifier(Classifier):
         return self.run.metrics()
 
     def square(self, image: bytes | IO[bytes] | Image.Image | Pixels) -> Pixels:
-        return load_image(image, self.trained.preprocessing.image_size, self.white)
+        return load_image(image, self.image_size, self.white)
 
     def probabilities(self, squares: Sequence[Pixels]) -> Probabilities:
         x = torch.from_numpy(np.stack(squares)).to(self.device)

@@ -69,6 +69,13 @@ class Serve:
     token: str = ""
     # Further host names that the server is known by, such as one of a proxy before it.
     name: tyro.conf.UseAppendAction[list[str]] = dataclasses.field(default_factory=list)
+    # What a proxy before it puts before all paths, such as /alexnet.
+    root_path: str = ""
+    # A proxy before it speaks https: cookies are for https only, and pages of http are refused.
+    behind_https: bool = False
+    # Believe the headers X-Forwarded-Prefix and X-Forwarded-Proto, which say both for each request.
+    # Only where a proxy sets them, or anybody could.
+    forwarded: bool = False
     # Print a line for every request: who, what, status, time; never what was sent.
     log: bool = False
     device: Device = "auto"
@@ -86,6 +93,9 @@ class Serve:
             port=self.port,
             token=self.token,
             names=self.name,
+            root_path=self.root_path,
+            behind_https=self.behind_https,
+            forwarded=self.forwarded,
             log=self.log,
             device=self.device,
         )

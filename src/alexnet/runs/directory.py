@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from alexnet.network.checkpoint import Network, Trained
     from alexnet.scoring.significance import Hits  # which loads SciPy
 
-NOT_A_RUN = "Give the folder that `alexnet train` printed."
+NOT_A_RUN = "Give the folder that `alexnet train` printed; if this is data, train on it first."
 UNFINISHED = (
     "If the run was not finished, go on with it: alexnet train ... --resume --out RUN. If it was, "
     "put the file back, or train again."
@@ -454,6 +454,10 @@ class RunDirectory:
             return RunError(
                 f"{self.path} is the directory of a sweep, not of a run: it has no {name}.",
                 f"Its trials are runs: {self.path / 'trials'}/NAME.",
+            )
+        if self.exported("onnx").exists() and name == marks.RUN:
+            return RunError(
+                f"{self.path} is an exported page, not a run.", f"Give {self.exported('onnx')}."
             )
         if name in (marks.RUN, marks.AROUND):
             return RunError(f"{self.path} is not a run directory: it has no {name}.", hint)

@@ -4,10 +4,8 @@ import asyncio
 import base64
 import hashlib
 import importlib.resources
-import os
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -23,15 +21,10 @@ from starlette.responses import JSONResponse, Response
 from alexnet.data.images import FORMATS, BadImage, TooManyPixels, UnknownFormat
 from alexnet.errors import DataError, did_you_mean
 from alexnet.network.description import find_class
-from alexnet.serving.batching import Busy, Classifies, Served
-from alexnet.serving.bodies import MOST_FILES, Bodies, pictures_in, unless_gone
+from alexnet.serving.batching import Classifies, Served
+from alexnet.serving.bodies import MOST_FILES, TYPES, Bodies, pictures_in, unless_gone
+from alexnet.serving.decoding import Busy, Decoders
 from alexnet.serving.guard import Figures, Guard, Refused, Rules
-
-DECODERS = max(2, min(4, os.cpu_count() or 2))
-TYPES = (
-    "image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff", "image/avif",
-    "image/x-portable-anymap",
-)  # fmt: skip
 
 
 class Guess(BaseModel):
@@ -103,8 +96,8 @@ class Server:
         Args:
             models: classifiers by name; the first is used where a request names none.
         """
-        self.pool = ThreadPoolExecutor(DECODERS, "decode")
-        self.models = {name: Served(name, one, self.pool) for name, one in models.items()}
+        self.decoders = Decoders()
+        self.models = {name: Served(name, one, self.decoders) for name, one in models.items()}
         self.figures, self.bodies = Figures(), Bodies()
 
     def model(self, name: str) -> Served:
@@ -183,7 +176,7 @@ class Server:
 
     def stop(self) -> None:
         """Ends all threads."""
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        self.decoders.stop()
         for model in self.models.values():
             model.stop()
 
@@ -232,7 +225,7 @@ def make_app(server: Server, rules: Rules, log: Callable[[str], None] | None = N
     """The ASGI application. `log` is told of each request."""
     app = FastAPI(
         title="alexnet", version=version("alexnet"), docs_url=None, redoc_url=None,
-        description="Classifies images. Nothing that is sent is kept.",
+        description="Classifies images. Nothing that is sent is kept.", redirect_slashes=False,
     )  # fmt: skip
     html, policy = page()
 

@@ -1,5 +1,5 @@
-"""Images that are asked about one by one, classified in small batches: threads that decode, and one
-thread for each model."""
+"""Images that are asked about one by one, classified in small batches by one thread for each
+model."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,6 @@ import io
 import queue
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,15 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexnet.data.images import Pixels, open_image
+from alexnet.data.images import Pixels
+from alexnet.serving.decoding import SMALL, Busy, Decoders, cost_of, square_apart
 
 BATCH = 32  # images that are classified together, at most
 MOST_WAITING = 256  # images of one model that wait, are decoded or classified, at most
 SHOWN_SIDE = 320  # px of an explaining picture, at least
-
-
-class Busy(Exception):
-    """So many images wait already that one more is refused."""
 
 
 class Classifies(Protocol):
@@ -32,7 +28,10 @@ class Classifies(Protocol):
     classes: list[str]
     names: list[str]
 
-    def square(self, image: bytes) -> Pixels: ...
+    image_size: int
+    white: int
+
+    def square(self, image: bytes | Pixels) -> Pixels: ...
 
     def probabilities(self, squares: list[Any]) -> NDArray[np.float32]: ...
 
@@ -53,14 +52,14 @@ class Served:
     """A classifier that any number of clients may ask. Whatever came in while a batch was computed
     makes up the next one, so nobody waits for a batch to become full."""
 
-    def __init__(self, name: str, classifier: Classifies, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, name: str, classifier: Classifies, decoders: Decoders) -> None:
         """
         Args:
             name: what clients call it.
             classifier: used by one thread at a time.
-            pool: the threads that decode, shared by all models.
+            decoders: shared by all models.
         """
-        self.name, self.classifier, self.pool = name, classifier, pool
+        self.name, self.classifier, self.decoders = name, classifier, decoders
         self.classes, self.names = classifier.classes, classifier.names
         self.waiting = self.batches = self.classified = 0
         self._decoded: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -97,7 +96,7 @@ class Served:
         loop = asyncio.get_running_loop()
         job = Job(content, loop, loop.create_future(), **how)
         self.waiting += 1
-        self.pool.submit(self._decode, job)
+        self.decoders.submit(0, lambda: self._look(job))
         return await job.answer
 
     def stop(self) -> None:
@@ -105,13 +104,27 @@ class Served:
         self._decoded.put(None)
         self._thread.join(5)
 
-    def _decode(self, job: Job) -> None:  # in a thread of the pool
+    def _look(self, job: Job) -> None:  # in a thread that decodes, as all that follows
+        try:
+            cost = cost_of(job.content)
+            self.decoders.submit(cost, lambda: self._decode(job, cost))
+        except Exception as error:
+            self._deliver([job], [error])
+
+    def _decode(self, job: Job, cost: int) -> None:
         if job.answer.cancelled():  # the client has left
             self._deliver([job], [None])
             return
+        content: bytes | Pixels = job.content
         try:
-            open_image(job.content)  # the header first, whatever a client calls it
-            job.square = self.classifier.square(job.content)
+            if cost > SMALL:
+                content = square_apart(
+                    job.content,
+                    self.classifier.image_size,
+                    self.classifier.white,
+                    lambda: job.answer.cancelled() or self.decoders.stopped,
+                )
+            job.square = self.classifier.square(content)
         except Exception as error:  # whatever it is, somebody waits for it
             self._deliver([job], [error])
         else:

@@ -16,6 +16,10 @@ MOST_BYTES = 20 * 2**20  # of a request's body
 MOST_HELD = 512 * 2**20  # of all bodies together
 MOST_FILES = 32  # images in one request
 BODY_SECONDS = 20.0  # for a body to come
+TYPES = (  # of a body that is one image file; what it is, is seen by its content
+    "image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff", "image/avif",
+    "image/x-portable-anymap", "application/octet-stream",
+)  # fmt: skip
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it quotes what it was sent
 
 
@@ -77,13 +81,22 @@ async def pictures_in(request: Request, body: bytes) -> list[bytes]:
     Raises:
         Refused: another content type, or a body that is not what it says.
     """
+    coded = request.headers.get("content-encoding", "identity").strip().lower()
+    if coded not in ("identity", ""):
+        raise Refused(
+            415,
+            f"the body is coded as {coded[:80]!r}.",
+            "Send it as it is; image files are compressed already.",
+            {"Accept-Encoding": "identity"},
+        )
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind.startswith("image/"):
+    if kind.startswith("image/") or kind in (*TYPES, ""):
         return [body]
     if kind != "multipart/form-data":
         raise Refused(
             415,
-            f"the content type is {kind[:80]!r}, expected an image type or multipart/form-data.",
+            f"the content type is {kind[:80]!r}, expected an image type, "
+            "application/octet-stream, multipart/form-data or none.",
             "Send the bytes of an image file, with a header such as Content-Type: image/jpeg.",
         )
 

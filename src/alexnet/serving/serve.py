@@ -6,11 +6,12 @@ import io
 import ipaddress
 import os
 import secrets
+import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-import uvicorn
 from PIL import Image
 
 from alexnet.classification.predict import load
@@ -18,7 +19,8 @@ from alexnet.console import say
 from alexnet.errors import InputError
 from alexnet.serving.api import Server, make_app
 from alexnet.serving.batching import Classifies, Served, grad_cam_png
-from alexnet.serving.guard import Guard, Protocol, Rules, allow_connections, listen
+from alexnet.serving.connections import http_server, listen
+from alexnet.serving.guard import PREFIX, Authority, Front, Rules
 
 
 def load_models(runs: Sequence[str], device: str = "auto") -> dict[str, Classifies]:
@@ -48,6 +50,9 @@ def serve(
     port: int = 8000,
     token: str = "",
     names: Sequence[str] = (),
+    root_path: str = "",
+    behind_https: bool = False,
+    forwarded: bool = False,
     log: bool = False,
     device: str = "auto",
 ) -> None:
@@ -59,13 +64,18 @@ def serve(
         port: 0 for a free one.
         token: what clients must know; made up and printed where one is necessary.
         names: further host names the server is known by.
+        root_path: what a proxy puts before all paths, such as "/alexnet".
+        behind_https: a proxy speaks https to the clients.
+        forwarded: believe X-Forwarded-Prefix and X-Forwarded-Proto, which a proxy sets.
         log: say a line for every request.
         device: as the recipe's field.
 
     Raises:
-        InputError: the port is in use, or the address not of this machine. RunError: no finished
-            run.
+        InputError: the port is in use, the address not of this machine, or a name or a path none.
+            RunError: no finished run.
     """
+    front = Front(prefix_of(root_path), behind_https, forwarded)
+    known = {"localhost", host.lower(), *map(host_of, names)}
     models = load_models(runs, device)
     try:
         listener = listen(host, port)
@@ -82,40 +92,64 @@ def serve(
     address, port = listener.getsockname()[:2]
     loopback = ipaddress.ip_address(address.partition("%")[0]).is_loopback
     token = token or ("" if loopback else secrets.token_urlsafe(16))
-    known = {"localhost", host.lower(), *(name.lower() for name in names)}
-    rules = Rules(
-        loopback, frozenset(known if loopback else known | {socket.gethostname().lower()}), token
-    )
-    allow_connections()
+    names_here = known if loopback else known | {socket.gethostname().lower()}
+    rules = Rules(loopback, frozenset(names_here), token, front)
     server = Server(models)
     for model in server.models.values():
         warm_up(model)
-    for line in where_to_look(server, host, port, loopback, token):
+    for line in where_to_look(server, host, port, loopback, token, front, names):
         say(line)
     try:
-        http_server(make_app(server, rules, say if log else None)).run([listener])
+        with ends_with_0():
+            http_server(make_app(server, rules, say if log else None)).run([listener])
     finally:
         server.stop()
         listener.close()
 
 
-def http_server(app: Guard) -> uvicorn.Server:
-    """What speaks HTTP for an application. It trusts no header about who asks, and writes nothing
-    about requests but what fails inside."""
-    config = uvicorn.Config(
-        app,
-        http=Protocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level="error",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=3,
-        h11_max_incomplete_event_size=16 * 1024,  # of a request's head
-    )
-    return uvicorn.Server(config)
+def prefix_of(root_path: str) -> str:
+    """What stands before all paths, as the guard wants it.
+
+    Raises:
+        InputError: it is no path.
+    """
+    prefix = root_path.rstrip("/")
+    if not PREFIX.fullmatch(prefix):
+        raise InputError(
+            f"root_path is {root_path!r}, expected a path such as /alexnet.",
+            "It begins with a slash, and has letters, digits and . _ ~ - only.",
+        )
+    return prefix
+
+
+def host_of(name: str) -> str:
+    """A host name that was given, without a port.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        return Authority.read(name).host
+    except ValueError:
+        raise InputError(
+            f"name is {name!r}, expected a host name such as photos.example.",
+            "Leave out http:// and whatever stands behind the name.",
+        ) from None
+
+
+@contextmanager
+def ends_with_0() -> Iterator[None]:
+    """SIGTERM is how servers are told to end; uvicorn finishes what is under way, and then passes
+    the signal on to whoever handled it before."""
+
+    def end(*_: object) -> None:
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def warm_up(model: Served) -> None:
@@ -128,14 +162,25 @@ def warm_up(model: Served) -> None:
         grad_cam_png(model.classifier, square, None)
 
 
-def where_to_look(server: Server, host: str, port: int, loopback: bool, token: str) -> list[str]:
+def where_to_look(
+    server: Server,
+    host: str,
+    port: int,
+    loopback: bool,
+    token: str,
+    front: Front = Front(),  # noqa: B008  frozen
+    names: Sequence[str] = (),
+) -> list[str]:
     """What is said at the start: the models, the page's address, how to reach it from elsewhere."""
     models = ", ".join(f"{one.name} ({len(one.classes)} classes)" for one in server.models.values())
     shown = "localhost" if loopback else host
     if shown in ("0.0.0.0", "::"):  # noqa: S104  they stand for every address
         shown = socket.gethostname()
+    address = f"http://{shown}:{port}"
+    if front.https and names:  # clients see the proxy
+        address = f"https://{names[0]}"
     query = f"?token={token}" if token else ""
-    lines = [f"serving {models}", f"open http://{shown}:{port}/{query}"]
+    lines = [f"serving {models}", f"open {address}{front.prefix}/{query}"]
     if token:
         lines.append(f"programs send the header: Authorization: Bearer {token}")
     if "SSH_CONNECTION" in os.environ:
