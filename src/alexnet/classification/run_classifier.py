@@ -52,7 +52,7 @@ class RunClassifier(Classifier):
             "names": self.names,
             "preprocessing": self.trained.preprocessing,
             "asked": self.asked,
-            "run": self.run and self.run.absolute(),
+            "run": str(self.run.absolute()) if self.run else "",
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -64,7 +64,8 @@ class RunClassifier(Classifier):
             choose_device(device)
         except RecipeError:  # that of the machine it comes from
             device = "auto"
-        RunClassifier.__init__(self, trained, device=device, precision=precision, run=state["run"])
+        run = Path(state["run"]) if state["run"] else None  # paths of systems differ in kind
+        RunClassifier.__init__(self, trained, device=device, precision=precision, run=run)
 
     @property
     def metrics(self) -> dict[str, Any]:
