@@ -32,16 +32,30 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("numprocesses"):  # this process runs tests
-        from hypothesis import settings
+        from hypothesis import HealthCheck, settings
 
-        settings.register_profile("fast", max_examples=30, deadline=None)
-        settings.register_profile("full", max_examples=150, deadline=None)
-        settings.load_profile("fast" if "not slow" in config.getoption("markexpr") else "full")
+        examples = 30 if "not slow" in config.getoption("markexpr") else 150
+        settings.register_profile(
+            "tier",
+            max_examples=examples,
+            deadline=None,  # this and the check would fail on a machine that is busy
+            suppress_health_check=[HealthCheck.too_slow],
+        )
+        settings.load_profile("tier")
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ALEXNET_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def own_torch(request):
+    """torch draws what the printed seed says, whatever went before, and has one thread again."""
+    torch = sys.modules.get("torch")
+    if torch:
+        torch.manual_seed(request.config.getoption("randomly_seed", 0))
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision.transforms.v2.functional as tv
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from alexnet.data import augment
@@ -53,7 +53,6 @@ def test_pad_equals_torchvisions_reflection():
     assert augment.pad(x, 0) is x
 
 
-@settings(max_examples=30, deadline=None)
 @given(side=st.integers(4, 20), size=st.integers(1, 20), seed=st.integers(0, 99))
 def test_every_random_crop_is_a_window_of_its_image(side, size, seed):
     size = min(size, side)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from makers import (
     CIFAR_CLASSES,
@@ -412,7 +412,6 @@ def test_data_without_splits_gets_them(tmp_path):
     assert "20% of the training images for validation" in splits.note
 
 
-@settings(deadline=None, max_examples=25)
 @given(
     st.lists(st.integers(3, 30), min_size=2, max_size=4),
     st.floats(0.01, 0.9),

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from makers import pictures_store, textures
 from PIL import Image, ImageEnhance
@@ -59,7 +59,6 @@ def test_changed_copies_are_found_and_nothing_else(change, side):
     assert all(0 <= pair.distance <= 0.2 for pair in found.pairs)
 
 
-@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([8, 16, 32, 64]))
 def test_clean_textures_have_none(seed, side):
     found = search(pixels(textures(60, side, seed)))

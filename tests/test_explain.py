@@ -407,8 +407,8 @@ def test_a_head_on_frozen_layers_is_explained(folder, tmp_path, capsys):
     )
     run = alexnet.train(folder, recipe, out=tmp_path / "run")
     capsys.readouterr()
-    images = [str(folder / "blue")]
-    assert len(list(explain_files(run, images, tmp_path / "out"))) == 20
+    images = [str(folder / "blue" / f"{number}.png") for number in range(3)]
+    assert len(list(explain_files(run, images, tmp_path / "out"))) == 3
     # the run's own cache holds these features
     assert "run once" not in capsys.readouterr().err
     told = json.loads(illustrate(run).read_text())

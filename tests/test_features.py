@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from makers import store_of
 
@@ -179,7 +179,6 @@ def test_an_interrupted_extraction_goes_on_and_ends_the_same(error, images, monk
     assert whole(found.path) == expected
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_a_writer_keeps_exactly_what_is_sound(tmp_path_factory, data):
     """Whatever a crash did to the end of the files, the finished Store is the same."""

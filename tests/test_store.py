@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from makers import store_of
 
@@ -154,7 +154,6 @@ def numbers(some):
     return [number for x, _ in some for number in x[:, 0, 0, 0].tolist()]
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 40), st.integers(1, 45), st.integers(0, 3), st.booleans())
 def test_an_epoch_has_every_example_once(store, n, batch_size, epoch, shuffle):
     all_ = batches(store, n, batch_size, shuffle=shuffle)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from makers import FROZEN, MADE_FOR, SMALL, change, network_of, table, write_pictures
 from scipy import stats
@@ -353,7 +353,6 @@ def test_with_one_repetition_it_is_the_paired_interval():
     assert (same.mean, same.low, same.high) == (0, 0, 0)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
 def test_the_interval_of_a_mean_is_students(values):
     values = np.array(values)

@@ -319,6 +319,7 @@ def test_a_study_is_swept_by_its_name(folder, tmp_path, monkeypatch, capsys):
 
 def test_settings_and_scores_are_in_tensorboard(folder, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     for number, recipe in enumerate((FROZEN, ALONE)):
         recipe = change(recipe, tensorboard=True)
@@ -329,11 +330,10 @@ def test_settings_and_scores_are_in_tensorboard(folder, tmp_path):
             epochs = (one / "epochs.jsonl").read_text().splitlines()
             assert len(events.Scalars("epoch/val_top1")) == len(epochs)
             assert events.Scalars("sweep/val_top1")[0].value == pytest.approx(figures["top1"])
-            assert (
-                "_hparams_/session_start_info"
-                in events.SummaryMetadata("_hparams_/session_start_info").plugin_data.plugin_name
-                or events.summary_metadata
-            )
+            told = events.SummaryMetadata("_hparams_/session_start_info").plugin_data
+            settings = HParamsPluginData.FromString(told.content).session_start_info.hparams
+            assert settings["lr"].number_value in (0.05, 0.01)
+            assert list(settings) == ["lr"]  # what was swept
 
 
 def test_optuna_cannot_open_its_file(tmp_path):
