@@ -442,7 +442,7 @@ def test_copies_never_overwrite(exported, tmp_path, capsys):
         assert cli.main([*command, "--copy-to", str(tmp_path / "sorted")]) == 0
     told = capsys.readouterr()
     assert not told.out and "2 files copied into folders of" in told.err
-    [folder] = (tmp_path / "sorted").iterdir()
+    [folder] = (tmp_path / "sorted").glob("[!.]*")
     assert sorted(one.name for one in folder.iterdir()) == [
         "a-2.png", "a-3.png", "a-4.png", "a.png",
     ]  # fmt: skip

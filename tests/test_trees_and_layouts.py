@@ -189,6 +189,7 @@ def test_a_zip_is_known_by_its_content(tmp_path):
         ({}, "is empty"),
         ({".": 3}, "holds images but no class folders"),
         ({"cat": 2, "dog": 0}, "class folders without images: dog"),
+        ({"train/cat": 2, "train/dog": 1, "train/cow": 0, "val/cow": 1}, "without images: cow"),
         (
             {"train/cat": 2, "train/dog": 1, "val/cow": 1},
             "val has classes that train does not.*cow",

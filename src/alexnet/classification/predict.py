@@ -132,7 +132,6 @@ class Copies:
     name is taken, a number is added to it."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        mark_output(folder, "alexnet predict --copy-to")
         self.folders = [folder / name for name in folder_names(names)]
 
     def add(self, file: Path, label: int) -> Path:
@@ -143,6 +142,7 @@ class Copies:
         """
         folder = self.folders[label]
         path, number = folder / file.name, 1
+        mark_output(folder.parent, "alexnet predict --copy-to")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             while not _taken(path):

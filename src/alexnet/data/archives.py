@@ -167,14 +167,15 @@ class ZipTree(_Archive[zipfile.ZipInfo]):
                 "It may be cut short: fetch or copy it again.",
             ) from error
         infos = self.archive.infolist()
-        self._refuse_unreadable([info for info in infos if not info.is_dir()])
-        links = {place: _zip_link(self.archive, one) for place, one in enumerate(infos)}
+        members = [None if _is_folder(info) else info for info in infos]
+        self._refuse_unreadable([info for info in members if info])
         names = [_zip_name(info) for info in infos]
-        given = member_paths([target or b"" for target in links.values()], "cp437")[0]
-        found = {
-            place: _beside(names[place], given[place]) for place, target in links.items() if target
+        links = {
+            place: _beside(names[place], target)
+            for place, info in enumerate(infos)
+            if stat.S_ISLNK(info.external_attr >> 16) and (target := _target(self.archive, info))
         }
-        self._list(names, [None if one.is_dir() else one for one in infos], found, "cp437")
+        self._list(names, members, links, "cp437")
 
     def _refuse_unreadable(self, files: list[zipfile.ZipInfo]) -> None:
         """DataError where what is wrong with the files is wrong with the archive."""
@@ -215,6 +216,11 @@ class ZipTree(_Archive[zipfile.ZipInfo]):
             return self.archive.open(info)
 
 
+def _is_folder(info: zipfile.ZipInfo) -> bool:
+    name = info.orig_filename  # zipfile's own test fails where there is no name
+    return name.endswith("/") or (name.endswith("\\") and not info.file_size)
+
+
 def _zip_name(info: zipfile.ZipInfo) -> str | bytes:
     """The name of a member; bytes where the archive does not say in which encoding."""
     name = info.orig_filename.split("\0")[0]
@@ -249,14 +255,12 @@ def _local_name(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str | None:
         return None
 
 
-def _zip_link(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """What a symbolic link leads to; empty for all other members."""
-    if not stat.S_ISLNK(info.external_attr >> 16) or info.file_size > LONGEST:
-        return b""
+def _target(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
+    """What a symbolic link leads to; nothing if that cannot be read, and then it is a bad image."""
     try:
-        return archive.read(info)
-    except Exception:  # of every kind, as above; then it is a bad image
-        return b""
+        return archive.read(info).decode() if info.file_size <= LONGEST else ""
+    except Exception:  # of every kind, as above
+        return ""
 
 
 def _beside(name: str | bytes, target: str) -> str:
@@ -331,6 +335,10 @@ class TarTree(_Archive[_Span]):
                 else:
                     continue  # a device or a pipe
                 names.append(name)
+            # tarfile takes a header that it cannot read for the end, too
+            self.file.seek(archive.offset)
+            if self.file.read(512).strip(b"\0") or archive.offset + 512 > end:
+                raise tarfile.ReadError("it does not go on, and has no mark of its end")
         self._list(names, members, links, "latin-1")
 
     def read(self, path: str) -> bytes:

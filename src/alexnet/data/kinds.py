@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 
 from alexnet.data.images import EXTENSIONS, INSTALL_HEIC, readable_extensions
 
@@ -47,7 +46,9 @@ PICTURES = ("photos in other formats", "films")  # what a user may think is used
 
 def ending(path: str) -> str:
     """The ending of a file's name, lower case, with its dot."""
-    return PurePosixPath(path).suffix.lower()
+    name = path.rpartition("/")[2]  # as Path.suffix, for many names faster
+    dot = name.rfind(".")
+    return name[dot:].lower() if 0 < dot < len(name) - 1 else ""
 
 
 def kind_of(path: str) -> str:

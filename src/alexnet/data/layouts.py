@@ -27,6 +27,7 @@ from alexnet.data.levels import (
     is_unlabelled,
     refuse_repeated,
     shortly,
+    starred,
     unknown_names,
     unwrapped,
 )
@@ -79,8 +80,11 @@ def _without_wrappers(top: Folder, beside: list[str]) -> Folder:
     """The folder that holds everything: an archive often has one, and perhaps a file beside it."""
     while len(top.folders) == 1:
         [only] = top.inner
-        known = not only.folders and not any(map(_is_cifar, only.files))
-        if known or only.name.lower() in LONE_SPLITS or (top.images and len(only.holding) < 2):
+        inside = only
+        while len(inside.holding) == 1:
+            [inside] = inside.holding
+        is_class = not only.folders and not any(map(_is_cifar, only.files))
+        if is_class or only.name.lower() in LONE_SPLITS or (top.images and not inside.holding):
             break
         if top.files:
             beside.append(f"files beside {only.name}/: {shortly(top.files)}")
@@ -109,7 +113,7 @@ class _Reader:
         records = [name for name in top.files if _is_cifar(name)]
         if any(name.endswith(".bin") for name in records):
             source = cifar_source(self.where, top.files, self._record)
-            source.left_out.extend(self._left_out_around())
+            source.left_out.extend(self.left_out + self._left_out_around())
             return source
         if any(not ending(name) for name in records):
             raise python_version_error(self.where)
@@ -141,7 +145,10 @@ class _Reader:
         foreign = [path for path in files if ending(path) not in readable_extensions()]
         if foreign:
             message += f" There are files of other kinds: {described(foreign)}."
-        raise DataError(message, " ".join([advice(foreign), hint]).strip())
+        words = advice(foreign)
+        raise DataError(
+            message, words if hint.lower() in words.lower() else f"{words} {hint}".strip()
+        )
 
     def _record(self, name: str) -> bytes:
         """A file directly in the folder."""
@@ -202,7 +209,7 @@ class _Reader:
             "for one class stay at chance.",
             f"{advice(tables)} Sort the images into class folders, or put the official "
             f"val_annotations.txt beside them. If {folder.name} is a class, give the folder with a "
-            f"star: '{self.where / self.top.path}/*'.".strip(),
+            f"star: {starred(self.top, self.where)}.".strip(),
         )
 
     def _classes(self, folder: Folder, split: str, known: set[str] | None = None) -> ByClass:

@@ -94,7 +94,9 @@ def folder_of(tree: Tree) -> Folder:
         if path not in known:
             here = top
             for name in path.split("/"):
-                here = here.folders.setdefault(name, Folder(name, here))
+                if name not in here.folders:
+                    here.folders[name] = Folder(name, here)
+                here = here.folders[name]
             known[path] = here
         return known[path]
 
@@ -121,7 +123,11 @@ def folder_of(tree: Tree) -> Folder:
         tree.left_out.append(f"{both:,} files of the same name as a folder")
     for path in tree.outputs:
         here = found(path)
-        while here.above is not None and not here.count and not any(map(kind_of, here.files)):
+        while (
+            here.above is not None
+            and not here.count
+            and not set(map(kind_of, here.files)) & {"arrays", "pickles"}
+        ):
             del here.above.folders[here.name]
             here = here.above
     return top
@@ -178,8 +184,8 @@ def find_splits(top: Folder, where: Path) -> dict[str, Folder]:
         if split:
             remainders[rest].add(split)
     # seg_train is a split beside seg_test, but not alone
-    alone = {rest for rest, found in remainders.items() if rest and len(found) < 2}
-    named = [one for one in top.inner if spoken[one.name][0] and spoken[one.name][1] not in alone]
+    single = {rest for rest, found in remainders.items() if rest and len(found) < 2}
+    named = [one for one in top.inner if spoken[one.name][0] and spoken[one.name][1] not in single]
     real = [one for one in named if holds_classes(one)]
     others = [one for one in top.holding if one not in named and not is_unlabelled(one.name)]
     splits: dict[str, list[Folder]] = defaultdict(list)
@@ -197,7 +203,7 @@ def find_splits(top: Folder, where: Path) -> dict[str, Folder]:
         if len(best) > 1:
             raise DataError(
                 f"{where} has two folders for {split}: {', '.join(one.name for one in best)}.",
-                f"Rename one of them, or give one folder alone, such as {where / best[0].path}.",
+                f"Rename one of them, or give one folder alone, such as {alone(best[0], where)}.",
             )
         chosen[split] = best[0]
     return chosen
@@ -209,14 +215,26 @@ def kind_is_table(name: str) -> bool:
 
 
 def _refuse_mixed(top: Folder, where: Path, split: Folder, others: list[Folder]) -> None:
-    inner = ", ".join(one.name for one in unwrapped(split).holding[:6])
-    beside = ", ".join(one.name for one in others[:6])
-    place = where / top.path if top.path else where
+    inner = shortly(one.name for one in unwrapped(split).holding)
+    beside = shortly(one.name for one in others)
     raise DataError(
-        f"{place} can be read in two ways: {split.name}/ as a split with the classes {inner}, and "
-        f"{beside} beside it left out; or {split.name}, {beside} as the classes.",
-        f"For the first, give {place / split.name}. For the second, give '{place}/*'.",
+        f"{where / top.path} can be read in two ways: {split.name}/ as a split with the classes "
+        f"{inner}, and {beside} beside it left out; or {split.name}, {beside} as the classes.",
+        f"For the first, give {alone(split, where)}. For the second, give {starred(top, where)}.",
     )
+
+
+def alone(folder: Folder, where: Path) -> str:
+    """How to give a folder alone as DATA."""
+    return f"{where / folder.path}" if where.is_dir() else f"{folder.path}/, unpacked,"
+
+
+def starred(folder: Folder, where: Path, levels: int = 1) -> str:
+    """How to say that the classes are the folders so many levels below one: see
+    `trees.levels_of`."""
+    if where.is_dir():
+        return f"'{where / folder.path}{'/*' * levels}'"
+    return f"'{where}{'/*' * (levels + len(folder.path.split('/')) * bool(folder.path))}'"
 
 
 def refuse_repeated(folder: Folder, where: Path, confirmed: bool = False) -> None:
@@ -226,7 +244,7 @@ def refuse_repeated(folder: Folder, where: Path, confirmed: bool = False) -> Non
     classes = folder.holding
     names = {one.name for one in classes}
     hollow = [one for one in classes if not one.images]
-    place = where / folder.path if folder.path else where
+    place = where / folder.path
     seen: dict[str, int] = defaultdict(int)
     for one in hollow:
         inner = {deeper.name for deeper in one.holding} - PLAIN_FOLDERS
@@ -236,31 +254,33 @@ def refuse_repeated(folder: Folder, where: Path, confirmed: bool = False) -> Non
                 f"{place} can be read in two ways: {one.name} holds no images itself, but folders "
                 f"called like those beside it ({shortly(inner & names)}): a second copy, or one "
                 "class more.",
-                f"Take {one.name}/ out of this folder, or give it alone: {place / one.name}. For a "
-                f"class called {one.name}, give '{place}/*'.",
+                f"Take {one.name}/ out of there, or give {alone(one, where)} alone. For a class "
+                f"called {one.name}, give {starred(folder, where)}.",
             )
         for name in inner:
             seen[name] += 1
     repeated = {name for name, count in seen.items() if count > 1}
-    alone = all(len(one.holding) == 1 for one in hollow)  # such as CLASS/rgb/ in every class
-    if confirmed or (alone and len(repeated) < 2) or 2 * len(repeated) < max(len(seen), 1):
+    one_each = all(len(one.holding) == 1 for one in hollow)  # such as CLASS/rgb/ in every class
+    if confirmed or (one_each and len(repeated) < 2) or 2 * len(repeated) < max(len(seen), 1):
         return
     outer, inner_names = shortly(one.name for one in hollow), shortly(repeated)
     if any(split_word(name)[0] for name in repeated):
+        first = min(repeated, key=lambda name: (split_word(name)[0] != "train", name))
         raise DataError(
             f"{place} can be read in two ways: {outer} hold no images themselves, and in each of "
             f"them lie {inner_names}, which are names of splits: several data sets, or classes "
             "with splits inside.",
-            f"For one data set, give {place / hollow[0].name}. For the classes {outer}, put the "
-            f"splits above the classes ({sorted(repeated)[0]}/{hollow[0].name}/...), or give "
-            f"'{place}/*' to read all images without splits.",
+            f"For one data set, give {alone(hollow[0], where)}. For the classes {outer}, put the "
+            f"splits above the classes ({first}/{hollow[0].name}/...), or give "
+            f"{starred(folder, where)} to read all images without splits.",
         )
     raise DataError(
         f"{place} can be read in two ways: {outer} hold no images themselves, and in each of them "
         f"lie {inner_names}: the classes are {outer}, or {inner_names} in several parts (folds, "
         "sources).",
-        f"For the classes {outer}, give '{place}/*'; for the classes {inner_names} of all parts "
-        f"together, '{place}/*/*'; for one part alone, {place / hollow[0].name}.",
+        f"For the classes {outer}, give {starred(folder, where)}; for the classes {inner_names} of "
+        f"all parts together, {starred(folder, where, 2)}; for one part, such as "
+        f"{hollow[0].name}, {alone(hollow[0], where)}.",
     )
 
 

@@ -7,7 +7,7 @@ no beginning of its own (no root, no drive), and no dots that lead elsewhere.
 import re
 from collections.abc import Sequence
 
-DEEPEST, LONGEST = 256, 4096  # folders above a file, and letters of its path, as systems allow
+DEEPEST, LONGEST = 64, 4096  # folders above a file, and letters of its path
 
 # what systems and programs leave in folders, in lower case; names that begin with a dot as well
 LEFTOVERS = frozenset(

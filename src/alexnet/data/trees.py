@@ -59,7 +59,7 @@ class FolderTree:
 
     def _scan(self) -> None:
         visits: Counter[tuple[int, int]] = Counter()
-        deep = linked = 0
+        deep = circles = often = 0
         # folder, its path with a slash, and the folders that it lies in
         waiting: list[tuple[str, str, frozenset[tuple[int, int]]]] = [
             (str(self.where), "", frozenset())
@@ -69,12 +69,16 @@ class FolderTree:
             try:
                 here = os.stat(folder)
                 identity = (here.st_dev, here.st_ino)
-                if identity in above:
-                    continue  # a link to a folder that holds it
                 visits[identity] += 1
-                if prefix.count("/") > DEEPEST or visits[identity] > MOST_VISITS:
+                if (
+                    identity in above
+                    or prefix.count("/") > DEEPEST
+                    or visits[identity] > MOST_VISITS
+                ):
+                    circles += identity in above
                     deep += prefix.count("/") > DEEPEST
-                    linked += visits[identity] > MOST_VISITS
+                    often += visits[identity] > MOST_VISITS
+                    self.directories.discard(prefix[:-1])
                     continue
                 with os.scandir(folder) as found:
                     entries = sorted(found, key=lambda entry: entry.name)
@@ -92,22 +96,25 @@ class FolderTree:
                 raise DataError(
                     f"cannot read the folder {folder}: {error.strerror}.", "Check its permissions."
                 ) from error
-        if deep:
-            self.left_out.append(f"{deep:,} folders more than {DEEPEST} folders deep")
-        if linked:
-            self.left_out.append(f"{linked:,} links to folders that were seen often enough")
+        for count, what in (
+            (circles, "links to folders that they lie in"),
+            (deep, f"folders more than {DEEPEST} folders deep"),
+            (often, f"links to folders that {MOST_VISITS} others lead to"),
+        ):
+            if count:
+                self.left_out.append(f"{count:,} {what}")
 
     def _take(self, entry: os.DirEntry[str], path: str) -> bool:
         """Notes a file or a folder; whether it is a folder."""
-        if entry.is_dir():
+        if entry.is_symlink() and not os.path.exists(entry.path):
+            # a broken link, or one that leads to itself, is a bad image, not an absent one
+            self.entries[path] = (0, 0)
+        elif entry.is_dir():
             self.directories.add(path)
             return True
-        if entry.is_file():
+        elif entry.is_file():
             state = entry.stat()
             self.entries[path] = (state.st_size, state.st_mtime_ns)
-        elif entry.is_symlink() and not os.path.exists(entry.path):
-            # a broken link is a bad image, not an absent one
-            self.entries[path] = (0, 0)
         return False
 
     def signature(self) -> str:
