@@ -110,7 +110,11 @@ async def health(port, until, found):
         begun = time.perf_counter()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        head = await reader.readuntil(b"\r\n\r\n")
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except (OSError, asyncio.IncompleteReadError):
+            found["errors"].append("healthz cut off")
+            continue
         found["health"].append(time.perf_counter() - begun)
         if not head.startswith(b"HTTP/1.1 200"):
             found["errors"].append(f"healthz {head[9:12].decode()}")
