@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import math
 import os
 import socket
 import time
@@ -150,7 +151,7 @@ class Protocol(H11Protocol):
 
     def __init__(self, table: Connections, **how: object) -> None:
         super().__init__(**how)  # type: ignore[arg-type]
-        self.table, self.since = table, time.monotonic()
+        self.table, self.since = table, math.inf  # idle since; inf: not yet listened to
         self.conn = Heads(h11.SERVER, MOST_HEAD)
 
     @property
@@ -165,6 +166,8 @@ class Protocol(H11Protocol):
             hint = "Close some, or try again later."
             transport.write(refusal(503, "there are too many connections", hint))
             transport.close()
+        # two rounds of the loop later what it has sent already was read, however busy the loop is
+        self.loop.call_soon(self.loop.call_soon, self._listened)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -188,6 +191,9 @@ class Protocol(H11Protocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._watch()
+
+    def _listened(self) -> None:
+        self.since = time.monotonic()
 
     def shutdown(self) -> None:
         if self._ended:
