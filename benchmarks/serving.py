@@ -17,6 +17,7 @@ import io
 import json
 import multiprocessing
 import os
+import random
 import threading
 import time
 from pathlib import Path
@@ -81,7 +82,8 @@ async def large(port, until):
 
 
 async def silent(port, until):
-    """Says nothing; comes again ten seconds after it is sent away."""
+    """Says nothing; comes within five seconds, and again ten seconds after it is sent away."""
+    await asyncio.sleep(min(random.uniform(0, 5), max(0, until - time.monotonic())))
     while (rest := until - time.monotonic()) > 0:
         with contextlib.suppress(OSError, TimeoutError):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -110,7 +112,11 @@ async def health(port, until, found):
         begun = time.perf_counter()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        head = await reader.readuntil(b"\r\n\r\n")
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except (OSError, asyncio.IncompleteReadError):
+            found["errors"].append("healthz cut off")
+            continue
         found["health"].append(time.perf_counter() - begun)
         if not head.startswith(b"HTTP/1.1 200"):
             found["errors"].append(f"healthz {head[9:12].decode()}")
@@ -192,9 +198,9 @@ def said(found, seconds):
 
 def hostile(context, port, given, files, expected, before):
     """The same once more, beside the costliest pictures and silent connections."""
+    how = (port, given.clients, given.beside, files, expected, given.seconds, costliest())
     memory = Memory()
     memory.start()
-    how = (port, given.clients, given.beside, files, expected, given.seconds, costliest())
     found = measured(context, *how)
     memory.ended.set()
     print("beside one client with the costliest pictures and 3,000 silent connections:")

@@ -78,7 +78,7 @@ def one_answer(line):
 
 def is_cut(line):
     """Whether the server has closed this line."""
-    line.settimeout(0.05)
+    line.settimeout(0.01)
     try:
         return line.recv(1) == b""
     except ConnectionError:

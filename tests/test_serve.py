@@ -505,7 +505,7 @@ def test_what_the_page_says_is_answered(served, request_line, headers, status):
 
 def test_the_page_lists_the_limits():
     for number in (
-        connections.MOST_OF_ONE, connections.MOST_HEADERS, guard.MOST_ACTIVE, bodies.MOST_FILES,
+        guard.MOST_OF_ONE, connections.MOST_HEADERS, guard.MOST_ACTIVE, bodies.MOST_FILES,
     ):  # fmt: skip
         assert re.search(rf"\b{number}\b", DOCS)
 

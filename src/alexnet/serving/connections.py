@@ -4,8 +4,8 @@ that finishes what is under way."""
 import asyncio
 import contextlib
 import functools
-import ipaddress
 import json
+import math
 import os
 import socket
 import time
@@ -15,10 +15,10 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from alexnet.serving.guard import HEADERS, Guard
+from alexnet.serving.guard import HEADERS, MOST_OF_ONE, Guard, neighbour
 
-MOST_CONNECTIONS = 2048
-MOST_OF_ONE = 128  # of one address; half of guard.MOST_ACTIVE, so that others are heard
+MOST_CONNECTIONS = 4096
+FIRST_SECONDS = 1.0  # for a client with MOST_OF_ONE connections to ask something on one more
 MOST_HEAD = 16 * 1024  # bytes of a request's head
 MOST_TARGET = 8 * 1024  # bytes of its path and query
 MOST_HEADERS = 100
@@ -88,30 +88,28 @@ def refusal(status: int, reason: str, hint: str) -> bytes:
 
 
 class Connections:
-    """The connections of a server, by client. Where one more would be too many, the one that has
-    been idle longest makes room; those that have never asked anything go first."""
+    """The connections of a server, by client. Where there are too many, those that have been idle
+    longest are closed, first those that never asked anything."""
 
     def __init__(self, most: int = MOST_CONNECTIONS) -> None:
         self.most, self.count = most, 0
         self.of: dict[str, set[Protocol]] = {}
+        self._crowded: set[str] = set()  # clients with too many, which are being looked after
 
     def add(self, new: "Protocol") -> bool:
         """Whether there is room for one more."""
         own = self.of.setdefault(new.neighbour, set())
         own.add(new)
         self.count += 1
-        among = own
-        if len(own) <= MOST_OF_ONE:
-            if self.count <= self.most:
-                return True
-            among = max(self.of.values(), key=len)
-        idle = [one for one in among if one.idle and one is not new]
-        # where all are busy, it is the new one that goes
-        oldest = min(idle, key=lambda one: (one.has_asked, one.since), default=new)
-        self.drop(oldest)
-        if oldest is not new:
-            oldest.transport.close()
-        return oldest is not new
+        if len(own) > MOST_OF_ONE and new.neighbour not in self._crowded:
+            self._crowded.add(new.neighbour)
+            self._thin_out(new.loop, new.neighbour)
+        if self.count > self.most:
+            largest = max(self.of.values(), key=len)
+            self._close(largest, max(1, len(largest) // 16), 0.0)
+            if self.count > self.most:  # all are busy
+                self.drop(new)
+        return new in own
 
     def drop(self, one: "Protocol") -> None:
         """It has gone, or is about to."""
@@ -121,6 +119,23 @@ class Connections:
             self.count -= 1
             if not own:
                 del self.of[one.neighbour]
+
+    def _thin_out(self, loop: asyncio.AbstractEventLoop, client: str) -> None:
+        """Again and again, until the client has no more than it may."""
+        own = self.of.get(client, set())
+        self._close(own, len(own) - MOST_OF_ONE, FIRST_SECONDS)
+        if len(own) > MOST_OF_ONE:
+            loop.call_later(FIRST_SECONDS / 4, self._thin_out, loop, client)
+        else:
+            self._crowded.discard(client)
+
+    def _close(self, own: "set[Protocol]", count: int, seconds: float) -> None:
+        """Closes so many idle ones, but those that have not been idle for so long."""
+        idle = sorted((one for one in own if one.idle), key=lambda one: (one.has_asked, one.since))
+        for one in idle[: max(0, count)]:
+            if one.since <= time.monotonic() - seconds:
+                self.drop(one)
+                one.transport.close()
 
 
 class Protocol(H11Protocol):
@@ -136,7 +151,7 @@ class Protocol(H11Protocol):
 
     def __init__(self, table: Connections, **how: object) -> None:
         super().__init__(**how)  # type: ignore[arg-type]
-        self.table, self.since = table, time.monotonic()
+        self.table, self.since = table, math.inf  # idle since; inf: not yet listened to
         self.conn = Heads(h11.SERVER, MOST_HEAD)
 
     @property
@@ -151,6 +166,8 @@ class Protocol(H11Protocol):
             hint = "Close some, or try again later."
             transport.write(refusal(503, "there are too many connections", hint))
             transport.close()
+        # two rounds of the loop later what it has sent already was read, however busy the loop is
+        self.loop.call_soon(self.loop.call_soon, self._listened)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -174,6 +191,9 @@ class Protocol(H11Protocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._watch()
+
+    def _listened(self) -> None:
+        self.since = time.monotonic()
 
     def shutdown(self) -> None:
         if self._ended:
@@ -220,18 +240,6 @@ class Protocol(H11Protocol):
         if self._clock:
             self._clock.cancel()
             self._clock = None
-
-
-def neighbour(address: str) -> str:
-    """What is counted as one client: an IPv4 address, or a network /64 of IPv6, of which everybody
-    has 2^64 addresses."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    return str(found.ipv4_mapped or ipaddress.ip_network((found, 64), strict=False))
 
 
 class HttpServer(uvicorn.Server):

@@ -7,18 +7,20 @@ import ipaddress
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import prometheus_client as prometheus
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 MOST_ACTIVE = 256  # requests at the same time
+MOST_OF_ONE = 128  # of these, and of the connections, those of one address: others are heard, too
 METHODS = {  # of each path; OPTIONS tells them
     "/": "GET, HEAD, OPTIONS",
     "/healthz": "GET, HEAD, OPTIONS",
@@ -79,15 +81,15 @@ class Figures:
     """What the server counts, for Prometheus."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.requests = Counter(
+        self.registry = prometheus.CollectorRegistry()
+        self.requests = prometheus.Counter(
             "alexnet_requests", "Requests answered.", ["path", "status"], registry=self.registry
         )
-        self.seconds = Histogram(
+        self.seconds = prometheus.Histogram(
             "alexnet_request_seconds", "From request to answer.", ["path"], registry=self.registry,
             buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
         )  # fmt: skip
-        self.active = Gauge(
+        self.active = prometheus.Gauge(
             "alexnet_requests_active", "Requests being answered.", registry=self.registry
         )
 
@@ -231,6 +233,18 @@ class Rules:
         return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
 
 
+def neighbour(address: str) -> str:
+    """What is counted as one client: an IPv4 address, or a network /64 of IPv6, of which everybody
+    has 2^64 addresses."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    return str(found.ipv4_mapped or ipaddress.ip_network((found, 64), strict=False))
+
+
 class Guard:
     """ASGI middleware: lets through what the rules allow, counts, and puts the headers of a careful
     server on every answer. `log` is told of each request, without its query."""
@@ -240,6 +254,7 @@ class Guard:
     ) -> None:
         self.app, self.rules, self.figures, self.log = app, rules, figures, log
         self.under_way: set[asyncio.Task[object]] = set()  # requests, but those that come too late
+        self.clients: Counter[str] = Counter()  # of these, by address
         self.leaving = False  # the server ends: no more requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -263,11 +278,14 @@ class Guard:
                 message = dict(message, body=b"")
             await send(message)
 
-        task = asyncio.current_task()
+        task, client = asyncio.current_task(), neighbour((scope.get("client") or ["-"])[0])
         if task and not late:
             self.under_way.add(task)
+        self.clients[client] += 1
         self.figures.active.set(len(self.under_way))
         try:
+            if self.clients[client] > MOST_OF_ONE and scope["path"] != "/healthz":
+                raise Refused(503, "too many requests of one address.", "Wait a second.", retry=1)
             early = self.answer_at_once(inner, late)
             await (early or self.app)(inner, receive, sending)
         except Refused as refused:
@@ -280,6 +298,9 @@ class Guard:
             logger.exception("a request failed inside")
         finally:
             self.under_way.discard(task)
+            self.clients[client] -= 1
+            if not self.clients[client]:
+                del self.clients[client]
             self.figures.active.set(len(self.under_way))
             seconds = time.perf_counter() - begun
             self.figures.note(inner["path"].removeprefix(inner["root_path"]), status, seconds)
