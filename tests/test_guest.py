@@ -41,6 +41,7 @@ from alexnet.network.model import AlexNet
 from alexnet.recipes import Recipe
 from alexnet.reporting.report import write_report
 from alexnet.runtime import CUBLAS, as_found, yielding_as_found
+from alexnet.sweeping.sweep import sweep
 
 IDENTIFIERS = ["7", "n01", "n02", "n03"]
 NAMES = ["seven", "goldfish", "crane", "crane"]
@@ -218,6 +219,17 @@ CALLS = {
     "report": lambda run, folder: write_report(run, folder / "report.html"),
     "check": lambda run, folder: check_data(str(run.parent / "photos"), image_size=16),
     "explain": explain,
+    "train": lambda run, folder: alexnet.train(
+        run.parent / "photos",
+        alexnet.Recipe(epochs=1, image_size=32, width=0.1, deterministic=True, report=False),
+        out=folder / "trained",
+    ),
+    "sweep": lambda run, folder: sweep(
+        run.parent / "photos",
+        alexnet.Recipe(epochs=1, image_size=32, width=0.1, report=False),
+        {"lr": [0.1, 0.05]},
+        out=folder / "swept",
+    ),
 }
 
 

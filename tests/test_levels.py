@@ -25,9 +25,9 @@ from alexnet.classification.predict import Copies
 from alexnet.cli import main
 from alexnet.data.datasets import find_data, make_splits, open_data, read_source
 from alexnet.data.levels import split_word
-from alexnet.data.names import MARKER
 from alexnet.data.trees import mark_output, source_signature
 from alexnet.errors import DataError, DiskError
+from alexnet.marks import OUTPUT
 
 
 @pytest.fixture(params=["folder", "zip"])
@@ -368,7 +368,7 @@ def test_what_this_package_wrote_may_be_given_itself(form, tmp_path):
 
 def test_only_folders_of_our_own_are_marked(tmp_path):
     mark_output(tmp_path / "new/deep", "something")
-    assert (tmp_path / "new/deep" / MARKER).read_text() == "something\n"
+    assert (tmp_path / "new/deep" / OUTPUT).read_text() == "something\n"
     root = class_folders(tmp_path / "d", {"a": 1})
     before = snapshot(root)
     mark_output(root, "something")
@@ -403,8 +403,8 @@ def test_one_class_can_be_read_but_not_trained_on(form, tmp_path, capsys):
         (["a.tar.gz", "b.zip"], ["Archives inside are not opened"]),
         (["x.pkl"], ["can run code"]),
         (["a/x.npy", "train-images-idx3-ubyte"], ["write the others as image files"]),
-        (["cat/1.heic", "dog/2.DNG"], ["1 .heic", "1 .dng", "Convert them to JPEG"]),
-        (["cat/1.png", "dog/2.heic"], ["without images: dog (but 1 .heic)", "Convert them"]),
+        (["cat/1.jxl", "dog/2.DNG"], ["1 .jxl", "1 .dng", "Convert them to JPEG"]),
+        (["cat/1.png", "dog/2.jxl"], ["without images: dog (but 1 .jxl)", "Convert them"]),
         (["cat/1.mp4"], ["Take single frames out of films"]),
     ],
 )
@@ -417,9 +417,9 @@ def test_messages_look_at_what_is_there(files, words, form, tmp_path):
 
 def test_photos_that_are_not_read_are_told(form, tmp_path):
     root = class_folders(tmp_path / "d", {"cat": 1, "dog": 1})
-    (root / "dog/1.heic").write_bytes(b"x")
+    (root / "dog/1.jxl").write_bytes(b"x")
     assert read_source(form(root)).left_out == [
-        "1 files of kinds that are not read (1 .heic), such as dog/1.heic"
+        "1 files of kinds that are not read (1 .jxl), such as dog/1.jxl"
     ]
 
 
@@ -456,7 +456,7 @@ PARTS = st.sampled_from(
 NAMES = st.sampled_from(
     ["0.png", "1.PNG", "x.csv", "a", "recipe.json", "environment.json", "store.json", "x.bin",
      "wnids.txt", "val_annotations.txt", "data_batch_1.bin", "batches.meta.txt", "data_batch_1",
-     "1.heic", "", MARKER, "words.txt"]
+     "1.jxl", "", OUTPUT, "words.txt"]
 )  # fmt: skip
 PATHS = st.lists(
     st.tuples(st.lists(PARTS, max_size=4), NAMES).map(lambda one: "/".join([*one[0], one[1]])),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from alexnet import marks
 from alexnet.atomic import write_json
-from alexnet.console import progress, say
+from alexnet.console import progress, say, warn
 from alexnet.data.fetch import DOWNLOADS, downloaded
 from alexnet.data.images import (
     INSTALL_HEIC,
@@ -217,7 +217,7 @@ def accepted(store: Store, bad_images: str) -> Store:
         DataError: there are some, and `bad_images` is "error".
     """
     for text in store.info["left_out"]:
-        say(f"left out: {text}")
+        warn(f"left out: {text}")
     bad = store.info["bad"]
     if bad:
         lines = [f"  {one['id']} ({one['class']}): {one['reason']}" for one in bad[:20]]
@@ -229,7 +229,7 @@ def accepted(store: Store, bad_images: str) -> Store:
             raise DataError(
                 listing, "Repair or remove them, or go on without them: --bad-images skip"
             )
-        say(listing + "\nThey are left out (--bad-images skip).")
+        warn(listing + "\nThey are left out (--bad-images skip).")
     return store
 
 

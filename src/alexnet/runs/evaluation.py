@@ -12,7 +12,7 @@ import torch
 from rich.markup import escape
 from rich.table import Table
 
-from alexnet.console import console, say
+from alexnet.console import say, warn
 from alexnet.data.levels import unknown_names
 from alexnet.data.store import Store
 from alexnet.errors import DataError
@@ -48,7 +48,7 @@ def show(figures: Mapping[str, Any], note: str = "") -> None:
     table.columns[1].justify = table.columns[2].justify = "right"
     for name, one in shown:
         table.add_row(escape(name), f"{one['n']:,}", f"{one['top1']:.1%}")
-    console.print(table)
+    say(table)
     errors = np.array(figures["confusion"])
     np.fill_diagonal(errors, 0)
     worst = sorted(
@@ -145,7 +145,7 @@ def evaluate_run(
     seen = trained_on(directory) if data and split != "train" else None
     count = count_seen(seen, store, indices) if seen else 0
     if count:
-        say(f"{count:,} of these {len(indices):,} images are images that the run was trained on")
+        warn(f"{count:,} of these {len(indices):,} images are images that the run was trained on")
     return figures | ({"seen_in_training": count} if count else {})
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet.console import say
+from alexnet.console import say, warn
 from alexnet.errors import RunError
 from alexnet.runs.directory import Predictions, RunDirectory
 from alexnet.runs.evaluation import evaluate_run
@@ -213,7 +213,7 @@ def summarise(sweep: SweepDirectory, results: Sequence[Result]) -> dict[str, Any
     found = configurations(results)
     failed = [one for one in results if one.status == "failed"]
     for one in failed:
-        say(f"failed: {told(one.trial.settings)}: {one.reason}")
+        warn(f"failed: {told(one.trial.settings)}: {one.reason}")
     if not found:
         raise RunError("no trial came to an end.", f"Their reasons are in {sweep.table}.")
     best, n = found[0], len(found[0].results[0].hits)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from filelock import FileLock
 
-from alexnet.console import say
+from alexnet.console import say, warn
 from alexnet.errors import AlexNetError, DiskError, Interrupted
 from alexnet.fitting.loop import Epoch
 from alexnet.fitting.stack import StackState, fit_stack, stack_logits
@@ -101,7 +101,7 @@ def fail(directory: RunDirectory, error: BaseException | str) -> None:
     reason = error if isinstance(error, str) else f"{type(error).__name__} {error}"
     if isinstance(error, AlexNetError):
         reason = error.message
-    say(f"this trial failed: {reason}")
+    warn(f"this trial failed: {reason}")
     directory.write_failed(reason.strip())
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from alexnet.console import say
+from alexnet.console import say, warn
 from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError
 from alexnet.fitting.linear import solve
 from alexnet.fitting.loop import Epoch, State, best_of, fit
@@ -113,7 +113,7 @@ class Run:
         """Says, and writes down, when a run goes on where other bits come out."""
         differing = differences(there, self.surroundings)
         if differing:
-            say(f"not bit for bit what it would have been: {'; '.join(differing)}")
+            warn(f"not bit for bit what it would have been: {'; '.join(differing)}")
             self.directory.note_going_on(self.surroundings)
 
     # -- training ----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from alexnet.console import say
+from alexnet.console import say, warn
 from alexnet.data.store import Store, keyed_seed
 from alexnet.errors import AlexNetError, RecipeError
 from alexnet.network.model import AlexNet, parameter_count
@@ -93,7 +93,7 @@ def draw_report(run: str | Path, store: Store | None = None) -> Path:
         try:
             make()
         except AlexNetError as error:
-            say(f"the report is without {what}: {error.message}")
+            warn(f"the report is without {what}: {error.message}")
     return write_report(directory.path)
 
 
