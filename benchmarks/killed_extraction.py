@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from alexnet.runtime import cache_folder
+from alexnet.cache import cache_folder
 
 
 def command(options, cache, out):

@@ -26,12 +26,12 @@ from makers import (
     zipped,
 )
 
+from alexnet.cache import cache_folder
 from alexnet.data import datasets, images
 from alexnet.data.augment import resize
 from alexnet.data.datasets import make_splits, open_data
 from alexnet.data.images import load_image
 from alexnet.errors import DataError, DiskError
-from alexnet.runtime import cache_folder
 
 PETS = {"cat": 3, "dog": 2}
 

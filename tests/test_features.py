@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from makers import store_of
 
+from alexnet.cache import cache_folder
 from alexnet.data import augment, store
 from alexnet.data.store import Batches, Store, StoreWriter
 from alexnet.errors import DiskError, ModelError
@@ -26,7 +27,6 @@ from alexnet.network import frozen as frozen_module
 from alexnet.network.description import architecture
 from alexnet.network.frozen import FrozenPart, View, body_digest, feature_batches, feature_stores
 from alexnet.network.model import AlexNet
-from alexnet.runtime import cache_folder
 
 CPU = torch.device("cpu")
 PLAIN: dict[str, Any] = {

@@ -10,10 +10,10 @@ import threading
 import numpy as np
 import pytest
 
+from alexnet.cache import cache_folder
 from alexnet.data import fetch as module
 from alexnet.data.fetch import DOWNLOADS, Download, downloaded, fetch, fetch_file
 from alexnet.errors import DataError, DiskError, DownloadError
-from alexnet.runtime import cache_folder
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 100_000, dtype=np.uint8).tobytes()
 HALF = len(CONTENT) // 2

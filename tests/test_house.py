@@ -13,7 +13,17 @@ from makers import class_folders
 import alexnet
 
 SOURCE = Path(alexnet.__file__).parent
-GROUND = {"errors", "marks", "atomic", "console", "recipes", "presets", "runtime"}
+GROUND = {
+    "errors",
+    "marks",
+    "cache",
+    "holding",
+    "atomic",
+    "console",
+    "recipes",
+    "presets",
+    "runtime",
+}
 # each package imports only from the ground and from those before it
 PACKAGES = [
     "scoring",

@@ -5,12 +5,12 @@ from collections import Counter
 import pytest
 from makers import class_folders, snapshot, write_image
 
+from alexnet.cache import cache_folder
 from alexnet.cli import main
 from alexnet.data.datasets import open_data, read_source
 from alexnet.data.official import digits_source
 from alexnet.data.subset import TINY_IMAGE10_FIRST_HALF_IS_VAL, select, tiny_image10, write_folder
 from alexnet.errors import DataError
-from alexnet.runtime import cache_folder
 
 WNIDS = (
     "n01443537 n01629819 n01641577 n01644900 n01698640 n01742172 n01768244 n01770393 n01774384 "

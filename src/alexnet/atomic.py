@@ -5,6 +5,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from alexnet.errors import AlexNetError, DiskError
+
+# a name of `replacing`: a dot, the file's own name, eight letters, its ending once more
+LEFTOVER = re.compile(r"\.(.+)\.[a-z0-9_]{8}(\.\w+|)")
 
 
 def disk_error(error: OSError, path: Path, needed: int = 0) -> AlexNetError:
@@ -64,6 +68,15 @@ def replacing(path: Path) -> Iterator[Path]:
         raise disk_error(error, path) from error
     finally:
         aside.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Deletes what writers that were killed left in a folder. Nobody else may write there."""
+    with contextlib.suppress(OSError):
+        for file in folder.iterdir():
+            match = LEFTOVER.fullmatch(file.name)
+            if match and Path(match[1]).suffix == match[2]:
+                file.unlink(missing_ok=True)
 
 
 def _umask() -> int:

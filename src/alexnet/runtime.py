@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 import numpy as np
-import platformdirs
 import torch
 
 from alexnet.errors import RecipeError
@@ -28,16 +27,6 @@ CUBLAS = "CUBLAS_WORKSPACE_CONFIG"  # without it cuBLAS has no deterministic pro
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def cache_folder() -> Path:
-    """Where Stores and downloads are kept: $ALEXNET_CACHE, or the user's cache folder."""
-    chosen = os.environ.get("ALEXNET_CACHE")
-    return (
-        Path(chosen).expanduser()
-        if chosen
-        else platformdirs.user_cache_path("alexnet", appauthor=False)
-    )
 
 
 class _Fork:

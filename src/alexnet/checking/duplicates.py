@@ -26,9 +26,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from alexnet.atomic import write_json
+from alexnet.cache import cache_folder
 from alexnet.console import progress
 from alexnet.data.store import Store
-from alexnet.runtime import cache_folder
 
 VERSION = 1  # of the search; part of the name of what is kept
 COARSE, FINE = 8, 16  # frequencies a side: to find pairs with, to decide with

@@ -48,7 +48,8 @@ class Doctor:
     any folder of it may be deleted, and is made again when it is needed."""
 
     def run(self) -> None:
-        from alexnet.runtime import cache_folder, choose_device, choose_precision, environment
+        from alexnet.cache import cache_folder
+        from alexnet.runtime import choose_device, choose_precision, environment
 
         device = choose_device("auto")
         dtype, reason = choose_precision("auto", device)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from alexnet import marks
 from alexnet.atomic import write_json
+from alexnet.cache import cache_folder
 from alexnet.console import progress, say, warn
 from alexnet.data.fetch import DOWNLOADS, downloaded
 from alexnet.data.images import (
@@ -39,7 +40,6 @@ from alexnet.data.store import Store, StoreWriter, keyed_seed
 from alexnet.data.subset import tiny_image10
 from alexnet.data.trees import LAYOUTS_HINT, levels_of, open_tree, source_signature
 from alexnet.errors import DataError, did_you_mean
-from alexnet.runtime import cache_folder
 
 CHUNK_IMAGES, CHUNK_BYTES = 128, 2**23  # what one decoding task holds at most
 AHEAD_BYTES = 2**26  # of files that are read and not decoded yet, at most

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet.atomic import disk_error, sync
+from alexnet.cache import cache_folder
 from alexnet.console import progress, say
 from alexnet.errors import DataError, DownloadError, did_you_mean
-from alexnet.runtime import cache_folder
 
 PIECE = 2**18  # bytes per read
 TIMEOUT = 30  # seconds without an answer

@@ -30,6 +30,7 @@ from typing import Any, Self, cast
 
 import numpy as np
 import torch
+from filelock import BaseFileLock, FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
@@ -38,6 +39,7 @@ from alexnet.atomic import disk_error, read_object, sync
 from alexnet.errors import DataError, DiskError
 
 VERSION = 1
+ALIVE = ".at-work"  # locked by the process that writes a Store
 BLOCK = 2**20  # bytes of x.bin, at least, that have one checksum
 REPACK = "Delete this folder; it is packed again from the source when next used."
 
@@ -230,6 +232,7 @@ class StoreWriter:
         self.rows = max(1, -(-BLOCK // max(1, self.row)))  # examples of a block
         self.sums: list[int] = []  # of the blocks, the last one perhaps not whole yet
         self.count = 0  # examples written
+        self.alive: BaseFileLock | None = None  # held while it is written what cannot go on
         try:
             parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(parent)
@@ -240,6 +243,8 @@ class StoreWriter:
                 self._keep_what_is_sound()
             else:
                 self.aside = Path(tempfile.mkdtemp(dir=parent, prefix=".packing-"))
+                self.alive = FileLock(self.aside / ALIVE, timeout=0)
+                self.alive.acquire()
                 self.file = open(self.aside / marks.ARRAY, "wb", buffering=0)
         except OSError as error:
             raise disk_error(error, parent) from error
@@ -332,6 +337,7 @@ class StoreWriter:
             (self.aside / marks.STORE).write_text(words, encoding="utf-8")
             for file in (*files, marks.STORE):
                 sync(self.aside / file)
+            self._end()
             try:
                 os.rename(self.aside, path)
             except OSError:
@@ -345,8 +351,16 @@ class StoreWriter:
     def __enter__(self) -> Self:
         return self
 
+    def _end(self) -> None:
+        """No longer at work."""
+        if self.alive is not None:
+            self.alive.release()
+            (self.aside / ALIVE).unlink(missing_ok=True)
+            self.alive = None
+
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         self.file.close()
+        self._end()
         # what is unfinished stays, to go on from; on a full disk its space is wanted back
         if not self.name or error is None or isinstance(error, DiskError):
             shutil.rmtree(self.aside, ignore_errors=True)
@@ -361,13 +375,19 @@ def reopen_for_writing(path: Path) -> None:
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Deletes what writers left behind: those that cannot go on after a day, the others after a
-    month."""
-    for pattern, days in ((".packing-*", 1), (".unfinished-*", 30)):
-        for aside in parent.glob(pattern):
-            with contextlib.suppress(OSError):  # another process may just have finished it
-                if time.time() - (aside / marks.ARRAY).stat().st_mtime > days * 86_400:
+    """Deletes what writers left behind: those that cannot go on where they are not at work any
+    more, the others after a month."""
+    for aside in parent.glob(".packing-*"):
+        with contextlib.suppress(OSError, Timeout):  # at work, or just finished
+            if (aside / ALIVE).exists():
+                with FileLock(aside / ALIVE, timeout=0):
                     shutil.rmtree(aside, ignore_errors=True)
+            elif time.time() - aside.stat().st_mtime > 86_400:
+                shutil.rmtree(aside, ignore_errors=True)
+    for aside in parent.glob(".unfinished-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - (aside / marks.ARRAY).stat().st_mtime > 30 * 86_400:
+                shutil.rmtree(aside, ignore_errors=True)
 
 
 def keyed_generator(*key: int) -> Generator:

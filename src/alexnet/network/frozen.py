@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
+from alexnet.cache import cache_folder
 from alexnet.console import progress, say, warn
 from alexnet.data.augment import Transform
 from alexnet.data.store import (
@@ -35,7 +36,6 @@ from alexnet.data.store import (
 from alexnet.errors import DataError, ModelError
 from alexnet.network.description import Preprocessing
 from alexnet.network.inference import evaluation_transforms
-from alexnet.runtime import cache_folder
 
 VERSION = 1  # of the arithmetic; part of every key
 CHUNK = 512  # examples written at once

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from alexnet.cache import cache_folder
 from alexnet.console import say
 from alexnet.data.fetch import Download, fetch_file
 from alexnet.errors import AlexNetError, WeightsError, did_you_mean
@@ -31,7 +32,6 @@ from alexnet.network.checkpoint import (
 from alexnet.network.description import ARCHITECTURES, Architecture, Preprocessing
 from alexnet.network.model import AlexNet
 from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD
-from alexnet.runtime import cache_folder
 
 # torchvision's documentation of the 2014 network: resize 256, centre crop 224
 TORCHVISION = Preprocessing(image_size=256, crop=224, mean=IMAGENET_MEAN, std=IMAGENET_STD)

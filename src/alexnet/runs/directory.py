@@ -23,12 +23,14 @@ releases without them did (`recipes.NEWER`). Newer: refused, with the version th
 is imported only to read weights.
 """
 
+import contextlib
 import dataclasses
+import itertools
 import json
 import shlex
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,8 +39,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alexnet import marks
-from alexnet.atomic import read_object, replacing, write_json
+from alexnet.atomic import disk_error, read_object, remove_leftovers, replacing, write_json
 from alexnet.errors import RecipeError, RunError
+from alexnet.holding import one_at_a_time
 from alexnet.recipes import Recipe, Resolved
 from alexnet.scoring.metrics import Floats, Labels
 
@@ -139,6 +142,11 @@ class RunDirectory:
         return self._has(marks.RUN, marks.AROUND)
 
     @property
+    def just_begun(self) -> bool:
+        """Whether a program was killed between its first file and its second."""
+        return self._has(marks.RUN) and not self._has(marks.AROUND) and not self.trained
+
+    @property
     def trained(self) -> bool:
         """Whether it has the weights of a best epoch."""
         return self._has("best.safetensors")
@@ -162,6 +170,17 @@ class RunDirectory:
 
     def _has(self, *names: str) -> bool:
         return all((self.path / name).exists() for name in names)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """While the block runs nobody else writes here; what killed writers left is removed.
+
+        Raises:
+            RunError: another program writes here.
+        """
+        with one_at_a_time(self.path, f"{self.path} is being written"):
+            remove_leftovers(self.path)
+            yield
 
     # -- how it came about -------------------------------------------------------------------------
 
@@ -467,24 +486,26 @@ class RunDirectory:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
         return RunError(f"{self.path / name} is damaged ({reason}).", hint)
 
-
-def new_run_directory(out: str | Path, stem: str) -> RunDirectory:
-    """The directory of a new run: `out`, which must not hold anything yet, or the next free
-    `runs/<stem>`.
-
-    Raises:
-        RunError: `out` holds a run or other files.
-    """
-    if out:
-        path = Path(out).expanduser()
-        if path.is_file() or (path.is_dir() and any(path.iterdir())):
-            holds = "another run" if (path / marks.RUN).exists() else "other files"
+    def require_empty(self) -> None:
+        """RunError if it holds a run or other files; what killed writers left does not count."""
+        if self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
+            holds = "another run" if self._has(marks.RUN) else "other files"
             raise RunError(
-                f"{path} holds {holds}.",
+                f"{self.path} holds {holds}.",
                 "Choose another --out, or continue that run with --resume.",
             )
-        return RunDirectory(path)
-    names = (
-        Path("runs") / (stem if count == 1 else f"{stem}-{count}") for count in range(1, 2**31)
-    )
-    return RunDirectory(next(name for name in names if not name.exists()))
+
+
+def new_run_directory(stem: str) -> RunDirectory:
+    """The next free `runs/<stem>`, which is made."""
+    for count in itertools.count(1):
+        path = Path("runs") / (stem if count == 1 else f"{stem}-{count}")
+        with contextlib.suppress(FileExistsError):
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                raise
+            except OSError as error:
+                raise disk_error(error, path) from error
+            return RunDirectory(path)
+    raise AssertionError("numbers do not end")

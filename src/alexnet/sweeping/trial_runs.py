@@ -79,15 +79,15 @@ def run_alone(job: Job, trial: Trial, judge: Judge | None = None) -> None:
         shutil.rmtree(directory.path, ignore_errors=True)
     try:
         run = set_up(job.data, trial.recipe, job.draw)
-        run.open(directory.path, resume=begun)
-        run.introduce()
-        for epoch in run.train():
-            if judge is not None and judge(epoch):
-                say("this trial is given up: others were better by then")
-                directory.write_pruned(epoch.epoch)
-                return
-        run.evaluate("val")
-        write_settings(directory, trial)
+        with run.opened(directory.path, resume=begun):
+            run.introduce()
+            for epoch in run.train():
+                if judge is not None and judge(epoch):
+                    say("this trial is given up: others were better by then")
+                    directory.write_pruned(epoch.epoch)
+                    return
+            run.evaluate("val")
+            write_settings(directory, trial)
     except Interrupted as error:
         raise Interrupted(error.message, "The same command goes on.") from error
     except DiskError:  # not this trial's fault

@@ -1,6 +1,7 @@
 """A run directory while it is being written: phases of training, what each epoch came to, and the
 figures at the end."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -47,15 +48,22 @@ class Run:
         self.history: list[Epoch] = []  # of the phases that are over, or as found on disk
         self.fitted: dict[str, float] = {}  # a solved head's penalty, the temperature
 
-    def open(self, out: str | Path, resume: bool) -> None:
-        """Makes the run directory, or takes up the one that is there."""
-        if resume:
-            if not out:
-                raise RunError("--resume needs to know which run.", "Name it: --out RUN")
-            self._take_up(RunDirectory(out))
-            return
+    @contextlib.contextmanager
+    def opened(self, out: str | Path, resume: bool) -> Iterator[None]:
+        """Makes the run directory, or takes up the one that is there; while the block runs nobody
+        else writes to it."""
+        if resume and not out:
+            raise RunError("--resume needs to know which run.", "Name it: --out RUN")
         name = self.data.rstrip("/").rpartition("/")[2].rpartition("\\")[2]
-        self.begin(new_run_directory(out, f"{name}-{self.asked.digest}"))
+        directory = RunDirectory(out) if out else new_run_directory(f"{name}-{self.asked.digest}")
+        with directory.held():
+            if resume and not directory.just_begun:
+                self._take_up(directory)
+            else:
+                if not resume:
+                    directory.require_empty()
+                self.begin(directory)
+            yield
 
     def begin(self, directory: RunDirectory) -> None:
         """Makes the run directory."""

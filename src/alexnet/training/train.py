@@ -48,17 +48,19 @@ def train(
     """
     if not isinstance(recipe, Recipe):
         recipe = default_recipe(str(data), recipe)
-    run = set_up(data, recipe, RunDirectory(out).settings.draw if resume and out else "content")
-    run.open(out, resume)
-    run.introduce()
-    if only_find_lr:
-        run.find_lr()
-        return run.directory.path
-    for _ in run.train():
-        pass
-    run.evaluate(split)
-    if run.recipe.report:
-        say(f"report: {draw_report(run.directory.path, run.inputs.store)}")
+    before = RunDirectory(out) if resume and out else None
+    old = before is not None and not before.just_begun
+    run = set_up(data, recipe, before.settings.draw if before and old else "content")
+    with run.opened(out, resume):
+        run.introduce()
+        if only_find_lr:
+            run.find_lr()
+            return run.directory.path
+        for _ in run.train():
+            pass
+        run.evaluate(split)
+        if run.recipe.report:
+            say(f"report: {draw_report(run.directory.path, run.inputs.store)}")
     return run.directory.path
 
 

@@ -1,0 +1,43 @@
+"""Who writes where: one program at a time. Imports no torch."""
+
+import contextlib
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from alexnet.atomic import disk_error
+from alexnet.cache import cache_folder
+from alexnet.errors import RunError
+
+
+@contextlib.contextmanager
+def one_at_a_time(path: Path, what: str) -> Iterator[None]:
+    """While the block runs no other program of this user enters it with the same path. The lock
+    lies in the cache, not in anybody's folder, and ends with the process, however it ends.
+
+    Raises:
+        RunError: another program is in it; says which. DiskError: the cache cannot be written.
+    """
+    name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:24]
+    lock, who = (cache_folder() / "locks" / f"{name}{ending}" for ending in (".lock", ".txt"))
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock, timeout=0)
+        held.acquire()
+        who.write_text(f"process {os.getpid()}: {Path(sys.argv[0]).name}", encoding="utf-8")
+    except Timeout as error:
+        other = who.read_text(encoding="utf-8") if who.exists() else "another program"
+        raise RunError(
+            f"{what} by {other}.", "Wait until it has ended, stop it, or choose another --out."
+        ) from error
+    except OSError as error:
+        raise disk_error(error, lock) from error
+    try:
+        yield
+    finally:
+        who.unlink(missing_ok=True)
+        held.release()
