@@ -5,7 +5,7 @@ from makers import class_folders, snapshot, write_image
 
 from alexnet.cli import main
 from alexnet.data.datasets import open_data, read_source
-from alexnet.data.layouts import digits_source
+from alexnet.data.official import digits_source
 from alexnet.data.subset import TINY_IMAGE10_FIRST_HALF_IS_VAL, select, tiny_image10, write_folder
 from alexnet.errors import DataError
 from alexnet.runtime import cache_folder

@@ -28,6 +28,7 @@ from alexnet.data.levels import (
     refuse_repeated,
     shortly,
     starred,
+    through,
     unknown_names,
     unwrapped,
 )
@@ -79,11 +80,12 @@ def _without_wrappers(top: Folder, beside: list[str]) -> Folder:
     """The folder that holds everything: an archive often has one, and perhaps a file beside it."""
     while len(top.folders) == 1:
         [only] = top.inner
-        inside = only
-        while len(inside.holding) == 1:
-            [inside] = inside.holding
         is_class = not only.folders and not any(map(_is_cifar, only.files))
-        if is_class or only.name.lower() in LONE_SPLITS or (top.images and not inside.holding):
+        if (
+            is_class
+            or only.name.lower() in LONE_SPLITS
+            or (top.images and not through(only).holding)
+        ):
             break
         if top.files:
             beside.append(f"files beside {only.name}/: {shortly(top.files)}")
