@@ -24,7 +24,7 @@ from alexnet.data.official import digits_source
 from alexnet.data.sources import SPLITS, Example, Source
 from alexnet.data.store import Store, StoreWriter, keyed_seed
 from alexnet.data.subset import tiny_image10
-from alexnet.data.trees import LAYOUTS_HINT, levels_of, open_tree, source_signature
+from alexnet.data.trees import LAYOUTS_HINT, levels_of, open_tree, source_state
 from alexnet.errors import DataError, did_you_mean
 from alexnet.runtime import cache_folder
 
@@ -56,16 +56,18 @@ def open_data(
     name = str(data)
     make_source: Callable[[], Source]
     if name == "digits":
-        make_source, signature = digits_source, "digits"
+        make_source, signature, ours = digits_source, "digits", ""
     elif name == "tiny-image10":
         where = find_data("tiny-imagenet")
         make_source = partial(tiny_image10_of, where)
-        signature = f"tiny-image10 {source_signature(where)}"
+        state, ours = source_state(where)
+        signature = f"tiny-image10 {state}"
     else:
         where = find_data(name)
         if (where / "store.json").exists():
             return accepted(Store.open(where), bad_images)
-        make_source, signature = partial(read_source, where), source_signature(where)
+        make_source = partial(read_source, where)
+        signature, ours = source_state(where)
 
     key = hashlib.sha256(f"{signature} {greyscale}".encode()).hexdigest()[:32]
     index = cache_folder() / "index" / f"{key}.json"
@@ -74,7 +76,10 @@ def open_data(
         if size in known.get("stores", {}) and int(size) <= image_size:
             path = cache_folder() / "stores" / known["stores"][size]
             if path.exists():
-                return accepted(Store.open(path), bad_images)
+                found = Store.open(path)
+                if ours and ours not in found.info["left_out"]:  # it came after the packing
+                    say(f"left out: {ours}")
+                return accepted(found, bad_images)
     store = pack(make_source(), name, image_size=image_size, greyscale=greyscale)
     size = str(store.x.shape[-1])
     native = int(size) if store.info["native"] else None

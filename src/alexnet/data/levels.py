@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from alexnet.data.images import EXTENSIONS
 from alexnet.data.kinds import ending, kind_of
-from alexnet.data.names import spelling
+from alexnet.data.names import shortly, spelling
 from alexnet.data.trees import Tree
 from alexnet.errors import DataError
 
@@ -298,12 +298,6 @@ def _refuse_parts(
         f"parts together, {starred(folder, where, levels)}; for one part, such as {one.name}, "
         f"{alone(one, where)}.",
     )
-
-
-def shortly(names: Iterable[str], most: int = 6) -> str:
-    """Some names, sorted."""
-    ordered = sorted(names)
-    return ", ".join(ordered[:most]) + (", ..." if len(ordered) > most else "")
 
 
 def at_level(top: Folder, levels: int) -> dict[str, list[Folder]]:

@@ -5,7 +5,7 @@ no beginning of its own (no root, no drive), and no dots that lead elsewhere.
 """
 
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 DEEPEST, LONGEST = 64, 4096  # folders above a file, and letters of its path
 
@@ -41,6 +41,12 @@ def output_kind(names: Set[str]) -> str:
     if {"store.json", "x.bin"} <= names:
         return "a Store"
     return "written by alexnet" if MARKER in names else ""
+
+
+def told_outputs(outputs: Mapping[str, str]) -> str:
+    """In words, which folders are what of ours; empty where there are none."""
+    told = shortly(f"{path} ({kind})" for path, kind in outputs.items())
+    return told and f"what alexnet wrote: {told}"
 
 
 OUTPUT_FILES = frozenset(
@@ -116,6 +122,12 @@ def _encoding(names: list[bytes], fallback: str) -> tuple[str, str]:
         if all(map(letters.fullmatch, foreign)) and 4 * len(between) < len(foreign):
             return encoding, told
     return fallback, fallback
+
+
+def shortly(names: Iterable[str], most: int = 6) -> str:
+    """Some names, sorted."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:most]) + (", ..." if len(ordered) > most else "")
 
 
 def spelling(name: str, other: str) -> tuple[str, str]:
