@@ -181,7 +181,7 @@ def test_contact_sheets_of_the_pairs(troubled, tmp_path, capsys):
     sheets = tmp_path / "sheets"
     assert main(["data", "check", str(troubled), "--sheets", str(sheets)]) == 1
     assert f"3 pairs of duplicates drawn in {sheets}" in capsys.readouterr().err
-    [page] = sheets.iterdir()
+    [page] = sheets.glob("*.jpg")
     with Image.open(page) as image:
         assert image.size == (10 + 6 * 138, 10 + 170)
 

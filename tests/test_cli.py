@@ -111,7 +111,7 @@ def test_predict_labels_a_folder(run, folder, tmp_path, capsys):
     assert (rows[1]["class_1"], rows[1]["p_1"]) == ("", "")
     assert rows[1]["error"]
     assert 0.5 < float(rows[0]["p_1"]) <= 1
-    [page] = sheets.iterdir()
+    [page] = sheets.glob("*.jpg")
     with Image.open(page) as image:
         assert image.size == (10 + 3 * 138, 10 + 170)
     assert snapshot(new) == before

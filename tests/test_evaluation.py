@@ -226,6 +226,18 @@ def test_a_split_without_the_classes(run, tmp_path):
         evaluate_run(run, str(other), classes=["blue"])
 
 
+def test_other_data_may_hold_one_class_or_more_classes(run, tmp_path):
+    other = write_pictures(tmp_path / "one", per_class=4, classes=["red"], side=16)
+    assert evaluate_run(run, str(other))["n"] == 4
+    other = write_pictures(tmp_path / "more", per_class=4, side=16)
+    (other / "green").rename(other / "Green")
+    (other / "blue").rename(other / "mauve")
+    with pytest.raises(DataError, match=r"does not know 2 of .* 'Green' \(not 'green'\), mauve"):
+        evaluate_run(run, str(other))
+    figures = evaluate_run(run, str(other), classes=["red"])
+    assert (figures["n"], list(figures["per_class"])) == (4, ["red"])
+
+
 def test_eval_prints_csv_and_any_top_k(run, capsys):
     assert main(["eval", str(run), "--split", "all", "--format", "json", "--top", "2"]) == 0
     figures = json.loads(capsys.readouterr().out)

@@ -25,7 +25,7 @@ from alexnet.classification.predict import Copies
 from alexnet.cli import main
 from alexnet.data.datasets import find_data, make_splits, open_data, read_source
 from alexnet.data.levels import split_word
-from alexnet.data.trees import mark_output, source_signature
+from alexnet.data.trees import mark_output, source_state
 from alexnet.errors import DataError, DiskError
 from alexnet.marks import OUTPUT
 
@@ -271,7 +271,7 @@ FOLDS = {f"fold{n}/{name}": 2 for n in (1, 2, 3) for name in "ab"}
         ({f"data/{one}": 1 for one in FOLDS}, ["fold1, fold2, fold3", "a, b in several parts"]),
         ({f"train/{one}": 1 for one in FOLDS}, ["fold1, fold2, fold3"]),
         ({"cat/in": 1, "cat/out": 1, "dog/in": 1, "dog/out": 1}, ["cat, dog", "in, out"]),
-        ({f"{x}/{y}/a": 1 for x in "xy" for y in ("train", "test")}, ["names of splits"]),
+        ({f"{x}/{y}/a": 1 for x in "xy" for y in ("train", "test")}, ["with their splits"]),
         ({"cat/train": 1, "cat/test": 1, "dog/train": 1, "dog/test": 1}, ["train/cat/..."]),
         ({"a": 1, "b": 1, "copy/a": 1, "copy/b": 1}, ["a second copy", "copy"]),
         ({"bus": 1, "car": 1, "train/steam": 1, "train/diesel": 1}, ["diesel, steam", "bus, car"]),
@@ -309,7 +309,7 @@ def test_a_path_chooses_the_reading(top, form, tmp_path):
     ):
         where = find_data(pattern)
         assert counted(where) == expected
-        assert source_signature(where) != source_signature(path)
+        assert source_state(where) != source_state(path)
     if path.is_dir():
         assert counted(find_data(f"{path}/{top}fold2")) == {("all", "a"): 2, ("all", "b"): 2}
     store = open_data(f"{names}/*", image_size=8)
@@ -345,9 +345,9 @@ def outputs(root):
 
 def test_what_this_package_wrote_is_left_out_and_told(form, tmp_path):
     root = class_folders(tmp_path / "d", {"a": 2, "b": 1})
-    before = source_signature(root)
+    before = source_state(root)[0]
     outputs(root)
-    assert source_signature(root) == before
+    assert source_state(root)[0] == before
     path = form(root)
     assert counted(path) == {("all", "a"): 2, ("all", "b"): 1}
     [told] = read_source(path).left_out
@@ -364,6 +364,14 @@ def test_what_this_package_wrote_may_be_given_itself(form, tmp_path):
     refused(form(tmp_path / "e"), "holds nothing but what alexnet wrote: runs/photos (a run)")
     run_directory(tmp_path / "run")
     refused(tmp_path / "run", "is a run that alexnet wrote")
+
+
+def test_what_this_package_wrote_is_told_where_the_data_was_packed_before(tmp_path, capsys):
+    root = class_folders(tmp_path / "d", {"a": 2, "b": 1})
+    store = open_data(root, image_size=8)
+    run_directory(root / "runs/photos")
+    assert open_data(root, image_size=8).path == store.path
+    assert "left out: what alexnet wrote: runs/photos (a run)" in capsys.readouterr().err
 
 
 def test_only_folders_of_our_own_are_marked(tmp_path):

@@ -20,7 +20,7 @@ from makers import (
 from alexnet.data import images
 from alexnet.data.datasets import find_data, read_source
 from alexnet.data.official import digits_source
-from alexnet.data.trees import open_tree, source_signature
+from alexnet.data.trees import open_tree, source_state
 from alexnet.errors import DataError
 
 
@@ -115,11 +115,11 @@ def test_what_is_left_out_is_reported(form, tmp_path):
 
 def test_a_signature_changes_with_any_file(tmp_path):
     root = class_folders(tmp_path / "d", {"cat": 2, "dog": 1})
-    found = [source_signature(root), source_signature(root)]
+    found = [source_state(root)[0], source_state(root)[0]]
     os.utime(root / "cat/1.png", ns=(5, 5))
-    found.append(source_signature(root))
+    found.append(source_state(root)[0])
     (root / "cat/0.png").rename(root / "dog/1.png")
-    found.append(source_signature(root))
+    found.append(source_state(root)[0])
     assert found[0] == found[1]
     assert len(set(found)) == 3
 

@@ -15,8 +15,8 @@ class Train:
     """Train a classifier on DATA, evaluate it once on the test split, and print the run directory.
 
     The layout of a path is recognised: class folders (CLASS/, or train/CLASS/ with val/ and test/),
-    Tiny ImageNet's folder or zip, CIFAR-10's binary files, a Store. Every field of the recipe is a
-    flag.
+    in a folder, a zip or a tar; Tiny ImageNet, CIFAR-10's binary files, a Store. 'DATA/*' says that
+    the folders of DATA are the classes. Every field of the recipe is a flag.
     """
 
     data: Data

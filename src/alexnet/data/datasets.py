@@ -38,7 +38,7 @@ from alexnet.data.official import digits_source
 from alexnet.data.sources import SPLITS, Example, Source
 from alexnet.data.store import Store, StoreWriter, keyed_seed
 from alexnet.data.subset import tiny_image10
-from alexnet.data.trees import LAYOUTS_HINT, levels_of, open_tree, source_signature
+from alexnet.data.trees import LAYOUTS_HINT, levels_of, open_tree, source_state
 from alexnet.errors import DataError, did_you_mean
 
 CHUNK_IMAGES, CHUNK_BYTES = 128, 2**23  # what one decoding task holds at most
@@ -78,11 +78,12 @@ def open_data(
     name = str(data)
     make_source: Callable[[], Source]
     if name == "digits":
-        make_source, signature = digits_source, "digits"
+        make_source, signature, ours = digits_source, "digits", ""
     elif name == "tiny-image10":
         where = find_data("tiny-imagenet")
         make_source = partial(tiny_image10_of, where)
-        signature = f"tiny-image10 {source_signature(where)}"
+        state, ours = source_state(where)
+        signature = f"tiny-image10 {state}"
     else:
         where = find_data(name)
         kind = marks.kind_of(where)
@@ -93,7 +94,8 @@ def open_data(
                 f"{name} is the directory of {kind}, and holds no images.",
                 "Give the data that it was trained on: a folder or an archive of images.",
             )
-        make_source, signature = partial(read_source, where), source_signature(where)
+        make_source = partial(read_source, where)
+        signature, ours = source_state(where)
 
     def index_of(words: str) -> Path:
         digest = hashlib.sha256(f"{signature} {greyscale}{words}".encode()).hexdigest()[:32]
@@ -103,6 +105,8 @@ def open_data(
     for index in dict.fromkeys((index_of(""), index_of(wanted))):
         found = find_packed(index, image_size, white)
         if found is not None:
+            if ours and ours not in found.info["left_out"]:  # it came after the packing
+                say(f"left out: {ours}")
             return accepted(found, bad_images)
     store = pack(make_source(), name, image_size=image_size, greyscale=greyscale, white=white)
     size = str(store.x.shape[-1])

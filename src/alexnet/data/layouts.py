@@ -26,12 +26,12 @@ from alexnet.data.levels import (
     holds_classes,
     is_unlabelled,
     refuse_repeated,
-    shortly,
     starred,
+    through,
     unknown_names,
     unwrapped,
 )
-from alexnet.data.names import spelling
+from alexnet.data.names import shortly, spelling, told_outputs
 from alexnet.data.official import CIFAR_NAMES, cifar_source, python_version_error
 from alexnet.data.sources import SPLITS, Example, Source
 from alexnet.data.trees import LAYOUTS_HINT, Tree
@@ -58,7 +58,7 @@ def read_tree(tree: Tree, levels: int = 0) -> Source:
     if not tree.files():
         if tree.outputs:
             raise DataError(
-                f"{tree.where} holds nothing but what alexnet wrote: {_outputs(tree)}.",
+                f"{tree.where} holds nothing but {told_outputs(tree.outputs)}.",
                 "Give the folder of the images, or one of these itself.",
             )
         raise DataError(f"{tree.where} is empty.", LAYOUTS_HINT)
@@ -72,19 +72,16 @@ def read_tree(tree: Tree, levels: int = 0) -> Source:
     return _Reader(tree, top if levels else _without_wrappers(top, beside), beside).read(levels)
 
 
-def _outputs(tree: Tree) -> str:
-    return shortly(f"{path} ({kind})" for path, kind in tree.outputs.items())
-
-
 def _without_wrappers(top: Folder, beside: list[str]) -> Folder:
     """The folder that holds everything: an archive often has one, and perhaps a file beside it."""
     while len(top.folders) == 1:
         [only] = top.inner
-        inside = only
-        while len(inside.holding) == 1:
-            [inside] = inside.holding
         is_class = not only.folders and not any(map(_is_cifar, only.files))
-        if is_class or only.name.lower() in LONE_SPLITS or (top.images and not inside.holding):
+        if (
+            is_class
+            or only.name.lower() in LONE_SPLITS
+            or (top.images and not through(only).holding)
+        ):
             break
         if top.files:
             beside.append(f"files beside {only.name}/: {shortly(top.files)}")
@@ -350,8 +347,8 @@ class _Reader:
 
     def _left_out_around(self) -> list[str]:
         """What the tree passed over."""
-        ours = [f"what alexnet wrote: {_outputs(self.tree)}"] if self.tree.outputs else []
-        return ours + self.tree.left_out
+        ours = told_outputs(self.tree.outputs)
+        return [ours, *self.tree.left_out] if ours else self.tree.left_out
 
     def _note_alike(self, classes: list[str]) -> None:
         """Classes that differ in case, space or Unicode form only are rarely meant."""

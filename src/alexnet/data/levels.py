@@ -3,13 +3,14 @@ only together with that. Where two readings are possible, both are shown."""
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from alexnet.data.images import readable_extensions
 from alexnet.data.kinds import ending, kind_of
-from alexnet.data.names import spelling
+from alexnet.data.names import shortly, spelling
 from alexnet.data.trees import Tree
 from alexnet.errors import DataError
 
@@ -161,6 +162,13 @@ def holds_classes(folder: Folder) -> bool:
     return bool(inner) and folder.count >= 2 * len(folder.images)
 
 
+def through(folder: Folder) -> Folder:
+    """The first folder below, or itself, that holds images, or several folders that do."""
+    while len(folder.holding) == 1 and not folder.images:
+        [folder] = folder.holding
+    return folder
+
+
 def unwrapped(folder: Folder) -> Folder:
     """The folder that holds everything of a split: seg_train/seg_train, test/test/."""
     while len(folder.holding) == 1 and not folder.images:
@@ -195,7 +203,9 @@ def find_splits(top: Folder, where: Path) -> dict[str, Folder]:
         # a class may be called train; but two splits without class folders are no two classes
         if len(splits) == 1 and others and not any(kind_is_table(name) for name in top.files):
             return {}
-    elif len({spoken[one.name][0] for one in real}) == 1 and any(one.images for one in others):
+    elif len({spoken[one.name][0] for one in real}) == 1 and (
+        any(one.images for one in others) or len(others) > 1
+    ):
         _refuse_mixed(top, where, real[0], others)
     chosen: dict[str, Folder] = {}
     for split, folders in splits.items():
@@ -214,7 +224,7 @@ def kind_is_table(name: str) -> bool:
     return ending(name) in (".csv", ".tsv") and bool(split_word(name.rpartition(".")[0])[0])
 
 
-def _refuse_mixed(top: Folder, where: Path, split: Folder, others: list[Folder]) -> None:
+def _refuse_mixed(top: Folder, where: Path, split: Folder, others: list[Folder]) -> NoReturn:
     inner = shortly(one.name for one in unwrapped(split).holding)
     beside = shortly(one.name for one in others)
     raise DataError(
@@ -239,55 +249,55 @@ def starred(folder: Folder, where: Path, levels: int = 1) -> str:
 
 def refuse_repeated(folder: Folder, where: Path, confirmed: bool = False) -> None:
     """DataError where the folders in `folder` cannot be told from splits, folds, wrappers or a
-    second copy. `confirmed`: another split has the same class folders.
-    """
-    classes = folder.holding
-    names = {one.name for one in classes}
-    hollow = [one for one in classes if not one.images]
-    place = where / folder.path
-    seen: dict[str, int] = defaultdict(int)
+    second copy. `confirmed`: another split has the same class folders."""
+    hollow = [one for one in folder.holding if not one.images]
+    inner = {one.name: _names_inside(one) for one in hollow}
+    counts = Counter(name for names in inner.values() for name in names)
+    repeated = {name for name, count in counts.items() if count > 1}
+    if repeated and 2 * len(repeated) >= len(counts) and not confirmed:
+        _refuse_parts(folder, where, hollow, repeated)
+    beside = {one.name for one in folder.holding}
     for one in hollow:
-        inner = {deeper.name for deeper in one.holding} - PLAIN_FOLDERS
-        copied = len(inner & names) if len(classes) > 1 else 0
-        if inner and 2 * copied >= len(inner) and copied > (one.name in inner):
+        names, copied = inner[one.name], inner[one.name] & beside
+        copy = names and 2 * len(copied) >= len(names) and len(copied) > (one.name in names)
+        splits = {split_word(name)[0] for name in names} - {""}
+        if len(beside) > 1 and (copy or len(splits) > 1):
             raise DataError(
-                f"{place} can be read in two ways: {one.name} holds no images itself, but folders "
-                f"called like those beside it ({shortly(inner & names)}): a second copy, or one "
-                "class more.",
+                f"{where / folder.path} can be read in two ways: {one.name} holds no images "
+                f"itself, but folders called {shortly(names)}: a second copy or another data set, "
+                "or one class more.",
                 f"Take {one.name}/ out of there, or give {alone(one, where)} alone. For a class "
                 f"called {one.name}, give {starred(folder, where)}.",
             )
-        for name in inner:
-            seen[name] += 1
-    repeated = {name for name, count in seen.items() if count > 1}
-    one_each = all(len(one.holding) == 1 for one in hollow)  # such as CLASS/rgb/ in every class
-    if confirmed or (one_each and len(repeated) < 2) or 2 * len(repeated) < max(len(seen), 1):
-        return
-    outer, inner_names = shortly(one.name for one in hollow), shortly(repeated)
+
+
+def _names_inside(folder: Folder) -> set[str]:
+    return {one.name for one in through(folder).holding} - PLAIN_FOLDERS
+
+
+def _refuse_parts(
+    folder: Folder, where: Path, hollow: list[Folder], repeated: set[str]
+) -> NoReturn:
+    outer, inner, one = shortly(one.name for one in hollow), shortly(repeated), hollow[0]
+    message = (
+        f"{where / folder.path} can be read in two ways: {outer} hold no images themselves, and in "
+        f"each of them lie {inner}: "
+    )
     if any(split_word(name)[0] for name in repeated):
         first = min(repeated, key=lambda name: (split_word(name)[0] != "train", name))
         raise DataError(
-            f"{place} can be read in two ways: {outer} hold no images themselves, and in each of "
-            f"them lie {inner_names}, which are names of splits: several data sets, or classes "
-            "with splits inside.",
-            f"For one data set, give {alone(hollow[0], where)}. For the classes {outer}, put the "
-            f"splits above the classes ({first}/{hollow[0].name}/...), or give "
-            f"{starred(folder, where)} to read all images without splits.",
+            message + "several data sets with their splits, or classes with splits inside.",
+            f"For one data set, give {alone(one, where)}. For the classes {outer}, put the splits "
+            f"above the classes ({first}/{one.name}/...), or give {starred(folder, where)} to read "
+            "all images without splits.",
         )
+    levels = 2 + through(one).path.count("/") - one.path.count("/")
     raise DataError(
-        f"{place} can be read in two ways: {outer} hold no images themselves, and in each of them "
-        f"lie {inner_names}: the classes are {outer}, or {inner_names} in several parts (folds, "
-        "sources).",
-        f"For the classes {outer}, give {starred(folder, where)}; for the classes {inner_names} of "
-        f"all parts together, {starred(folder, where, 2)}; for one part, such as "
-        f"{hollow[0].name}, {alone(hollow[0], where)}.",
+        message + f"the classes are {outer}, or {inner} in several parts (folds, sources).",
+        f"For the classes {outer}, give {starred(folder, where)}; for the classes {inner} of all "
+        f"parts together, {starred(folder, where, levels)}; for one part, such as {one.name}, "
+        f"{alone(one, where)}.",
     )
-
-
-def shortly(names: Iterable[str], most: int = 6) -> str:
-    """Some names, sorted."""
-    ordered = sorted(names)
-    return ", ".join(ordered[:most]) + (", ..." if len(ordered) > most else "")
 
 
 def at_level(top: Folder, levels: int) -> dict[str, list[Folder]]:

@@ -5,7 +5,7 @@ no beginning of its own (no root, no drive), and no dots that lead elsewhere.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 DEEPEST, LONGEST = 64, 4096  # folders above a file, and letters of its path
 
@@ -28,6 +28,12 @@ GUESSES = (
 def hidden(name: str) -> bool:
     """Whether a name begins with a dot, or is a leftover of a system or a program."""
     return name.startswith(".") or name.lower() in LEFTOVERS
+
+
+def told_outputs(outputs: Mapping[str, str]) -> str:
+    """In words, which folders are what of ours; empty where there are none."""
+    told = shortly(f"{path} ({kind})" for path, kind in outputs.items())
+    return told and f"what alexnet wrote: {told}"
 
 
 def member_paths(names: Sequence[str | bytes], fallback: str) -> tuple[list[str], list[str]]:
@@ -98,6 +104,12 @@ def _encoding(names: list[bytes], fallback: str) -> tuple[str, str]:
         if all(map(letters.fullmatch, foreign)) and 4 * len(between) < len(foreign):
             return encoding, told
     return fallback, fallback
+
+
+def shortly(names: Iterable[str], most: int = 6) -> str:
+    """Some names, sorted."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:most]) + (", ..." if len(ordered) > most else "")
 
 
 def spelling(name: str, other: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """Source: the labelled images of a data set, listed, before any is decoded."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -32,7 +33,7 @@ class Source:
 
     def __post_init__(self) -> None:
         for name in self.classes:  # they become names of folders, and so must not lead elsewhere
-            if not name or name in (".", "..") or {"/", "\\", "\0"} & set(name):
+            if not name or name in (".", "..") or {"/", os.sep, "\0"} & set(name):
                 raise DataError(
                     f"{name!r} cannot name a class, which is called as a folder can be.",
                     "Mend the list of class names.",

@@ -382,7 +382,7 @@ def remove_leftovers(parent: Path) -> None:
             if (aside / ALIVE).exists():
                 with FileLock(aside / ALIVE, timeout=0):
                     shutil.rmtree(aside, ignore_errors=True)
-            elif time.time() - aside.stat().st_mtime > 86_400:
+            elif time.time() - (aside / marks.ARRAY).stat().st_mtime > 86_400:  # of 0.1.0
                 shutil.rmtree(aside, ignore_errors=True)
     for aside in parent.glob(".unfinished-*"):
         with contextlib.suppress(OSError):

@@ -11,7 +11,7 @@ from typing import IO, Protocol
 from alexnet import marks
 from alexnet.atomic import disk_error
 from alexnet.data.archives import LARGEST_FILE, TAR_ENDINGS, TarTree, ZipTree, is_tar
-from alexnet.data.names import DEEPEST, hidden
+from alexnet.data.names import DEEPEST, hidden, told_outputs
 from alexnet.errors import DataError
 
 LAYOUTS_HINT = (
@@ -148,15 +148,18 @@ def levels_of(where: Path) -> tuple[Path, int]:
     return where, levels
 
 
-def source_signature(where: Path) -> str:
-    """Changes when a file, or any file below a folder, changes; found without reading one."""
+def source_state(where: Path) -> tuple[str, str]:
+    """A signature that changes when a file, or any file below a folder, changes, found without
+    reading one; and what of our own output lies in a folder, in words."""
     where, levels = levels_of(where)
+    ours = ""
     if where.is_dir():
-        state = FolderTree(where).signature()
+        tree = FolderTree(where)
+        state, ours = tree.signature(), told_outputs(tree.outputs)
     else:
         found = where.stat()
         state = _digest(f"{where}\0{(found.st_size, found.st_mtime_ns)}")
-    return f"{state} {READING} {levels}"
+    return f"{state} {READING} {levels}", ours
 
 
 def _digest(text: str) -> str:

@@ -79,7 +79,8 @@ def export(
         raise InputError("--int8 is for ONNX.", "Leave it out, or use --format onnx.")
     if format != "pt2":
         with needs_extra("alexnet export", "export"):  # before the work, not after it
-            pass
+            import onnx  # noqa: F401
+            import onnxruntime  # noqa: F401
     if runtime and format != "web":
         raise InputError("--runtime is for a page.", "Leave it out, or use --format web.")
     files = web.runtime_files(Path(runtime).expanduser()) if runtime else {}
