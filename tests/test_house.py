@@ -13,17 +13,7 @@ from makers import class_folders
 import alexnet
 
 SOURCE = Path(alexnet.__file__).parent
-GROUND = {
-    "errors",
-    "marks",
-    "cache",
-    "holding",
-    "atomic",
-    "console",
-    "recipes",
-    "presets",
-    "runtime",
-}
+GROUND = set("errors words marks cache holding atomic console recipes presets runtime".split())
 # each package imports only from the ground and from those before it
 PACKAGES = [
     "scoring",

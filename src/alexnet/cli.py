@@ -1,6 +1,7 @@
 """The command line: words -> one of the commands -> its exit code."""
 
 import dataclasses
+import io
 import sys
 from collections.abc import Callable
 
@@ -123,6 +124,9 @@ def value_of(flag: str, arguments: list[str]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 1 (it failed), 2 (wrong input), 130 (stopped)."""
+    for stream in (sys.stdout, sys.stderr):  # a letter that a console lacks is no reason to stop
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with on_console():
             parse(sys.argv[1:] if arguments is None else arguments).run()

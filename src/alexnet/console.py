@@ -21,6 +21,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from alexnet.words import shown
+
 # Everything people read goes to stderr, so that stdout holds results only; in a notebook too, as
 # plain lines.
 console = Console(stderr=True, highlight=False, soft_wrap=True, force_jupyter=False)
@@ -61,7 +63,7 @@ def say(what: RenderableType, level: int = logging.INFO) -> None:
     if not _is_heard(level):
         return
     if isinstance(what, str):
-        text, extra = what, None
+        text, extra = "\n".join(map(shown, what.split("\n"))), None
     else:
         with plain.capture() as captured:
             plain.print(what)

@@ -17,6 +17,7 @@ from alexnet.classification.classifier import STDIN, Classifier, Prediction
 from alexnet.data.images import EXTENSIONS
 from alexnet.data.trees import mark_output
 from alexnet.errors import DataError
+from alexnet.words import cell
 
 
 def load(model: str | Path, *, device: str = "auto", precision: str = "auto") -> Classifier:
@@ -107,7 +108,7 @@ class Table:
         p = one.p if one.p is not None else np.zeros(0, np.float32)
         for k in (-p).argsort()[: self.top]:
             line += [self.classifier.classes[k], self.classifier.names[k], f"{p[k]:.6f}"]
-        self._write(line + [""] * (self.columns - len(line)))
+        self._write([cell(one) for one in line] + [""] * (self.columns - len(line)))
 
     def _write(self, line: list[str]) -> None:
         if isinstance(self.where, Path):

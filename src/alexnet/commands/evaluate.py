@@ -10,6 +10,7 @@ import tyro
 
 from alexnet.commands.options import BadImages, Data, Device, Images, Precision, Run
 from alexnet.errors import InputError
+from alexnet.words import cell
 
 
 @dataclass(kw_only=True)
@@ -57,7 +58,8 @@ class Eval:
         if self.format == "json":
             print(json.dumps(figures, indent=2))
         elif self.format == "csv":
-            csv.writer(sys.stdout, lineterminator="\n").writerows(table_rows(figures))
+            rows = [[cell(one) for one in row] for row in table_rows(figures)]
+            csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
         else:
             show(figures)
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from alexnet.commands.options import Device, Images, Model, Precision
 from alexnet.errors import InputError
+from alexnet.words import shown
 
 
 class Guess(NamedTuple):
@@ -107,4 +108,4 @@ class Predict:
         if self.json:
             top = [{"class": own, "name": name, "p": round(p, 6)} for own, name, p in best]
             return json.dumps({"image": file, "top": top})
-        return f"{file}: " + ", ".join(f"{name} {p:.1%}" for _, name, p in best)
+        return shown(f"{file}: ") + ", ".join(f"{shown(name)} {p:.1%}" for _, name, p in best)

@@ -1,0 +1,65 @@
+"""Names on their way out: nothing is lost, nobody is misled, nothing ends in a traceback."""
+
+import csv
+import io
+import json
+import os
+import sys
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from makers import class_folders
+
+from alexnet.cli import main
+from alexnet.words import FORMULA, ODD, cell, shown
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("plain Name-1.jpg", "plain Name-1.jpg"),
+        ("fünf 猫 🐈\u200d⬛", "fünf 猫 🐈\u200d⬛"),
+        (os.fsdecode(b"caf\xe9.png"), r"caf\xe9.png"),
+        ("txt.\u202egpj", r"txt.\u202egpj"),
+        ("two\nlines\x1b[31m", r"two\nlines\x1b[31m"),
+        (7, "7"),
+    ],
+)
+def test_what_is_odd_is_escaped(name, expected):
+    assert shown(name) == expected
+
+
+@given(st.text(st.characters(exclude_categories=[]), max_size=20))
+def test_any_text_can_be_printed_and_is_no_formula(text):
+    told = shown(text)
+    told.encode("utf-8")
+    assert all(unicodedata.category(one) not in ODD or one in "\u200c\u200d" for one in told)
+    assert shown(told) == told
+    assert not cell(text).startswith(FORMULA)
+    assert cell(text).lstrip("'") == told.lstrip("'")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_files_with_odd_names_are_classified_and_told(photos_run, tmp_path, capsys, monkeypatch):
+    data = class_folders(tmp_path / "new", {"a": 2})
+    odd = os.fsencode(data / "a") + b"/caf\xe9.png"
+    os.rename(data / "a/0.png", odd)
+    os.rename(data / "a/1.png", data / "a/=1+1.png")
+    monkeypatch.chdir(data / "a")
+    table = tmp_path / "table.csv"
+    assert main(["predict", str(photos_run), str(data), "--save", str(table)]) == 0
+    with open(table, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["image"].rpartition("/")[2] for row in rows} == {r"caf\xe9.png", "=1+1.png"}
+    capsys.readouterr()
+    strict = io.TextIOWrapper(io.BytesIO(), encoding="cp1252", errors="strict", write_through=True)
+    monkeypatch.setattr(sys, "stdout", strict)
+    files = [os.fsdecode(odd), "=1+1.png"]
+    for flags in ([], ["--csv"], ["--json"]):
+        assert main(["predict", str(photos_run), *files, *flags]) == 0
+    printed = strict.buffer.getvalue().decode("cp1252")
+    assert r"caf\xe9.png: " in printed and "'=1+1.png," in printed
+    for line in printed.splitlines()[-2:]:
+        assert json.loads(line)["top"]
