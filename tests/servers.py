@@ -106,7 +106,7 @@ def is_cut(line):
     """Whether the server has closed this line."""
     line.settimeout(0.01)
     try:
-        return line.recv(1) == b""
+        return line.recv(65536) == b""  # what was said before is read the first time
     except ConnectionError:
         return True
     except TimeoutError:
