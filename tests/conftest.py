@@ -14,6 +14,8 @@ import pytest
 # for tensors as small as these a second thread only waits, and on a busy machine it waits long;
 # said to the environment, and before torch is imported: workers and child processes hear it too
 os.environ["OMP_NUM_THREADS"] = "1"
+# Ray reads it when it is imported: under `uv run` it would install everything anew for its workers
+os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 
 # where Python may not write bytecode beside the sources, every worker and every child process would
 # compile all of torch again, for seconds each
