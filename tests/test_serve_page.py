@@ -98,10 +98,10 @@ def test_pictures_are_chosen_and_remembered(served, size):
         assert best(page) == "blue"
         assert page.locator("#answers .p").first.inner_text() == "> 99.9 %"
         told = page.locator("#history span:not(.p)").all_inner_texts()
-        assert told == ["blue", "green", "red"]
+        assert told == ["blue", "green", "the colour red"]  # readable names
         page.locator("#history button").nth(2).click()
         page.locator("#answers .name", has_text="red").first.wait_for()
-        assert best(page) == "red"
+        assert best(page) == "the colour red"
         assert page.locator("#history button").count() == 3
 
 
@@ -119,9 +119,9 @@ def test_trouble_is_said(served):
     with opened(served) as page:
         page.set_input_files("#file", [file("a.png", b"hello")])
         page.locator("#trouble:not([hidden])").wait_for()
-        assert "Not an image of a known format" in page.inner_text("#trouble")
+        assert "Not an image, or of an unknown format" in page.inner_text("#trouble")
         page.set_input_files("#file", [file("a.png", picture("red"))])
-        assert best(page) == "red"
+        assert best(page) == "the colour red"
         assert page.locator("#trouble").is_hidden()
         served.http.should_exit = True
         served.thread.join(10)
@@ -134,7 +134,7 @@ def test_the_model_is_chosen_and_looked_into(served):
     with opened(served) as page:
         assert page.locator("#look").is_disabled()  # this one has no inside
         page.set_input_files("#file", [file("a.png", picture("red"))])
-        assert best(page) == "red"
+        assert best(page) == "the colour red"
         page.select_option("#model", "network")
         page.locator("#answers .name", has_text="class").first.wait_for()
         page.click("#look")
@@ -181,7 +181,7 @@ def test_a_refused_camera_is_explained(served):
         assert "camera was refused" in page.inner_text("#trouble")
         assert "Allow it" in page.inner_text("#trouble")
         page.set_input_files("#file", [file("a.png", picture("red"))])
-        assert best(page) == "red"
+        assert best(page) == "the colour red"
 
 
 def test_an_absent_camera_is_explained(served):
