@@ -102,14 +102,14 @@ def square_apart(content: bytes, side: int, given_up: Callable[[], bool]) -> Pix
     Raises:
         BadImage: it cannot be used, takes too long, or was given up.
     """
-    begun = time.monotonic()
+    begun, given = time.monotonic(), content
     words = [sys.executable, "-m", "alexnet.serving.decoding", str(side)]
     pipe = subprocess.PIPE
     with subprocess.Popen(words, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe) as process:  # noqa: S603
         assert process.stdin is not None  # noqa: S101
         # in one call; `communicate` would ask for Python's lock every 4 KiB, and wait for it
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(content)
+            process.stdin.write(given)
         while True:
             try:
                 pixels, told = process.communicate(timeout=0.2)
