@@ -15,7 +15,7 @@ from alexnet import cli, presets
 from alexnet.network.description import architecture
 from alexnet.network.weights import weights_folder
 from alexnet.presets import Preset
-from alexnet.serving.guard import listen
+from alexnet.serving.connections import listen
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
