@@ -106,13 +106,16 @@ def square_apart(content: bytes, side: int, white: int, given_up: Callable[[], b
     begun, given = time.monotonic(), content
     words = [sys.executable, "-m", "alexnet.serving.decoding", str(side), str(white)]
     pipe = subprocess.PIPE
-    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe) as process:  # noqa: S603
+    with subprocess.Popen(words, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe) as process:  # noqa: S603
+        assert process.stdin is not None  # noqa: S101
+        # in one call; `communicate` would ask for Python's lock every 4 KiB, and wait for it
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(given)
         while True:
             try:
-                pixels, told = process.communicate(given, timeout=0.2)
+                pixels, told = process.communicate(timeout=0.2)
                 break
             except subprocess.TimeoutExpired:
-                given = b""  # it has it
                 if given_up() or time.monotonic() - begun > MOST_SECONDS:
                     process.kill()
         if process.returncode == 0:
