@@ -104,13 +104,13 @@ def test_apart_is_the_same(size):
 def test_apart_takes_more_than_a_pipe_holds(monkeypatch):
     content = encoded(noise(1, (1500, 1200)), "BMP")
     assert len(content) > 5 * 10**6
-    square = square_apart(content, 16, lambda: False)
+    square = square_apart(content, 16, 0, lambda: False)
     assert np.array_equal(load_image(square, 16), load_image(content, 16))
     with pytest.raises(BadImage, match="not an image"):
-        square_apart(bytes(5 * 10**6), 16, lambda: False)
-    monkeypatch.setattr(decoding.sys, "executable", shutil.which("false"))  # reads nothing
+        square_apart(bytes(5 * 10**6), 16, 0, lambda: False)
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))  # reads nothing
     with pytest.raises(BadImage, match="too much time or memory"):
-        square_apart(content, 16, lambda: False)
+        square_apart(content, 16, 0, lambda: False)
 
 
 @pytest.mark.slow
