@@ -216,6 +216,20 @@ def test_a_writer_keeps_exactly_what_is_sound(tmp_path_factory, data):
         assert whole(write(writer)) == expected
 
 
+def test_a_count_of_more_than_there_is_is_not_taken(tmp_path):
+    """One bit of the count changed, and the bytes there still have the noted checksum."""
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float16)
+    for count in (b"5", b"9" * 25):
+        with pytest.raises(KeyboardInterrupt), StoreWriter(tmp_path, (3,), "float16", "one") as w:
+            w.append(x)
+            raise KeyboardInterrupt
+        chunks = tmp_path / ".unfinished-one/chunks.txt"
+        chunks.write_bytes(count + chunks.read_bytes()[1:])
+        with StoreWriter(tmp_path, (3,), "float16", "one") as w:
+            assert w.count == 0
+            assert chunks.read_bytes() == b""
+
+
 def test_a_finished_store_that_was_cut_short_is_completed(images, monkeypatch, capsys):
     monkeypatch.setattr(frozen_module, "CHUNK", 8)
     path = feature_stores(frozen_part(), images, every(images), [view()], 16).stores[0].path

@@ -416,6 +416,7 @@ def test_threads_get_the_answers_that_one_gets(classifier, exported):
 @pytest.mark.slow
 def test_pools_and_joblib_take_classifiers(classifier, exported):
     import joblib
+    from joblib.externals.loky import get_reusable_executor
 
     for one in (classifier, alexnet.load(exported)):
         expected = one.predict_proba(IMAGES[:3]).tobytes()
@@ -426,6 +427,8 @@ def test_pools_and_joblib_take_classifiers(classifier, exported):
             [joblib.delayed(one.predict_proba)(IMAGES[:3])]
         )
         assert found.tobytes() == expected
+    # joblib keeps its processes for the next call: they would be children of the tests to come.
+    get_reusable_executor().shutdown(wait=True)
 
 
 FORKED = """

@@ -255,12 +255,16 @@ class StoreWriter:
         noted = chunks.read_text(encoding="ascii", errors="replace") if chunks.exists() else ""
         kept: list[str] = []
         size = self.row
+        left = (self.aside / marks.ARRAY).stat().st_size
         with open(self.aside / marks.ARRAY, "rb") as file:
             for line in noted.splitlines(keepends=True):
                 examples, _, checksum = line.strip().partition(" ")
-                data = file.read(int(examples) * size) if examples.isdecimal() else b""
+                # A damaged count may ask for more than there is, and get bytes of the right sum.
+                asked = int(examples) * size if examples.isdecimal() else 0
+                data = file.read(asked) if 0 < asked <= left else b""
                 if not data or hashlib.sha256(data).hexdigest() != checksum or line[-1] != "\n":
                     break
+                left -= asked
                 kept.append(line)
                 self._add(data)
         self.file.truncate(self.count * size)
