@@ -292,7 +292,7 @@ def test_starting_from_the_weights_of_a_run(folder, run, tmp_path):
         ),
         (
             lambda path: path.write_bytes(
-                path.read_bytes().replace(b'\\"version\\": 1', b'\\"version\\": 9')
+                path.read_bytes().replace(b'\\"version\\": 2', b'\\"version\\": 9')
             ),
             WeightsError,
             "is of version 9",

@@ -18,29 +18,39 @@ from alexnet.errors import WeightsError
 from alexnet.network.description import Architecture, Preprocessing, find_class
 from alexnet.network.model import AlexNet
 
-VERSION = 1
+# 1: alexnet 0.1.0, without a checksum. 2: with one; no single flipped bit makes a 1 of a 2.
+VERSION = 2
+PLACE = re.compile(rb'\\"crc32\\": \\"(?=\w{8})')  # where it stands, as the header spells it
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
     """Writes tensors and a JSON-ready description, with a checksum of both; afterwards the file is
-    the old one or the whole new one."""
+    the old one or the whole new one.
+
+    Everything is said in one entry of the metadata: safetensors writes several in random order.
+    """
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    whole = {"version": VERSION, "checksum": "crc32", **about}
-    description = json.dumps(whole, allow_nan=False)
-    data = save(ready, metadata={"alexnet": description, "crc32": "0" * 8})
-    marked = b'"crc32":"%s"'
-    data = data.replace(marked % (b"0" * 8), marked % checksum(data).encode(), 1)
+    whole = {"version": VERSION, "crc32": "0" * 8, **about}
+    data = save(ready, metadata={"alexnet": json.dumps(whole, allow_nan=False)})
+    place = place_of_checksum(data)
     with replacing(path) as aside, open(aside, "wb") as file:
-        file.write(data)
+        for part in (data[:place], checksum(data, place), data[place + 8 :]):
+            file.write(part)
 
 
-def checksum(data: bytes) -> str:
-    """The CRC-32 of a safetensors file, in hexadecimal: of all but the place where it stands.
+def place_of_checksum(data: bytes) -> int:
+    """Where the 8 digits of the checksum stand in a safetensors file; 0 if it has none."""
+    found = PLACE.search(data, 8, 8 + int.from_bytes(data[:8], "little"))
+    return found.end() if found else 0
+
+
+def checksum(data: bytes, place: int) -> bytes:
+    """The CRC-32 of a safetensors file, in hexadecimal: of all but the `place` where it stands.
 
     Damage is what it is there for, not malice; it reads 4 GB/s, SHA-256 less than half of that.
     """
-    place = data.find(b'"crc32":"') + len(b'"crc32":"')
-    return f"{zlib.crc32(memoryview(data)[place + 8 :], zlib.crc32(data[:place])):08x}"
+    view = memoryview(data)
+    return b"%08x" % zlib.crc32(view[place + 8 :], zlib.crc32(view[:place]))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -55,10 +65,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except OSError as error:
         raise unreadable(path, error) from error
     about = load_description(path)
-    found = re.search(rb'"crc32":"(\w{8})"', data[: 8 + int.from_bytes(data[:8], "little")])
-    expected = found[1].decode() if found else ""
-    # files of 0.1.0 have neither; one flipped bit hides only one of them
-    if (found or "checksum" in about) and expected != checksum(data):
+    place = place_of_checksum(data)
+    if about["version"] > 1 and data[place : place + 8] != checksum(data, place):
         raise unreadable(path, "its checksum is not that of its content")
     try:
         return load(data), about
@@ -81,10 +89,10 @@ def load_description(path: Path) -> dict[str, Any]:
             f"{path} was not written by alexnet: its metadata has no description.",
             "Give a run. Weights of another program: alexnet weights import FILE --as NAME",
         ) from error
-    if not isinstance(about, dict) or about.get("version") != VERSION:
+    if not isinstance(about, dict) or about.get("version") not in range(1, VERSION + 1):
         version = about.get("version") if isinstance(about, dict) else "unknown"
         raise WeightsError(
-            f"{path} is of version {version}; this alexnet reads version {VERSION}.",
+            f"{path} is of version {version}; this alexnet reads 1 to {VERSION}.",
             "Use the alexnet that wrote it.",
         )
     return about
