@@ -170,14 +170,17 @@ def open_image(content: bytes | IO[bytes] | Pixels | Image.Image) -> Image.Image
         return _of_usual_size(_opened(content))
 
 
-def _formats() -> list[str]:
-    return [name for name in FORMATS if name != "HEIF" or heic_is_there()]
+def _formats(file: IO[bytes]) -> list[str]:
+    """Those of FORMATS that this file may be; the decoder of HEIC is loaded for its files alone."""
+    heic = file.read(12)[4:8] == b"ftyp" and heic_is_there()
+    file.seek(0)
+    return [name for name in FORMATS if name != "HEIF" or heic]
 
 
 def _opened(file: IO[bytes]) -> Image.Image:
     """The one place that lets Pillow look at a file."""
-    formats = _formats()
     try:
+        formats = _formats(file)
         try:
             image: Image.Image = Image.open(file, formats=formats)
         except (UnidentifiedImageError, ValueError, OSError) as error:
