@@ -290,9 +290,9 @@ def test_what_a_killed_writer_left_of_a_file_is_taken_over(tmp_path):
         subprocess.run([sys.executable, "-c", KILLED, path], check=False)
         assert not path.exists()
         assert len(list(tmp_path.iterdir())) == 1
-    with replacing(path) as aside:
-        with open(aside, "r+") as file:  # as writers do that do not empty a file first
-            file.write("whole")
+    # as writers do that do not empty a file first
+    with replacing(path) as aside, open(aside, "r+") as file:
+        file.write("whole")
     assert path.read_text() == "whole"
     assert list(tmp_path.iterdir()) == [path]
 
