@@ -61,7 +61,7 @@ def replacing(path: Path) -> Iterator[Path]:
         held, aside = _opened_beside(path)
     except OSError as error:
         raise disk_error(error, path) from error
-    with held:
+    with contextlib.closing(held):
         try:
             yield aside
             aside.chmod(0o666 & ~_umask())  # until then it is private

@@ -37,10 +37,11 @@ IMPORTED = (
     "alexnet.cli alexnet.training.train alexnet.sweeping.sweep alexnet.exporting.export "
     "alexnet.explaining.showcase alexnet.checking.description alexnet.reporting.report "
     "alexnet.classification.onnx_classifier onnx onnxruntime optuna sklearn.linear_model "
-    "matplotlib.figure torch.utils.tensorboard tensorboard.compat"
+    "matplotlib.figure torch.utils.tensorboard tensorboard.compat torch._dynamo torch.export "
+    "optuna.storages._rdb.storage optuna.samplers._tpe.sampler alembic.command"
 )
 TRAIN = (
-    "{data} --image-size 16 --pool max --width 0.125 --batch-size 12 --lr 0.05 --precision fp32 "
+    "{data} --image-size 16 --crop 16 --warmup 1 --pool max --width 0.125 --batch-size 12 --lr 0.05 --precision fp32 "
     "--log-every 1 "
 )
 HEAD = TRAIN + "--weights {world}/base --freeze conv --fc-layers 2 --hidden 16 --dropout 0.2 "
