@@ -41,8 +41,8 @@ IMPORTED = (
     "optuna.storages._rdb.storage optuna.samplers._tpe.sampler alembic.command"
 )
 TRAIN = (
-    "{data} --image-size 16 --crop 16 --warmup 1 --pool max --width 0.125 --batch-size 12 --lr 0.05 --precision fp32 "
-    "--log-every 1 "
+    "{data} --image-size 16 --crop 16 --warmup 1 --pool max --width 0.125 --batch-size 12 "
+    "--lr 0.05 --precision fp32 --log-every 1 "
 )
 HEAD = TRAIN + "--weights {world}/base --freeze conv --fc-layers 2 --hidden 16 --dropout 0.2 "
 OUT = "--out {world}/out "
