@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from sklearn.metrics import confusion_matrix, log_loss
+from sklearn.metrics import confusion_matrix
 
 from alexnet.errors import RunError
 from alexnet.presets import RECIPES
@@ -25,13 +25,21 @@ from alexnet.reporting.illustrations import (
     DataState,
     as_object,
     count,
+    entries,
     number,
     read_data_state,
     read_illustrations,
 )
 from alexnet.reporting.pages import NO_BREAK, write_page
 from alexnet.runs.directory import Predictions, RunDirectory, Settings
-from alexnet.scoring.metrics import Labels, calibration_error, reliability, softmax, wilson_interval
+from alexnet.scoring.metrics import (
+    Labels,
+    calibration_error,
+    nll,
+    reliability,
+    softmax,
+    wilson_interval,
+)
 
 PICTURES = 2_200_000  # bytes of data URIs in a page; the rest of it stays below 0.8 MB
 MOST_BARS = charts.MOST_LABELS  # classes that all get a labelled bar
@@ -245,7 +253,7 @@ def confusions(names: Sequence[str], confusion: Labels) -> dict[str, Any]:
 
 def calibration(predictions: Predictions, figures: Mapping[str, Any]) -> dict[str, Any]:
     """Reliability as trained, and after dividing the logits by the run's temperature, if it has
-    one."""
+    one; 1 is none: validation supported no other."""
     logits, labels = predictions.logits, predictions.labels
     drawings = [
         Drawn(
@@ -257,20 +265,40 @@ def calibration(predictions: Predictions, figures: Mapping[str, Any]) -> dict[st
         )
     ]
     temperature = number(figures.get("temperature"))
-    if not temperature > 0:
-        return {"drawings": drawings, "temperature": 0}
-    scaled = softmax(logits / np.float32(temperature))
+    told = told_temperature(temperature, figures.get("temperature_interval"))
+    if temperature == 1 or not temperature > 0:
+        return {"drawings": drawings, "told": told}
+    divided = logits.astype(np.float64) / temperature
+    scaled = softmax(divided)
     error = calibration_error(scaled, labels)
-    loss = log_loss(labels, scaled, labels=np.arange(logits.shape[1]))
     title = "reliability after temperature scaling"
     drawings.append(
         Drawn(
             charts.reliability_diagram(title, reliability(scaled, labels)),
             f"divided by a temperature of {temperature:.3f}",
-            f"ECE {error:.4f}, NLL {loss:.4f}",
+            f"ECE {error:.4f}, NLL {nll(divided, labels):.4f}",
         )
     )
-    return {"drawings": drawings, "temperature": temperature}
+    return {"drawings": drawings, "told": told}
+
+
+def told_temperature(temperature: float, interval: object) -> str:
+    """Why logits are divided by a temperature, or why not. 0.1.0 wrote no interval, and took
+    whatever fitted validation best."""
+    ends = [number(one) for one in entries(interval)]
+    span = f"95 % interval {ends[0]:.2f} to {ends[1]:.2f}" if len(ends) == 2 else ""
+    if temperature == 1 and span:
+        return (
+            "No temperature is applied: the validation images do not show that one would help "
+            f"({span})."
+        )
+    if not temperature > 0 or temperature == 1:
+        return ""
+    checked = f": the cautious end of its {span}" if span else ""
+    return (
+        f"Dividing the logits by {temperature:.3f}, fitted on validation images{checked}, changes "
+        "no guess."
+    )
 
 
 def told_data(state: DataState | None) -> dict[str, Any] | None:

@@ -53,7 +53,7 @@ def contents(sweep: SweepDirectory) -> dict[str, Any]:
                 sweep, [row for row in rows if row["status"] in ("done", "pruned")], winners
             ),
             "parallel": parallel(fields, done, winners),
-            "effects": effects(summary),
+            "effects": effects(summary, int(summary["seeds"])),
             "failed": [
                 {"settings": [as_written(row[field]) for field in fields], "reason": row["reason"]}
                 for row in rows
@@ -127,7 +127,7 @@ def curves(sweep: SweepDirectory, rows: Sequence[Row], winners: set[str]) -> lis
     return found
 
 
-def effects(summary: Mapping[str, Any]) -> list[Drawn]:
+def effects(summary: Mapping[str, Any], seeds: int) -> list[Drawn]:
     """A figure of each field: the means of its values over configurations that differ in nothing
     else, these configurations, and the interval of each value's distance from the best."""
     found = []
@@ -140,12 +140,13 @@ def effects(summary: Mapping[str, Any]) -> list[Drawn]:
                 span = (mean - (high - low) / 2, mean + (high - low) / 2)
             levels.append(Level(written(json.loads(value)), mean, about["scores"], span))
         levels.sort(key=lambda level: charts.by_number(level.name))
-        found.append(Drawn(charts.main_effect(field, levels), field, in_words(effect)))
+        told = in_words(effect, "" if seeds > 1 else " on these images")
+        found.append(Drawn(charts.main_effect(field, levels), field, told))
     return found
 
 
-def in_words(effect: Mapping[str, Any]) -> str:
-    """What a field did."""
+def in_words(effect: Mapping[str, Any], here: str) -> str:
+    """What a field did, and `here`, for what the interval holds."""
     low, high = effect["interval"]
     points = f"{signed(effect['difference'])} points, {signed(low)} to {signed(high)}"
     if effect["verdict"] == "none at all":
@@ -155,5 +156,5 @@ def in_words(effect: Mapping[str, Any]) -> str:
         )
     if effect["verdict"] == "matters":
         best, worst = written(effect["best"]), written(effect["worst"])
-        return f"Matters: {best} instead of {worst} brings {points}."
-    return f"No effect that can be told from noise ({points})."
+        return f"Matters: {best} instead of {worst} brings {points}{here}."
+    return f"No effect that can be told from noise{here} ({points})."
