@@ -286,7 +286,8 @@ def told_temperature(temperature: float, interval: object) -> str:
     """Why logits are divided by a temperature, or why not. 0.1.0 wrote no interval, and took
     whatever fitted validation best."""
     ends = [number(one) for one in entries(interval)]
-    span = f"95 % interval {ends[0]:.2f} to {ends[1]:.2f}" if len(ends) == 2 else ""
+    sound = len(ends) == 2 and all(map(math.isfinite, ends))
+    span = f"95 % interval {ends[0]:.2f} to {ends[1]:.2f}" if sound else ""
     if temperature == 1 and span:
         return (
             "No temperature is applied: the validation images do not show that one would help "
