@@ -17,6 +17,7 @@ The short form is a test (tests/test_training.py).
 import argparse
 import itertools
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -28,6 +29,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -158,19 +160,24 @@ def work(words, world, aim, notes):
     os.environ["ALEXNET_CACHE"] = f"{world}/cache"
     sys.argv = ["alexnet"]  # which a run writes down; whoever goes on has one word more
     from alexnet.cli import main
-    from alexnet.data import datasets, store
-    from alexnet.fitting import loop, lr_finder, stack
-    from alexnet.network import frozen
+    from alexnet.data.store import StoreWriter
+    from alexnet.fitting.step import training_step
 
     killer = Killer(str(world), aim)
-    for module in (loop, stack, lr_finder):
-        module.training_step = killer.counted_step(module.training_step)
-    store.StoreWriter.append = killer.counted_append(store.StoreWriter.append)
-    datasets.CHUNK_IMAGES = frozen.CHUNK = 8
-    time.perf_counter = itertools.count().__next__
-    time.localtime = lambda *_: time.gmtime(EPOCH_OF_ZIP)
-    time.strftime = lambda *_: "one day"
-    loop.peak_memory = stack.peak_memory = lambda device: 0
+    others = {
+        "alexnet.data.store.StoreWriter.append": killer.counted_append(StoreWriter.append),
+        "alexnet.data.datasets.CHUNK_IMAGES": 8,
+        "alexnet.network.frozen.CHUNK": 8,
+        "time.perf_counter": itertools.count().__next__,
+        "time.localtime": lambda *_: time.gmtime(EPOCH_OF_ZIP),
+        "time.strftime": lambda *_: "one day",
+    }
+    for module in ("loop", "stack", "lr_finder"):
+        others[f"alexnet.fitting.{module}.training_step"] = killer.counted_step(training_step)
+    for module in ("loop", "stack"):
+        others[f"alexnet.fitting.{module}.peak_memory"] = lambda device: 0
+    for name, other in others.items():
+        mock.patch(name, other).start()
     sys.addaudithook(killer.heard)
     code = main(words)
     (notes / "counts").write_text(json.dumps(killer.counts))
@@ -198,6 +205,7 @@ def points(folder):
     """What TensorBoard shows of a folder: {name: {(step, value)}}, and what else there is."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of every start
     events = EventAccumulator(str(folder), {"scalars": 0}).Reload()
     found = {
         tag: {(one.step, one.value) for one in events.Scalars(tag)}
@@ -302,6 +310,7 @@ def kill(count, seed, names=tuple(SCENARIOS)):
     while (left := count - kills.kills.total()) > 0:
         [name] = kills.draw.choices(names, shares)
         kills.case(name, left)
+        print(f"{kills.kills.total()} of {count}: {name}", file=sys.stderr, flush=True)
     shutil.rmtree(folder)
     return kills
 
