@@ -489,9 +489,10 @@ def test_the_surest_mistakes_are_others_than_the_hardest(run):
     logits = np.zeros((40, 3), np.float32)
     labels = np.zeros(40, np.int64)
     logits[:, 1] = np.arange(40) / 10
-    store = own_data(RunDirectory(run).settings, trained.preprocessing).store
-    many = type(found)(logits, labels, store.ids[:40], found.classes)
-    show = showcase.Showcase(trained, store, many, np.arange(40, 60), 0)
+    settings = RunDirectory(run).settings
+    own = own_data(settings, trained.preprocessing)
+    many = type(found)(logits, labels, own.store.ids[:40], found.classes)
+    show = showcase.Showcase(trained, own, many, settings)
     hardest, surest = show.mistakes()
     assert hardest == list(range(39, 27, -1))
     assert surest == list(range(27, 15, -1))
