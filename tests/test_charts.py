@@ -1,5 +1,5 @@
-"""Figures: equal ones are equal bytes, they take the page's colours, or those of paper in a file, and
-whatever stands in a label is text."""
+"""Figures: equal ones are equal bytes, they take the page's colours, or those of paper in a file,
+and whatever stands in a label is text."""
 
 import io
 import re
@@ -7,12 +7,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from PIL import Image
 from makers import HOSTILE
+from PIL import Image
 
-from alexnet.reporting import charts
 from alexnet.network.description import ARCHITECTURES
 from alexnet.network.layers import layers
+from alexnet.reporting import charts
 from alexnet.reporting.charts import Curve, Level, Trade
 from alexnet.reporting.drawing import LIGHT, MARKED, label
 from alexnet.reporting.network_drawing import network_drawing
@@ -27,9 +27,12 @@ def every_drawing(names):
     confusion = np.random.default_rng(0).integers(1, 30, (k, k))
     line = np.linspace(0, 1, 5)
     return {
-        "trades": charts.trades(names[0], (names[0], names[1]), [
-            Trade(name, line, line**2, 0.5) for name in names
-        ], chance=True),
+        "trades": charts.trades(
+            names[0],
+            (names[0], names[1]),
+            [Trade(name, line, line**2, 0.5) for name in names],
+            chance=True,
+        ),
         "network": network_drawing(layers(ARCHITECTURES["2012"], 10, 227), names[0]),
         "curves": charts.curves(names[0], [Curve(name, [1.0, 0.5], mark=2) for name in names]),
         "bars": charts.class_bars(names, [10] * k, [3] * k),
@@ -78,9 +81,7 @@ def test_colours_are_the_pages(plain, kind):
 @pytest.fixture(scope="module")
 def files():
     """(SVG, PNG) of each kind."""
-    return {
-        kind: (one.svg, one.png) for kind, one in every_drawing(["cat", "dog", "eel"]).items()
-    }
+    return {kind: (one.svg, one.png) for kind, one in every_drawing(["cat", "dog", "eel"]).items()}
 
 
 @pytest.mark.slow

@@ -9,8 +9,8 @@ import tyro
 
 from alexnet.commands.about import Doctor, Recipes
 from alexnet.commands.data import DataCheck, DataFetch, DataPrepare, DataSubset
-from alexnet.commands.describe import Describe
 from alexnet.commands.deliver import Export, Serve, Webcam
+from alexnet.commands.describe import Describe
 from alexnet.commands.evaluate import Eval, Explain, Report
 from alexnet.commands.predict import Predict
 from alexnet.commands.sweep import Sweep

@@ -92,7 +92,9 @@ def curves(
                 label=label(line.name) if line.name else "_",
             )
             if 1 <= line.mark <= len(y) and math.isfinite(y[line.mark - 1]):
-                axes.plot([line.mark], [y[line.mark - 1]], "o", color=colour[line.colour], markersize=6)
+                axes.plot(
+                    [line.mark], [y[line.mark - 1]], "o", color=colour[line.colour], markersize=6
+                )
         if share:
             axes.yaxis.set_major_formatter(per_cent)
         axes.set_xlabel("epoch")

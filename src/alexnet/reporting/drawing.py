@@ -1,6 +1,6 @@
-"""A matplotlib figure, for a page and for a paper. Inline in a page it takes the page's fonts, and its
-colours, which follow light and dark mode; as an SVG or PNG file it has those of paper. Imports no
-torch.
+"""A matplotlib figure, for a page and for a paper. Inline in a page it takes the page's fonts, and
+its colours, which follow light and dark mode; as an SVG or PNG file it has those of paper. Imports
+no torch.
 
 Equal figures are equal bytes. Whatever stands in a label is text, never markup or mathematics.
 """

@@ -1,7 +1,8 @@
-"""A network drawn as in the paper of 2012: each layer a block as high and as deep as its maps and as
-wide as they are many, in it the window that slides over them, dashed lines to what that becomes.
+"""A network drawn as in the paper of 2012: each layer a block as high and as deep as its maps and
+as wide as they are many, in it the window that slides over them, dashed lines to what that becomes.
 Imports no torch."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -90,7 +91,7 @@ def network_drawing(layers: Sequence[Layer], name: str) -> Drawing:
             for block in column.blocks:
                 draw_block(axes, block, colour)
             write_words(axes, column, colour)
-        for column, following in zip(columns, columns[1:], strict=False):
+        for column, following in itertools.pairwise(columns):
             join(axes, column, following, colour)
         return []
 
@@ -128,7 +129,7 @@ def block_of(layer: Layer, parts: int, layers: Sequence[Layer]) -> Block:
 
 
 def scaled(share: float) -> float:
-    """px for a share of the greatest length; small ones would vanish if they were drawn to scale."""
+    """px for a share of the greatest length; drawn to scale, small ones would vanish."""
     return max(SHORTEST, TALLEST * share**0.55)
 
 
@@ -175,12 +176,12 @@ def join(axes: "Axes", column: Column, following: Column, colour: Colours) -> No
                 )
         for other in joined:
             corners = other.faces()[0]
-            ends = [other.centre] * 4 if layer.kind == "conv" else [corners[0]] * 2 + [corners[3]] * 2
+            ends = (
+                [other.centre] * 4 if layer.kind == "conv" else [corners[0]] * 2 + [corners[3]] * 2
+            )
             between += list(zip(side, ends, strict=True))
     for start, end in between:
-        axes.plot(
-            *zip(start, end, strict=True), color=colour[FAINT], linewidth=0.6, dashes=(4, 3)
-        )
+        axes.plot(*zip(start, end, strict=True), color=colour[FAINT], linewidth=0.6, dashes=(4, 3))
     write_between(axes, column, following, colour)
 
 

@@ -51,7 +51,9 @@ class Description:
 
     def plain_rows(self) -> list[list[str]]:
         """The same for programs: numbers without commas."""
-        return [[*row[WORDS], *(one.replace(",", "") for one in row[NUMBERS])] for row in self.rows()]
+        return [
+            [*row[WORDS], *(one.replace(",", "") for one in row[NUMBERS])] for row in self.rows()
+        ]
 
     def save(self, path: str | Path) -> Path:
         """Writes the drawing (.svg, .png) or the table (.csv); returns the path.
@@ -105,8 +107,8 @@ def describe(model: str | Path, *, classes: int = 0, image_size: int = 0) -> Des
         image_size: px of the square that it sees; 0 likewise.
 
     Raises:
-        InputError: there is no such network. RunError, WeightsError: the run is not finished, or its
-            weights are damaged. ModelError: the images are too small for it.
+        InputError: there is no such network. RunError, WeightsError: the run is not finished, or
+            its weights are damaged. ModelError: the images are too small for it.
     """
     name = str(model)
     if name in ARCHITECTURES:

@@ -133,6 +133,7 @@ def write_page(
     template: str,
     contents: dict[str, Any],
     tables: Mapping[str, Iterable[Iterable[Any]]],
+    pictures: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Writes the page that `template`, a file of this package, makes of its contents, and what
     belongs to it; returns its path.
@@ -142,6 +143,7 @@ def write_page(
         template: the name of the file.
         contents: what the page says. Every `Drawing` in it is written as a file, too.
         tables: the names of the page's tables, and their rows.
+        pictures: the names and contents of other files among the figures.
 
     Raises:
         DiskError: it cannot be written.
@@ -150,18 +152,20 @@ def write_page(
         mark_output(place.figures, f"figures and tables of {place.page.name}")
     for name, rows in tables.items():
         write_csv(place.tables / name, rows)
+    files = dict(pictures or {})
     for drawing in drawings(contents):
-        for ending, content in (("svg", drawing.svg), ("png", drawing.png)):
-            with replacing(place.figures / f"{drawing.name}.{ending}") as aside:
-                aside.write_bytes(content)
-    page = environment().get_template(template).render(
-        contents,
-        version=importlib.metadata.version("alexnet"),
-        figures_at=place.link(place.figures),
-        tables={name: place.link(place.tables / name) for name in tables},
-        light=LIGHT,
-        dark=DARK,
-    )
+        files |= {f"{drawing.name}.svg": drawing.svg, f"{drawing.name}.png": drawing.png}
+    for name, content in files.items():
+        with replacing(place.figures / name) as aside:
+            aside.write_bytes(content)
+    surroundings = {
+        "version": importlib.metadata.version("alexnet"),
+        "figures_at": place.link(place.figures),
+        "tables": {name: place.link(place.tables / name) for name in tables},
+        "light": LIGHT,
+        "dark": DARK,
+    }
+    page = environment().get_template(template).render(contents | surroundings)
     with replacing(place.page) as aside:
         # a file name may hold what is no character
         aside.write_bytes(page.encode("utf-8", "replace"))

@@ -35,6 +35,7 @@ from alexnet.reporting.illustrations import (
     as_object,
     count,
     number,
+    png_of,
     read_data_state,
     read_illustrations,
 )
@@ -66,10 +67,11 @@ MOST_BARS = charts.MOST_LABELS  # classes that all get a labelled bar
 FEW = 12  # classes whose figures all stand in a table at once
 MOST_CURVES = 10  # classes that each get a curve of precision and recall
 PAIRS = 8  # the most confused ones
+FILTERS = "filters-of-the-first-layer.png"  # among the figures
 BARS_TOLD = "Worst first. The thin line is the 95 % interval."
 MAP_TOLD = (
-    "Rows are labels, columns guesses; blue is right, red is wrong. Classes that are confused stand "
-    "together."
+    "Rows are labels, columns guesses; blue is right, red is wrong. Classes that are confused "
+    "stand together."
 )
 Rows = list[list[Any]]
 
@@ -104,7 +106,9 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
         tables[NETWORK_TABLE] = found["network"].plain_rows()
     data = directory.settings.data
     found["link_of"] = lambda id_: place.link(file) if (file := original(data, id_)) else ""
-    return write_page(place, "report.html", found, tables)
+    filters = png_of(found["shown"].filters)
+    found["filters_file"] = FILTERS if filters else ""
+    return write_page(place, "report.html", found, tables, {FILTERS: filters} if filters else {})
 
 
 def contents(run: RunDirectory) -> dict[str, Any]:
@@ -307,21 +311,21 @@ def told_classes(names: Sequence[str], scores: ClassScores) -> dict[str, Any]:
             }
             for k in order
         ],
-        "means": [{"name": "plain mean", "n": n, **plain}]
-        + [{"name": "weighted mean", "n": n, **weighted}],
+        "means": [
+            {"name": "plain mean", "n": n, **plain},
+            {"name": "weighted mean", "n": n, **weighted},
+        ],
         "balanced": plain["recall"],
         "f1": plain["f1"],
     }
 
 
-def failings(
-    names: Sequence[str], figures: Mapping[str, Any], confusion: Labels
-) -> Iterator[str]:
+def failings(names: Sequence[str], figures: Mapping[str, Any], confusion: Labels) -> Iterator[str]:
     """What the network cannot do, in words: more than chance, a class at all, one from another."""
     if figures["top1_interval"][0] <= figures["chance"]:
         yield (
-            "The interval reaches down to chance: on these images it is not shown to do better than "
-            "always guessing the commonest class."
+            "The interval reaches down to chance: on these images it is not shown to do better "
+            "than always guessing the commonest class."
         )
     lost = [names[k] for k in np.flatnonzero((confusion.sum(1) > 0) & (np.diag(confusion) == 0))]
     if lost:
@@ -331,14 +335,12 @@ def failings(
         right, wrong = confusion[[a, b], [a, b]].sum(), confusion[[a, b], [b, a]].sum()
         if wrong >= max(right, 5) and right:
             yield (
-                f"{names[a]} and {names[b]} are not told apart: of {right + wrong} images taken for "
-                f"one of the two, {wrong} are taken for the wrong one."
+                f"{names[a]} and {names[b]} are not told apart: of {right + wrong} images taken "
+                f"for one of the two, {wrong} are taken for the wrong one."
             )
 
 
-def class_drawings(
-    names: Sequence[str], scores: ClassScores, order: Sequence[int]
-) -> list[Drawn]:
+def class_drawings(names: Sequence[str], scores: ClassScores, order: Sequence[int]) -> list[Drawn]:
     """The accuracies of the classes, in this order."""
 
     def columns(part: Sequence[int]) -> tuple[list[str], list[int], list[int]]:

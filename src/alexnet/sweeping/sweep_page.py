@@ -21,8 +21,8 @@ from alexnet.words import cell
 
 
 def write_sweep_page(sweep: str | Path, out: str | Path | None = None) -> Path:
-    """Writes the page about a sweep, by default SWEEP/report.html, with its figures and tables beside
-    it; returns its path.
+    """Writes the page about a sweep, by default SWEEP/report.html, with its figures and tables
+    beside it; returns its path.
 
     Raises:
         RunError: it is not a sweep directory, or the sweep is not finished.
@@ -170,6 +170,8 @@ def in_words(effect: Mapping[str, Any]) -> str:
             "It did nothing at all: whatever its value, every prediction is the same to the last "
             "bit. Is it used by this recipe?"
         )
+    if not effect["difference"]:
+        return "It made no difference: all its values did equally well."
     if effect["verdict"] == "matters":
         return f"It matters: {best} instead of {worst} brings {points}."
     return (
