@@ -287,11 +287,13 @@ def test_eval_prints_csv_and_any_top_k(run, capsys):
     assert main(["eval", str(run), "--split", "all", "--format", "csv", "--top", "2"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["class"] for row in rows] == ["(all)", "blue", "green", "red"]
+    assert float(rows[0]["f1"]) == figures["macro"]["f1"]
     for key in ("n", "top1", "top2", "top5", "nll", "ece"):
         assert float(rows[0][key]) == figures[key]
     assert [float(rows[0][key]) for key in ("top1_low", "top1_high")] == figures["top1_interval"]
     for row in rows[1:]:
-        assert float(row["top1"]) == figures["per_class"][row["class"]]["top1"]
+        for key in ("top1", "precision", "f1"):
+            assert float(row[key]) == figures["per_class"][row["class"]][key]
         assert float(row["top1_low"]) <= float(row["top1"]) <= float(row["top1_high"])
         assert row["nll"] == ""
     assert main(["eval", str(run), "--top", "2", "--classes", "red"]) == 0

@@ -20,6 +20,7 @@ from alexnet.network.checkpoint import save_network
 from alexnet.network.description import ARCHITECTURES, architecture
 from alexnet.network.layers import layers
 from alexnet.network.model import AlexNet, parameter_count
+from alexnet.runs.directory import RunDirectory
 
 
 def shapes(model, side):
@@ -99,6 +100,7 @@ def test_receptive_fields_are_how_far_gradients_reach(name):
             model.features[place] = nn.AvgPool2d(layer.kernel_size, layer.stride)
         if isinstance(layer, nn.Conv2d):  # nothing cancels
             nn.init.constant_(layer.weight, 0.01)
+            assert layer.bias is not None
             nn.init.zeros_(layer.bias)
     x = torch.zeros(1, 3, side, side, dtype=torch.float64, requires_grad=True)
     found = [one for one in layers(own, 3, side) if one.kind in ("conv", "pool")]
@@ -132,7 +134,7 @@ def test_describing_a_network_by_name():
 
 
 def test_describing_a_run(photos_run):
-    found, trained = alexnet.describe(photos_run), alexnet.load(photos_run)
+    found, trained = alexnet.describe(photos_run), RunDirectory(photos_run).load()
     assert found.parameters == parameter_count(trained.model)
     assert found.classes == 3
     assert alexnet.describe(photos_run / "best.safetensors") == found

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from alexnet.data.images import BadImage, Pixels, load_image
+from alexnet.data.images import BadImage, Pixels, open_image, square_pixels
 from alexnet.data.originals import original
 from alexnet.data.store import Batches, Store, keyed_generator
 from alexnet.errors import DataError
@@ -158,9 +158,10 @@ class Showcase:
         with contextlib.suppress(OSError, BadImage):  # there in one moment, and gone in the next
             if path is not None and not how.border:
                 side = round(CAM_SIDE * how.image_size / how.crop)
-                square = load_image(path.read_bytes(), side, how.range).transpose(1, 2, 0)
-                start = (side - CAM_SIDE) // 2
-                return square[start : start + CAM_SIDE, start : start + CAM_SIDE]
+                square = square_pixels(open_image(path.read_bytes()), side, how.range)
+                side = round(square.shape[-1] * how.crop / how.image_size)
+                start = (square.shape[-1] - side) // 2
+                return square[:, start : start + side, start : start + side].transpose(1, 2, 0)
         side = round(how.crop * self.store.x.shape[-1] / how.image_size)
         return resized(seen, max(1, min(CAM_SIDE, how.crop, side)))
 

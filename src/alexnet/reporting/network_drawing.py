@@ -3,6 +3,7 @@ as wide as they are many, in it the window that slides over them, dashed lines t
 Imports no torch."""
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -130,7 +131,7 @@ def block_of(layer: Layer, parts: int, layers: Sequence[Layer]) -> Block:
 
 def scaled(share: float) -> float:
     """px for a share of the greatest length; drawn to scale, small ones would vanish."""
-    return max(SHORTEST, TALLEST * share**0.55)
+    return max(SHORTEST, TALLEST * math.pow(share, 0.55))
 
 
 def draw_block(axes: "Axes", block: Block, colour: Colours) -> None:
@@ -151,8 +152,8 @@ def write_words(axes: "Axes", column: Column, colour: Colours) -> None:
         if layer.kind != "dense":
             beside, (dx, dy) = block.x + block.width, block.back
             high = block.y + block.height
-            axes.text(block.x - 3, high, layer.side, ha="right", va="top", fontsize=9)
-            axes.text(beside + dx / 2 + 2, block.y + dy / 2, layer.side, va="top", fontsize=9)
+            axes.text(block.x - 3, high, str(layer.side), ha="right", va="top", fontsize=9)
+            axes.text(beside + dx / 2 + 2, block.y + dy / 2, str(layer.side), va="top", fontsize=9)
     x = first.x + (first.width + first.back[0]) / 2
     axes.text(x, BELOW - 20, layer.name, ha="center", va="top", fontsize=9.5)
     done = {"pool": "pooled", "average": "averaged"}

@@ -67,6 +67,7 @@ MOST_BARS = charts.MOST_LABELS  # classes that all get a labelled bar
 FEW = 12  # classes whose figures all stand in a table at once
 MOST_CURVES = 10  # classes that each get a curve of precision and recall
 PAIRS = 8  # the most confused ones
+MOST_TOLD = 8  # classes, or pairs of them, that are named as not recognised
 FILTERS = "filters-of-the-first-layer.png"  # among the figures
 BARS_TOLD = "Worst first. The thin line is the 95 % interval."
 MAP_TOLD = (
@@ -327,17 +328,19 @@ def failings(names: Sequence[str], figures: Mapping[str, Any], confusion: Labels
             "The interval reaches down to chance: on these images it is not shown to do better "
             "than always guessing the commonest class."
         )
-    lost = [names[k] for k in np.flatnonzero((confusion.sum(1) > 0) & (np.diag(confusion) == 0))]
+    hits = np.diag(confusion)
+    lost = [names[k] for k in np.flatnonzero((confusion.sum(1) > 0) & (hits == 0)).tolist()]
     if lost:
-        listed = ", ".join(lost[:8]) + (f" and {len(lost) - 8} more" if len(lost) > 8 else "")
+        listed = ", ".join(lost[:MOST_TOLD])
+        listed += f" and {len(lost) - MOST_TOLD} more" if len(lost) > MOST_TOLD else ""
         yield f"No image is recognised of: {listed}."
-    for a, b in zip(*np.triu_indices(len(names), 1), strict=True):
-        right, wrong = confusion[[a, b], [a, b]].sum(), confusion[[a, b], [b, a]].sum()
-        if wrong >= max(right, 5) and right:
-            yield (
-                f"{names[a]} and {names[b]} are not told apart: of {right + wrong} images taken "
-                f"for one of the two, {wrong} are taken for the wrong one."
-            )
+    right, wrong = hits[:, None] + hits, confusion + confusion.T
+    alike = np.triu((hits[:, None] > 0) & (hits > 0) & (wrong >= np.maximum(right, 5)), 1)
+    for a, b in np.argwhere(alike)[:MOST_TOLD].tolist():
+        yield (
+            f"{names[a]} and {names[b]} are not told apart: of {right[a, b] + wrong[a, b]} images "
+            f"taken for one of the two, {wrong[a, b]} are taken for the wrong one."
+        )
 
 
 def class_drawings(names: Sequence[str], scores: ClassScores, order: Sequence[int]) -> list[Drawn]:
