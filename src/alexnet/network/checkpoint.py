@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from alexnet.atomic import replacing
+from alexnet.atomic import from_json, replacing
 from alexnet.errors import WeightsError
-from alexnet.network.description import Architecture, Preprocessing, find_class
+from alexnet.network.description import Architecture, Preprocessing, class_names, find_class
 from alexnet.network.model import AlexNet
 
 # 1: alexnet 0.1.0, without a checksum. 2: with one; no single flipped bit makes a 1 of a 2.
@@ -83,7 +83,7 @@ def load_description(path: Path) -> dict[str, Any]:
         )
     metadata = safetensors_metadata(path)
     try:
-        about: dict[str, Any] = json.loads(metadata["alexnet"])
+        about: dict[str, Any] = from_json(metadata["alexnet"])
     except (KeyError, ValueError) as error:
         raise WeightsError(
             f"{path} was not written by alexnet: its metadata has no description.",
@@ -123,7 +123,8 @@ def unreadable(path: Path, reason: object) -> WeightsError:
 
 
 def misfit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
-    """What is missing, unknown, or of another shape, in words; nothing if `tensors` fit `own`."""
+    """What is missing, unknown, of another shape, or no fraction where the others are, in words;
+    nothing if `tensors` fit `own`."""
     wrong = [f"{name} is missing" for name in own if name not in tensors]
     wrong += [f"{name} is not a layer of this network" for name in tensors if name not in own]
     wrong += [
@@ -131,7 +132,24 @@ def misfit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str
         for name in own
         if name in tensors and tensors[name].shape != own[name].shape
     ]
+    wrong += [
+        f"{name} is of {tensors[name].dtype}, expected {own[name].dtype}"
+        for name in own
+        if name in tensors
+        and tensors[name].is_floating_point() != own[name].is_floating_point()
+    ]
     return wrong
+
+
+def require_fit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> None:
+    """WeightsError if layers are missing, unknown, or of another shape; names them."""
+    wrong = misfit(own, tensors)
+    if wrong:
+        listing = "; ".join(wrong[:6]) + (f"; and {len(wrong) - 6} more" if len(wrong) > 6 else "")
+        raise WeightsError(
+            f"the weights of {where} do not fit: {listing}.",
+            "Use the network and classes they were made for.",
+        )
 
 
 def load_weights(
@@ -142,14 +160,8 @@ def load_weights(
     Raises:
         WeightsError: names the layers that are missing, unknown, or of another shape.
     """
-    wrong = misfit(model.state_dict(), tensors)
-    if wrong:
-        listing = "; ".join(wrong[:6]) + (f"; and {len(wrong) - 6} more" if len(wrong) > 6 else "")
-        raise WeightsError(
-            f"the weights of {where} do not fit: {listing}.",
-            "Use the network and classes they were made for.",
-        )
     own = model.state_dict()
+    require_fit(own, tensors, where)
     fitting = {name: tensor.to(own[name].dtype) for name, tensor in tensors.items()}
     model.load_state_dict(fitting if assign else tensors, assign=assign)
 
@@ -175,11 +187,18 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], numbers: dict[str, Any]
 ) -> None:
-    """The reverse of `optimizer_tensors`."""
+    """The reverse of `optimizer_tensors`.
+
+    Raises:
+        ValueError: these are of another optimiser.
+    """
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
     slots: dict[int, dict[str, Any]] = {}
     for name, value in [*tensors.items(), *numbers.items()]:
         place, _, key = name.partition(".")
         slots.setdefault(int(place), {})[key] = value
+        if isinstance(value, Tensor) and value.ndim and value.shape != parameters[int(place)].shape:
+            raise ValueError(f"{key} of parameter {place} is {tuple(value.shape)}")
     optimizer.load_state_dict(
         {"state": slots, "param_groups": optimizer.state_dict()["param_groups"]}
     )
@@ -239,12 +258,16 @@ def load_network(path: Path) -> Network:
     tensors, about = load_tensors(path)
     try:
         architecture = Architecture.from_dict(about["architecture"])
-        classes, names = list(about["classes"]), list(about["names"])
         preprocessing = Preprocessing.from_dict(about["preprocessing"])
-    except (KeyError, TypeError) as error:
+        classes, names = (class_names(about[key]) for key in ("classes", "names"))
+        if len(classes) != len(names):
+            raise ValueError(f"{len(classes)} classes have {len(names)} names")
+        if not architecture.feature_side(preprocessing.crop):
+            raise ValueError(f"of {preprocessing.crop} px the network leaves nothing")
+    except (KeyError, ValueError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
         raise WeightsError(
-            f"{path} holds no network ({error} in its description).",
-            "Give a run's best.safetensors.",
+            f"{path} holds no network that can be used: {reason}.", "Give a run's best.safetensors."
         ) from error
     return Network(path, architecture, tensors, classes, names, preprocessing)
 
@@ -261,6 +284,9 @@ def load_model(path: Path) -> Trained:
             f"{network.path} is for starting from; it names no classes.",
             "Train on your images with --weights, and use that run.",
         )
+    with torch.device("meta"):  # a description may ask for more memory than there is
+        shapes = AlexNet(network.architecture, len(network.classes), init="empty").state_dict()
+    require_fit(shapes, network.tensors, str(network.path))
     model = AlexNet(network.architecture, len(network.classes), init="empty")
     load_weights(model, network.tensors, str(network.path), assign=True)
     return Trained(model.eval(), network.classes, network.names, network.preprocessing)

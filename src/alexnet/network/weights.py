@@ -6,7 +6,6 @@ reversed when they are imported, and are then weights for RGB.
 """
 
 import re
-import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from alexnet.atomic import read_arrays
 from alexnet.cache import cache_folder
 from alexnet.console import say
 from alexnet.data.fetch import Download, fetch_file
@@ -28,6 +29,7 @@ from alexnet.network.checkpoint import (
     misfit,
     safetensors_metadata,
     save_network,
+    unreadable,
 )
 from alexnet.network.description import ARCHITECTURES, Architecture, Preprocessing
 from alexnet.network.model import AlexNet
@@ -145,7 +147,10 @@ def read_foreign(path: Path) -> Network:
     if kind in (".pth", ".pt", ".bin"):
         tensors = read_pth(path)
     elif kind == ".safetensors":
-        tensors = load_file(path)
+        try:
+            tensors = load_file(path)
+        except (SafetensorError, ValueError, KeyError) as error:  # KeyError: of a kind of number
+            raise unreadable(path, error) from error
     else:
         raise WeightsError(
             f"{path.name} is of a kind that is not known.",
@@ -179,7 +184,7 @@ def read_pth(path: Path) -> dict[str, Tensor]:
             "Where it comes from a source you trust, convert it with the program that wrote it: "
             "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')",
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of every kind: it is a program for a small machine
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
             f"{path} cannot be read ({reason}).", "It is cut short or damaged; get it again."
@@ -204,9 +209,9 @@ def recognise(tensors: dict[str, Tensor], where: str) -> Architecture:
     Raises:
         WeightsError: none; says which layers of the closest one do not fit, and how.
     """
-    numbers = [re.fullmatch(r"classifier\.(\d+)\.weight", name) for name in tensors]
-    last = max((int(found[1]) for found in numbers if found), default=None)
-    classes = 1 if last is None else len(tensors[f"classifier.{last}.weight"])
+    numbers = [re.fullmatch(r"classifier\.([0-9]{1,3})\.weight", name) for name in tensors]
+    last = max((found for found in numbers if found), key=lambda one: int(one[1]), default=None)
+    classes = next(iter(tensors[last[0]].shape), 1) if last else 1
     reports = {}
     for architecture in ARCHITECTURES.values():
         with torch.device("meta"):
@@ -232,10 +237,10 @@ def bvlc_network(path: Path) -> Network:
 
     Layers of which only the bias is there are left out.
     """
+    wanted = [f"{name}_{part}" for name in BVLC_LAYERS for part in "wb"]
     try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        arrays = read_arrays(path, wanted)
+    except (OSError, ValueError) as error:
         raise WeightsError(
             f"{path} cannot be read ({error}).", "It is cut short or damaged; get it again."
         ) from error
@@ -251,12 +256,14 @@ def bvlc_network(path: Path) -> Network:
             if theirs not in arrays:
                 raise WeightsError(f"{path} has {name}_w but no {theirs}.", "Get the file again.")
             values = arrays[theirs]
+            if values.dtype.kind not in "if":
+                raise WeightsError(f"{path}: {theirs} holds no numbers.", "Get the file again.")
             scale = 128 if values.dtype.kind == "i" else 1
             tensors[f"{layer}.{ours}"] = torch.from_numpy(values.astype(np.float32) / scale)
     first = f"{layers[0]}.weight"
     if first not in tensors:
         raise WeightsError(
-            f"{path} has no conv1_w; it holds {', '.join(sorted(arrays)[:8]) or 'nothing'}.",
+            f"{path} has no conv1_w.",
             "Expected the arrays conv1_w, conv1_b, ... of BVLC's 2012 network.",
         )
     wrong = [text for text in misfit(own.state_dict(), tensors) if "missing" not in text]
