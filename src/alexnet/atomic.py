@@ -125,9 +125,12 @@ def read_arrays(path: Path, names: Iterable[str]) -> "dict[str, NDArray[Any]]":
             raise ValueError("it is no .npz archive")  # NumPy would speak of pickles
         try:
             with np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in names if name in archive.files}
+                found = {name: archive[name] for name in names if name in archive.files}
         except Exception as error:  # of every kind, from zipfile, zlib and headers of arrays
             raise ValueError(str(error) or type(error).__name__) from error
+    if not all(isinstance(one, np.ndarray) for one in found.values()):
+        raise ValueError("it holds something else than arrays")
+    return found
 
 
 def from_json(text: str | bytes) -> Any:

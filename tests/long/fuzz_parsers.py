@@ -24,7 +24,6 @@ import tempfile
 import time
 import traceback
 import warnings
-import zlib
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -59,7 +58,7 @@ PORTION = 1_000  # inputs that a process is given at a time
 SHARES = {  # of a thousand
     "tree": 40, "zip": 170, "tar": 150, "layout": 120, "annotations": 110, "recipe": 120,
     "figures": 90, "sweep": 30, "index": 20, "weights": 40, "state": 10, "foreign": 20,
-    "predictions": 40, "store": 19, "http": 15, "onnx": 5, "page": 1,
+    "predictions": 40, "store": 19, "http": 15, "onnx": 5.7, "page": 0.3,
 }  # fmt: skip
 
 
@@ -84,8 +83,15 @@ class Kind:
         """
         raise NotImplementedError
 
+    def close(self):
+        """Afterwards."""
+
 
 # -- sources of images
+
+
+class Link(bytes):
+    """What a symbolic link leads to."""
 
 
 class Memory:
@@ -117,10 +123,14 @@ def look_at(source):
 
 
 class Tree(Kind):
-    """A folder on disk."""
+    """A folder on disk, with links in it."""
 
     def files(self, draw):
-        return mutations.tree(draw)
+        files = mutations.tree(draw)
+        if draw.random() < 0.1:
+            targets = [os.path.basename(path) for path in files] + [b".", b"cat", b"nowhere"]
+            files |= {b"cat/" + one: Link(draw.choice(targets)) for one in (b"l", b"m.png")}
+        return files
 
     def read(self, folder):
         trees.source_state(folder)
@@ -213,8 +223,9 @@ class Recipes(Kind):
                 with contextlib.suppress(errors.RecipeError):
                     recipes.Recipe.from_dict(fields).digest  # noqa: B018
         settings = RunDirectory(folder).settings
-        assert settings.fingerprint and settings.command is not None
-        assert settings.weights_sha256 is not None and settings.draw and settings.recipe.digest
+        for text in (settings.fingerprint, settings.command, settings.weights_sha256):
+            assert isinstance(text, str)
+        assert settings.draw and settings.recipe.digest
         json.dumps(settings.recipe.to_dict(), allow_nan=False)
 
 
@@ -240,16 +251,17 @@ class Figures(Kind):
         self.state["sizes"] = {"width": [1, 2, 3], "height": [1, 2, 3]}
 
     def files(self, draw):
-        rows = [mutations.json_text(one, draw, (0, 1)) for one in self.epochs]
-        return {
-            b"metrics.json": mutations.json_text(self.metrics, draw),
-            b"test.json": mutations.json_text(self.metrics, draw),
-            b"epochs.jsonl": b"\n".join(one.replace(b"\n", b"") for one in rows),
-            b"lr.json": mutations.json_text({"lr": 0.1, "curve": [[1, 2]]}, draw),
-            b"failed.json": mutations.json_text({"reason": "x"}, draw),
-            b"illustrations.json": mutations.json_text(self.pictures, draw),
-            b"data.json": mutations.json_text(self.state, draw),
+        known = {
+            "metrics.json": self.metrics, "test.json": self.metrics, "lr.json": {"lr": 0.1},
+            "failed.json": {"reason": "x"}, "illustrations.json": self.pictures,
+            "data.json": self.state,
+        }  # fmt: skip
+        texts = {
+            name.encode(): mutations.json_text(value, draw, (0, 0, 1, 2, 4))
+            for name, value in known.items()
         }
+        rows = [mutations.json_text(one, draw, (0, 0, 1)) for one in self.epochs]
+        return texts | {b"epochs.jsonl": b"\n".join(one.replace(b"\n", b"") for one in rows)}
 
     def read(self, folder):
         run, album = RunDirectory(folder), illustrations.Album(10_000)
@@ -278,10 +290,8 @@ class Page(Figures):
 
     def files(self, draw):
         found = {os.fsencode(name): content for name, content in self.run.items()}
-        for name, content in (super().files(draw) | self.recipes.files(draw)).items():
-            if draw.random() < 0.2:
-                found[name] = content
-        return found
+        others = super().files(draw) | self.recipes.files(draw)
+        return found | {name: others[name] for name in others if draw.random() < 0.2}
 
     def read(self, folder):
         report.write_report(folder, folder.parent / "report.html")
@@ -306,7 +316,7 @@ class Sweep(Kind):
         sweep = SweepDirectory(folder)
         for row in sweep.rows():
             assert row is not None
-        assert isinstance(sweep.summary(), dict) and sweep.draw
+        assert isinstance(sweep.summary(), dict) and isinstance(sweep.draw, str)
         assert isinstance(sweep.definition()["data"], str)
 
 
@@ -355,7 +365,7 @@ class Stores(Kind):
             name = draw.choice(list(files))
             files[name] = damaged([files[name]], draw)
         text = mutations.json_text(self.info, draw)
-        with contextlib.suppress(ValueError, TypeError, RecursionError):
+        with contextlib.suppress(ValueError, TypeError, RecursionError, AttributeError):
             info = json.loads(text)
             info.pop("crc32", None)
             if draw.random() < 0.4:
@@ -459,7 +469,7 @@ class Foreign(Kind):
         with torch.device("meta"):
             shapes = weights.AlexNet(weights.ARCHITECTURES["small"], 3).state_dict()
         # views of one number: a file of some KB that is a whole network
-        whole = {name: torch.zeros(1).expand(one.shape) for name, one in shapes.items()}
+        whole = {name: torch.zeros(()).expand(one.shape) for name, one in shapes.items()}
         torch.save(whole, folder / "a.pth")
         torch.save(whole, folder / "b.pth", _use_new_zipfile_serialization=False)
         self.pth = [(folder / name).read_bytes() for name in ("a.pth", "b.pth")]
@@ -504,7 +514,7 @@ class Onnx(Kind):
         self.about = {"version": 1, "classes": network.classes, "names": network.names}
         self.about |= {"preprocessing": network.preprocessing.to_dict(), "metrics": {"top1": 1}}
         model = checkpoint.load_model(folder / "known.safetensors").model
-        whole = whole_graph(model, network.preprocessing, "{}")
+        whole = whole_graph(model, network.preprocessing, "{}", int8=False)
         self.make, self.content = onnx.ModelProto.FromString, whole.SerializeToString()
 
     def files(self, draw):
@@ -567,7 +577,8 @@ class Http(Kind):
 
         self.loop, self.known, self.errors = asyncio.new_event_loop(), documented(), Errors()
         logging.getLogger().addHandler(self.errors)
-        self.http = http_server(make_app(Server({"model0": Colours()}), rules()))
+        self.server = Server({"model0": Colours()})
+        self.http = http_server(make_app(self.server, rules()))
         self.http.config.load()
 
     def files(self, draw):
@@ -576,6 +587,12 @@ class Http(Kind):
     def read(self, given):
         self.loop.run_until_complete(self.answer(given[b"data"]))
         assert not self.errors.found, self.errors.found.pop()
+
+    def close(self):
+        logging.getLogger().removeHandler(self.errors)
+        self.server.stop()
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
 
     async def answer(self, data):
         """Sends data, waits a moment, and goes."""
@@ -643,17 +660,22 @@ def write(files, folder):
         if b".." not in path.split(b"/"):
             with contextlib.suppress(OSError, ValueError):
                 os.makedirs(os.path.dirname(full), exist_ok=True)
-                Path(os.fsdecode(full)).write_bytes(content)
+                if isinstance(content, Link):
+                    os.symlink(content, full)
+                else:
+                    Path(os.fsdecode(full)).write_bytes(content)
 
 
 def snapshot(folder):
-    """Every file below a folder, with its content."""
+    """Every file below a folder, with its content, and every link."""
     found = {}
-    for here, _, names in os.walk(os.fsencode(folder)):
-        for name in names:
-            path = os.path.join(here, name)
-            with open(path, "rb") as file:
-                found[path] = file.read()
+    for here, folders, names in os.walk(os.fsencode(folder)):
+        for path in (os.path.join(here, name) for name in (*folders, *names)):
+            if os.path.islink(path):
+                found[path] = os.readlink(path)
+            elif not os.path.isdir(path):
+                with open(path, "rb") as file:
+                    found[path] = file.read()
     return found
 
 
@@ -669,7 +691,7 @@ def one_input(kind, files, folder, found, number, loud=False):
     """Reads one input, and looks at all that was promised."""
     given = files
     if not isinstance(kind, IN_MEMORY):
-        folder.mkdir()
+        folder.mkdir(parents=True)
         write(files, folder)
         before, given = snapshot(folder), folder
     wrong = ""
@@ -701,20 +723,33 @@ def one_input(kind, files, folder, found, number, loud=False):
 
 def portion(name, first, count, seed, folder, loud=False):
     """So many inputs of a kind, from number `first` on."""
-    warnings.simplefilter("error")
-    logging.getLogger("alexnet").setLevel(logging.CRITICAL)
     torch.set_num_threads(1)
     kind, where, found = ready(name, folder), folder / f"{os.getpid()}", Found()
     now = os.open(folder / f"now-{os.getpid()}", os.O_CREAT | os.O_WRONLY)
-    for number in range(first, first + count):
-        draw = random.Random(f"{seed} {name} {number}")
-        os.pwrite(now, f"{name} {number:<20}".encode(), 0)
-        faulthandler.dump_traceback_later(HANGING, exit=True)
-        one_input(kind, kind.files(draw), where / f"{number}", found, number, loud)
+    with quietly():
+        for number in range(first, first + count):
+            draw = random.Random(f"{seed} {name} {number}")
+            os.pwrite(now, f"{name} {number:<20}".encode(), 0)
+            faulthandler.dump_traceback_later(HANGING, exit=True)
+            one_input(kind, kind.files(draw), where / f"{number}", found, number, loud)
     faulthandler.cancel_dump_traceback_later()
     os.close(now)
     found.memory = peak() - kind.base
     return name, found
+
+
+@contextlib.contextmanager
+def quietly():
+    """Nothing is said, and a warning is an error."""
+    logger = logging.getLogger("alexnet")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 made: dict[str, Kind] = {}
@@ -757,6 +792,9 @@ def fuzz(counts, seed=0, jobs=1, first=0):
         last = [path.read_text().strip() for path in folder.glob("now-*")]
         raise AssertionError(f"a process ended at one of {', '.join(last)}") from error
     finally:
+        for kind in made.values():
+            kind.close()
+        made.clear()
         shutil.rmtree(folder, ignore_errors=True)
     return results
 
@@ -768,7 +806,7 @@ def same(seed, folder, count):
 
 def shared(count):
     """How many inputs of each kind."""
-    return {name: max(1, count * share // sum(SHARES.values())) for name, share in SHARES.items()}
+    return {name: max(1, round(count * share / 1_000)) for name, share in SHARES.items()}
 
 
 def main():

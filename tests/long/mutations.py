@@ -64,7 +64,7 @@ def changed(value, draw):
             found[place] = changed(value[place], draw)
         return found
     if isinstance(value, int | float) and not isinstance(value, bool) and how > 2:
-        return draw.choice([value + 1, -value, value * 1000, value / 2, str(value), [value]])
+        return draw.choice([value + 1, -value, value * 1000, value // 2, str(value), [value]])
     if isinstance(value, str) and value and how > 4:
         return damaged([value.encode("utf-8", "surrogatepass")], draw).decode("latin-1")
     return any_value(draw)
@@ -216,7 +216,7 @@ class Fields:
     """Numbers of headers: a share of them is another number."""
 
     def __init__(self, draw):
-        self.draw, self.share = draw, draw.choice([0, 0, 0.003, 0.03])
+        self.draw, self.share = draw, draw.choice([0, 0, 0, 0, 0.003, 0.03])
 
     def one(self, value, width):
         """As so many bytes, the lowest first."""
@@ -336,15 +336,19 @@ def pax(draw):
         size = len(record) + 2 + (len(record) > 97)
         found += b"%d" % draw.choice([size, size, size, size, 0, 1, 5, 999, 10**9]) + record
     if draw.random() < 0.004:
-        found = draw.choice([b"7" * 300_000, b"1 " * 100_000 + b"=", b"5 a=\n" * 30_000])
+        found = draw.choice([b"7" * 300_000, b"2 " * 150_000 + b"=", b"5 a=\n" * 30_000])
     return found
 
 
 def tar_file(files, draw):
     """A tar archive of {name: content}, perhaps compressed; whatever it says may be wrong."""
     fields, leads, found = Fields(draw), links(draw, list(files)), b""
+    odd = draw.choice([0, 0, 0, 0.1])  # how many are of another kind
     for name, content in files.items():
-        kind, target = draw.choice([b"0"] * 40 + [b"\0", b"7", b"5", b"3", b"S", b"Z"]), b""
+        kind, target = b"0", b""
+        if draw.random() < odd:
+            kind = draw.choice([b"\0", b"7", b"5", b"3", b"S", b"Z"])
+            content = draw.choice([content, b""])
         if name in leads:
             kind, target, content = draw.choice([b"1", b"2"]), leads[name], b""
         if len(name) > 100:
@@ -354,7 +358,7 @@ def tar_file(files, draw):
             extra = draw.choice(b"xxxgLKX").to_bytes(1, "big")
             found += tar_header(b"extra", len(about), extra, b"", fields) + padded(about)
         found += tar_header(name, len(content), kind, target, fields) + padded(content)
-    found += bytes(draw.choice([1024, 1024, 1024, 10240, 512, 0]))
+    found += bytes(draw.choice([1024] * 9 + [10240, 512, 0]))
     how = draw.randrange(12)
     if how == 0:
         return gzip.compress(found, 1)
@@ -383,15 +387,15 @@ SHAPES = [
 def npy(array, draw):
     """An array as .npy; its header may say something else."""
     shape, kind, version = array.shape, array.dtype.str, (1, 0)
-    if draw.random() < 0.15:
+    if draw.random() < 0.05:
         shape = draw.choice(SHAPES)
-    if draw.random() < 0.15:
+    if draw.random() < 0.05:
         kind = draw.choice(DTYPES)
     head = repr({"descr": kind, "fortran_order": draw.random() < 0.1, "shape": shape})
-    if draw.random() < 0.05:
+    if draw.random() < 0.02:
         head = draw.choice(["", "{}", "(" * 9_000, head[:-1], head + "x", "[1]", head * 2, "1" * 9])
     coded = (head + "\n").encode("latin-1")
-    if draw.random() < 0.05:
+    if draw.random() < 0.02:
         version = draw.choice([(2, 0), (3, 0), (9, 9), (0, 0)])
     size = Fields(draw).one(len(coded), 2 if version < (2, 0) else 4)
     return b"\x93NUMPY" + bytes(version) + size + coded + array.tobytes()

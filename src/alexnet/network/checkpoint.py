@@ -40,7 +40,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) 
 
 def place_of_checksum(data: bytes) -> int:
     """Where the 8 digits of the checksum stand in a safetensors file; 0 if it has none."""
-    found = PLACE.search(data, 8, 8 + int.from_bytes(data[:8], "little"))
+    found = PLACE.search(data, 8, min(len(data), 8 + int.from_bytes(data[:8], "little")))
     return found.end() if found else 0
 
 
@@ -135,8 +135,7 @@ def misfit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str
     wrong += [
         f"{name} is of {tensors[name].dtype}, expected {own[name].dtype}"
         for name in own
-        if name in tensors
-        and tensors[name].is_floating_point() != own[name].is_floating_point()
+        if name in tensors and tensors[name].is_floating_point() != own[name].is_floating_point()
     ]
     return wrong
 

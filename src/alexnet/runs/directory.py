@@ -319,6 +319,8 @@ class RunDirectory:
         name = "predictions.npz"
         try:
             arrays = read_arrays(self.path / name, PREDICTED)
+            if len(arrays) < len(PREDICTED) or arrays["logits"].ndim != 2:
+                raise ValueError("it has not all of logits, labels, ids and classes")
             n, k = arrays["logits"].shape
             sizes = {"logits": (n, k), "labels": (n,), "ids": (n,), "classes": (k,)}
             if not n or any(
