@@ -730,8 +730,9 @@ def portion(name, first, count, seed, folder, loud=False):
         for number in range(first, first + count):
             draw = random.Random(f"{seed} {name} {number}")
             os.pwrite(now, f"{name} {number:<20}".encode(), 0)
+            files = kind.files(draw)
             faulthandler.dump_traceback_later(HANGING, exit=True)
-            one_input(kind, kind.files(draw), where / f"{number}", found, number, loud)
+            one_input(kind, files, where / f"{number}", found, number, loud)
     faulthandler.cancel_dump_traceback_later()
     os.close(now)
     found.memory = peak() - kind.base

@@ -335,14 +335,15 @@ def pax(draw):
         record = b" " + draw.choice(keys) + b"=" + draw.choice(values) + b"\n"
         size = len(record) + 2 + (len(record) > 97)
         found += b"%d" % draw.choice([size, size, size, size, 0, 1, 5, 999, 10**9]) + record
-    if draw.random() < 0.004:
-        found = draw.choice([b"7" * 300_000, b"2 " * 150_000 + b"=", b"5 a=\n" * 30_000])
     return found
+
+
+LARGE = [b"7" * 300_000, b"2 " * 150_000 + b"=", b"5 a=\n" * 30_000]  # headers that take time
 
 
 def tar_file(files, draw):
     """A tar archive of {name: content}, perhaps compressed; whatever it says may be wrong."""
-    fields, leads, found = Fields(draw), links(draw, list(files)), b""
+    fields, leads, found = Fields(draw), links(draw, list(files)), []
     odd = draw.choice([0, 0, 0, 0.1])  # how many are of another kind
     for name, content in files.items():
         kind, target = b"0", b""
@@ -351,14 +352,18 @@ def tar_file(files, draw):
             content = draw.choice([content, b""])
         if name in leads:
             kind, target, content = draw.choice([b"1", b"2"]), leads[name], b""
-        if len(name) > 100:
-            found += tar_header(b"././@LongLink", len(name), b"L", b"", fields) + padded(name)
-        for _ in range(draw.choice([1, 1, 400]) if draw.random() < 0.02 else 0):
-            about = draw.choice([pax(draw), name])
-            extra = draw.choice(b"xxxgLKX").to_bytes(1, "big")
-            found += tar_header(b"extra", len(about), extra, b"", fields) + padded(about)
-        found += tar_header(name, len(content), kind, target, fields) + padded(content)
-    found += bytes(draw.choice([1024] * 9 + [10240, 512, 0]))
+        extras = [(b"L", name)] if len(name) > 100 else []
+        if draw.random() < 0.01:
+            about = draw.choice(
+                [pax(draw), pax(draw), name, *([draw.choice(LARGE)] if draw.random() < 0.2 else [])]
+            )
+            extras += [(draw.choice([b"x", b"x", b"g", b"L", b"K", b"X"]), about)]
+            extras *= draw.choice([1, 1, 1, 400]) if len(about) < 1_000 else 1
+        for what, about in [*extras, (kind, content)]:
+            here = (name, target) if what == kind else (b"././@LongLink", b"")
+            found += [tar_header(here[0], len(about), what, here[1], fields), padded(about)]
+    found += [bytes(draw.choice([1024] * 9 + [10240, 512, 0]))]
+    found = b"".join(found)
     how = draw.randrange(12)
     if how == 0:
         return gzip.compress(found, 1)

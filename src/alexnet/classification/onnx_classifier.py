@@ -113,8 +113,9 @@ def _session(model: Path | bytes, name: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL_ONLY
     content = str(model) if isinstance(model, Path) else model
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    how: dict[str, Any] = {"providers": ["CPUExecutionProvider"]}
+    try:  # without falling back on the same once more, and saying so on standard output
+        return onnxruntime.InferenceSession(content, options, **how, enable_fallback=0)
     except Exception as error:  # its exceptions have no base of their own
         raise WeightsError(
             f"{name} cannot be read as ONNX ({_first_line(error)}).",
