@@ -354,9 +354,9 @@ def tar_file(files, draw):
             kind, target, content = draw.choice([b"1", b"2"]), leads[name], b""
         extras = [(b"L", name)] if len(name) > 100 else []
         if draw.random() < 0.01:
-            about = draw.choice(
-                [pax(draw), pax(draw), name, *([draw.choice(LARGE)] if draw.random() < 0.2 else [])]
-            )
+            about = draw.choice([pax(draw), pax(draw), name])
+            if draw.random() < 0.05:
+                about = draw.choice(LARGE)
             extras += [(draw.choice([b"x", b"x", b"g", b"L", b"K", b"X"]), about)]
             extras *= draw.choice([1, 1, 1, 400]) if len(about) < 1_000 else 1
         for what, about in [*extras, (kind, content)]:

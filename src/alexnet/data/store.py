@@ -247,7 +247,7 @@ def check_info(info: dict[str, Any], examples: int) -> None:
             if key not in info or is_sound(info[key]):
                 continue
         raise ValueError(f"{key} is not what it should be")
-    if len(info.get("classes", ())) != len(info.get("names", info.get("classes", ()))):
+    if {"classes", "names"} <= set(info) and len(info["classes"]) != len(info["names"]):
         raise ValueError("there are not as many classes as names")
 
 
