@@ -466,8 +466,7 @@ class Foreign(Kind):
 
     def __init__(self, folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with torch.device("meta"):
-            shapes = weights.AlexNet(weights.ARCHITECTURES["small"], 3).state_dict()
+        shapes = weights.outline(weights.ARCHITECTURES["small"], 3).state_dict()
         # views of one number: a file of some KB that is a whole network
         whole = {name: torch.zeros(()).expand(one.shape) for name, one in shapes.items()}
         torch.save(whole, folder / "a.pth")
@@ -782,13 +781,13 @@ def fuzz(counts, seed=0, jobs=1, first=0):
     ]
     try:
         if jobs == 0:
-            parts = [portion(*one, seed, folder, loud=len(work) == 1) for one in work]
+            for one in work:
+                take(results, counts, *portion(*one, seed, folder, loud=len(work) == 1))
         else:
             with ProcessPoolExecutor(jobs) as pool:
-                parts = pool.map(portion, *zip(*work, strict=True), *same(seed, folder, len(work)))
-                parts = list(parts)
-        for name, part in parts:
-            results[name].add(part)
+                same = [seed] * len(work), [folder] * len(work)
+                for one in pool.map(portion, *zip(*work, strict=True), *same):
+                    take(results, counts, *one)
     except BrokenProcessPool as error:
         last = [path.read_text().strip() for path in folder.glob("now-*")]
         raise AssertionError(f"a process ended at one of {', '.join(last)}") from error
@@ -800,9 +799,14 @@ def fuzz(counts, seed=0, jobs=1, first=0):
     return results
 
 
-def same(seed, folder, count):
-    """These for every portion."""
-    return [seed] * count, [folder] * count
+def take(results, counts, name, part):
+    """Adds the findings of a portion to those of its kind, and tells them when they are whole."""
+    found = results[name]
+    found.add(part)
+    if found.outcomes.total() == counts[name]:
+        print(f"{name:12}{found}", flush=True)
+        for what, numbers in sorted(found.broken.items(), key=lambda one: -len(one[1])):
+            print(f"{name}: {len(numbers):,} times {what}, such as input {numbers[:3]}", flush=True)
 
 
 def shared(count):
@@ -820,13 +824,9 @@ def main():
     given = arguments.parse_args()
     counts = {given.only: given.count} if given.only else shared(given.count)
     results = fuzz(counts, given.seed, given.jobs, given.first)
-    for name, found in results.items():
-        print(f"{name:12}{found}")
     whole = Found()
-    for name, found in results.items():
+    for found in results.values():
         whole.add(found)
-        for what, numbers in sorted(found.broken.items(), key=lambda one: -len(one[1])):
-            print(f"{name}: {len(numbers):,} times {what}, such as input {numbers[:3]}")
     print(f"{'all':12}{whole}")
     sys.exit(1 if whole.broken else 0)
 

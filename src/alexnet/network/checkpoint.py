@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from alexnet.atomic import from_json, replacing
 from alexnet.errors import WeightsError
 from alexnet.network.description import Architecture, Preprocessing, class_names, find_class
-from alexnet.network.model import AlexNet
+from alexnet.network.model import AlexNet, outline
 
 # 1: alexnet 0.1.0, without a checksum. 2: with one; no single flipped bit makes a 1 of a 2.
 VERSION = 2
@@ -283,8 +283,8 @@ def load_model(path: Path) -> Trained:
             f"{network.path} is for starting from; it names no classes.",
             "Train on your images with --weights, and use that run.",
         )
-    with torch.device("meta"):  # a description may ask for more memory than there is
-        shapes = AlexNet(network.architecture, len(network.classes), init="empty").state_dict()
+    # before it takes memory: a description may ask for more than there is
+    shapes = outline(network.architecture, len(network.classes)).state_dict()
     require_fit(shapes, network.tensors, str(network.path))
     model = AlexNet(network.architecture, len(network.classes), init="empty")
     load_weights(model, network.tensors, str(network.path), assign=True)

@@ -16,6 +16,7 @@ from alexnet.errors import DataError, ModelError, RecipeError, did_you_mean
 from alexnet.recipes import Between, Positive, checked
 
 Units = Annotated[int, Between(1, 65536)]
+Channels = Annotated[int, Between(1, 4096)]  # the families have 384, at most 8 times as wide
 Side = Annotated[int, Between(1, 2048)]  # px
 Read = TypeVar("Read")
 
@@ -24,11 +25,11 @@ Read = TypeVar("Read")
 class Conv:
     """One convolution layer of a description, and what follows it."""
 
-    channels: Units
+    channels: Channels
     kernel: Side
     stride: Side = 1
     padding: Annotated[int, Between(0, 2048)] = 0
-    groups: Units = 1  # 2: the two columns of 2012, which meet at conv3 only
+    groups: Channels = 1  # 2: the two columns of 2012, which meet at conv3 only
     lrn: bool = False  # local response normalisation follows, in networks normalised by it
     pool: bool = False  # pooling follows
     paper_bias: float = 0.0  # initial bias in the 2012 paper

@@ -32,7 +32,7 @@ from alexnet.network.checkpoint import (
     unreadable,
 )
 from alexnet.network.description import ARCHITECTURES, Architecture, Preprocessing
-from alexnet.network.model import AlexNet
+from alexnet.network.model import AlexNet, outline
 from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD
 
 # torchvision's documentation of the 2014 network: resize 256, centre crop 224
@@ -214,8 +214,7 @@ def recognise(tensors: dict[str, Tensor], where: str) -> Architecture:
     classes = next(iter(tensors[last[0]].shape), 1) if last else 1
     reports = {}
     for architecture in ARCHITECTURES.values():
-        with torch.device("meta"):
-            own = AlexNet(architecture, classes).state_dict()
+        own = outline(architecture, classes).state_dict()
         reports[architecture.name] = [
             text
             for text in misfit(own, tensors)
@@ -245,8 +244,7 @@ def bvlc_network(path: Path) -> Network:
             f"{path} cannot be read ({error}).", "It is cut short or damaged; get it again."
         ) from error
     architecture = replace(ARCHITECTURES["2012"], lrn_k=1.0)
-    with torch.device("meta"):
-        own = AlexNet(architecture, 1000)
+    own = outline(architecture, 1000)
     layers = [name for name, one in own.named_modules() if isinstance(one, nn.Conv2d | nn.Linear)]
     tensors: dict[str, Tensor] = {}
     for name, layer in zip(BVLC_LAYERS, layers, strict=True):
