@@ -296,7 +296,8 @@ def test_arrays_are_read_by_name_alone(tmp_path):
         {"dtype": "O"}, {"dtype": None}, {"dtype": "V1"}, {"shape": [4.0, 3, 2, 2]}, {"shape": {}},
         {"shape": [0, 3, 2, 2]}, {"splits": {"train": [0, 10**12]}}, {"splits": [1]}, {"block": 0},
         {"names": ["a"]}, {"sha256": []}, {"bad": [{"id": "a"}]}, {"left_out": "a"},
-        {"fingerprint": None}, {"classes": 3},
+        {"fingerprint": None}, {"classes": 3}, {"block": 1}, {"block": 2**70},
+        {"shape": [1] * 70},
     ],
 )  # fmt: skip
 def test_stores_without_a_checksum_of_their_own_are_looked_at(changes, tmp_path):
@@ -356,6 +357,18 @@ def test_a_tar_that_leads_back_ends(tmp_path):
     path = tar_of(tmp_path / "a.tar", *(header(f"cat/{n}.png", -1024 * (n // 2)) for n in range(3)))
     with pytest.raises(DataError, match="leads back"):
         read_source(path)
+
+
+def test_an_archive_in_several_parts(tmp_path):
+    end = b"PK\6\7" + bytes(12) + b"\2\0\0\0" + b"PK\5\6" + bytes(18)
+    for name in ("a.zip", "a.bin"):
+        (tmp_path / name).write_bytes(bytes(60) + end)
+        with pytest.raises(DataError, match="multiple disks"):
+            read_source(tmp_path / name)
+    run = RunDirectory(run_directory(tmp_path / "run"))
+    (run.path / "predictions.npz").write_bytes(bytes(60) + end)
+    with pytest.raises(RunError, match="multiple disks"):
+        run.predictions()
 
 
 def test_a_long_chain_of_links_is_followed_once(tmp_path):

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from alexnet.errors import AlexNetError, DiskError
 
@@ -116,12 +116,10 @@ def read_arrays(path: Path, names: Iterable[str]) -> "dict[str, NDArray[Any]]":
     Raises:
         OSError: there is no such file. ValueError: it is damaged, or no .npz.
     """
-    import zipfile  # what the command line needs at once is below
-
-    import numpy as np
+    import numpy as np  # which the command line does without
 
     with open(path, "rb") as file:
-        if not zipfile.is_zipfile(file):
+        if not is_zip(file):
             raise ValueError("it is no .npz archive")  # NumPy would speak of pickles
         try:
             with np.load(file, allow_pickle=False) as archive:
@@ -131,6 +129,16 @@ def read_arrays(path: Path, names: Iterable[str]) -> "dict[str, NDArray[Any]]":
     if not all(isinstance(one, np.ndarray) for one in found.values()):
         raise ValueError("it holds something else than arrays")
     return found
+
+
+def is_zip(file: Path | IO[bytes]) -> bool:
+    """Whether a file is a zip archive, or what is left of one."""
+    import zipfile
+
+    try:
+        return zipfile.is_zipfile(file)
+    except zipfile.BadZipFile:  # whoever opens it hears the reason
+        return True
 
 
 def from_json(text: str | bytes) -> Any:

@@ -45,6 +45,7 @@ from alexnet.classification.onnx_classifier import OnnxClassifier  # noqa: E402
 from alexnet.classification.run_classifier import RunClassifier  # noqa: E402
 from alexnet.data import datasets, trees  # noqa: E402
 from alexnet.data.layouts import read_tree  # noqa: E402
+from alexnet.data.names import member_paths  # noqa: E402
 from alexnet.data.store import Store, own_checksum  # noqa: E402
 from alexnet.fitting.loop import Epoch, State  # noqa: E402
 from alexnet.network import checkpoint, description, weights  # noqa: E402
@@ -57,8 +58,8 @@ HANGING = 100.0  # seconds after which the process ends, and says where it was
 PORTION = 1_000  # inputs that a process is given at a time
 SHARES = {  # of a thousand
     "tree": 40, "zip": 170, "tar": 150, "layout": 120, "annotations": 110, "recipe": 120,
-    "figures": 90, "sweep": 30, "index": 20, "weights": 40, "state": 10, "foreign": 20,
-    "predictions": 40, "store": 19, "http": 15, "onnx": 5.7, "page": 0.3,
+    "figures": 90, "sweep": 30, "index": 23, "weights": 40, "state": 10, "foreign": 20,
+    "predictions": 40, "store": 19, "http": 15, "onnx": 2.8, "page": 0.2,
 }  # fmt: skip
 
 
@@ -99,7 +100,8 @@ class Memory:
 
     def __init__(self, files):
         self.where = Path("memory")
-        self.entries = {os.fsdecode(path): content for path, content in files.items()}
+        paths, _ = member_paths(list(files), "latin-1")
+        self.entries = {path: one for path, one in zip(paths, files.values(), strict=True) if path}
         self.outputs, self.left_out, self.notes = {}, [], []
 
     def files(self):

@@ -113,9 +113,9 @@ class Store:
             version, shape, dtype = info["version"], tuple(info["shape"]), np.dtype(info["dtype"])
             rows = int(info.get("block", 1))
             size = math.prod(shape) * dtype.itemsize
-            if not shape or not all(isinstance(one, int) and one > 0 for one in shape):
+            if len(shape) > 4 or not all(isinstance(one, int) and one > 0 for one in shape):
                 raise ValueError(f"a shape of {shape}")
-            if dtype.kind not in "uf" or rows < 1:
+            if not shape or dtype.kind not in "uf" or not 1 <= rows < 2**63:
                 raise ValueError(f"an array of {dtype} in blocks of {rows}")
             if version == VERSION and info.get("crc32", own_checksum(info)) != own_checksum(info):
                 raise ValueError("its checksum is not that of its content")
@@ -139,6 +139,8 @@ class Store:
         array = np.memmap(path / marks.ARRAY, dtype=dtype, mode="r", shape=shape)
         store = cls(path, array, info)
         sums = store._array("crc32.npy") if "block" in info else None
+        if sums is not None and sums.shape != (-(-shape[0] // rows),):
+            raise DataError(f"the Store {path} is damaged: its blocks are not its own.", REPACK)
         checked = CheckedArray(path, array, rows, sums)
         return replace(store, x=cast(NDArray[Any], checked))
 

@@ -154,7 +154,7 @@ class AlexNet(nn.Module):
 
 
 def outline(architecture: Architecture, classes: int) -> AlexNet:
-    """A network without values, which takes no memory: to ask for the names and shapes of layers."""
+    """A network without values, and so without memory: names and shapes of its layers."""
     with torch.device("meta"):
         return AlexNet(architecture, classes, init="empty")
 
