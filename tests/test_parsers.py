@@ -371,21 +371,22 @@ def test_an_archive_in_several_parts(tmp_path):
         run.predictions()
 
 
+@pytest.mark.slow
 def test_a_long_chain_of_links_is_followed_once(tmp_path):
-    picture, count = encoded(noise()), 5_000
+    picture, count = encoded(noise()), 20_000
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
-        for name in ("cat", "dog"):
-            for number in range(count):
-                member = tarfile.TarInfo(f"{name}/{number:05}.png")
-                member.type, member.linkname = tarfile.SYMTYPE, f"{number + 1:05}.png"
-                archive.addfile(member)
-            member = tarfile.TarInfo(f"{name}/{count:05}.png")
+        for number in range(count):
+            member = tarfile.TarInfo(f"cat/{number:05}.png")
+            member.type, member.linkname = tarfile.SYMTYPE, f"{number + 1:05}.png"
+            archive.addfile(member)
+        for name in (f"cat/{count:05}.png", "dog/1.png"):
+            member = tarfile.TarInfo(name)
             member.size = len(picture)
             archive.addfile(member, io.BytesIO(picture))
     began = time.process_time()
     source = read_source(tmp_path / "a.tar")
-    assert time.process_time() - began < 5
-    assert len(source.examples) == 2 * count + 2
+    assert time.process_time() - began < 15
+    assert len(source.examples) == count + 2
     assert next(source.contents()) == picture
 
 
