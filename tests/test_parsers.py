@@ -28,7 +28,7 @@ from alexnet.network.checkpoint import (
     save_tensors,
 )
 from alexnet.network.description import Architecture, Preprocessing
-from alexnet.network.weights import read_pth, recognise
+from alexnet.network.weights import read_foreign, read_pth, recognise
 from alexnet.recipes import Recipe
 from alexnet.runs.directory import RunDirectory
 from alexnet.sweeping.directory import SweepDirectory
@@ -219,6 +219,15 @@ def test_state_dicts_that_are_programs_for_another_machine(tmp_path):
             assert read_pth(path)
         except WeightsError as error:
             assert error.hint
+    huge = torch.zeros(()).expand(10**7, 10**7)  # 400 TB, in a file of a kilobyte
+    for odd, message in (
+        (huge, "of no network"),
+        (torch.eye(3).to_sparse(), "sparse"),
+        (torch.zeros(3, device="meta"), "without values"),
+    ):
+        torch.save({"features.0.weight": odd}, path)
+        with pytest.raises(WeightsError, match=message):
+            read_foreign(path)
     with pytest.raises(WeightsError, match="of no network"):
         recognise({"classifier.6.weight": torch.zeros(())}, "a.pth")
 

@@ -175,7 +175,9 @@ def read_foreign(path: Path) -> Network:
         f"networks do ({TORCHVISION.crop} of {TORCHVISION.image_size} px, ImageNet's mean and "
         "deviation)"
     )
-    return Network(path, architecture, tensors, [], [], TORCHVISION)
+    # copied now that the shapes are known: a few bytes may be shown as any number of terabytes
+    whole = {name: one.contiguous() for name, one in tensors.items()}
+    return Network(path, architecture, whole, [], [], TORCHVISION)
 
 
 def read_pth(path: Path) -> dict[str, Tensor]:
@@ -209,11 +211,18 @@ def read_pth(path: Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"{path} holds no state dict.", "Save one: torch.save(model.state_dict(), FILE)"
         )
-    return {
-        str(name).removeprefix("module."): value.contiguous()
+    tensors = {
+        str(name).removeprefix("module."): value
         for name, value in content.items()
         if isinstance(value, Tensor)
     }
+    for name, one in tensors.items():
+        if one.layout != torch.strided or one.is_quantized or one.device.type != "cpu":
+            raise WeightsError(
+                f"{path}: {name} is sparse, quantised or without values.",
+                "Save the state dict of the network as it was trained.",
+            )
+    return tensors
 
 
 def recognise(tensors: dict[str, Tensor], where: str) -> Architecture:
