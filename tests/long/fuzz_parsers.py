@@ -57,9 +57,9 @@ MOST_SECONDS, MOST_BYTES = 2.0, 500e6
 HANGING = 100.0  # seconds after which the process ends, and says where it was
 PORTION = 1_000  # inputs that a process is given at a time
 SHARES = {  # of a thousand
-    "tree": 40, "zip": 170, "tar": 150, "layout": 120, "annotations": 110, "recipe": 120,
-    "figures": 90, "sweep": 30, "index": 23, "weights": 40, "state": 10, "foreign": 20,
-    "predictions": 40, "store": 19, "http": 15, "onnx": 2.8, "page": 0.2,
+    "tree": 40, "zip": 170, "tar": 150, "layout": 130, "annotations": 120, "recipe": 130,
+    "figures": 90, "sweep": 34, "index": 30, "weights": 10, "state": 10, "foreign": 10,
+    "predictions": 40, "store": 20, "http": 15, "onnx": 0.9, "page": 0.1,
 }  # fmt: skip
 
 
