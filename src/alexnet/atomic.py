@@ -2,6 +2,7 @@
 new one, whatever happens in between."""
 
 import contextlib
+import csv
 import errno
 import json
 import os
@@ -152,6 +153,15 @@ def write_json(path: Path, value: Any) -> None:
             encoding="utf-8",
             errors="backslashreplace",  # an undecodable file name as JSON's own escape
         )
+
+
+def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Writes a table, whole or not at all."""
+    with (
+        replacing(path) as aside,
+        open(aside, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        csv.writer(file).writerows(rows)
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -24,15 +24,9 @@ from alexnet.cache import cache_folder
 from alexnet.console import say, warn
 from alexnet.data.fetch import Download, fetch_file
 from alexnet.errors import AlexNetError, WeightsError, did_you_mean
-from alexnet.network.checkpoint import (
-    Network,
-    load_network,
-    misfit,
-    safetensors_metadata,
-    save_network,
-    unreadable,
-)
+from alexnet.network.checkpoint import Network, load_network, misfit, save_network
 from alexnet.network.description import ARCHITECTURES, Architecture, Preprocessing
+from alexnet.network.header import safetensors_metadata, unreadable
 from alexnet.network.model import AlexNet, outline
 from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD
 
