@@ -113,6 +113,9 @@ def test_a_png_can_be_printed():
     picture = Image.open(io.BytesIO(charts.curves("loss", [Curve("", [1, 2])]).png))
     assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)
     assert picture.width == round(380 / 72 * 300)
+    names = [str(number) for number in range(150)]
+    large = charts.confusion_map(names, np.eye(150, dtype=np.int64), large=True)
+    assert Image.open(io.BytesIO(large.png)).size == (3600, 3600)
 
 
 def test_files_are_named_after_their_titles():
