@@ -699,8 +699,8 @@ def test_runs_of_one_recipe_are_never_worse_and_tell_how_training_varies(tmp_pat
             "cannot be told apart" if others is runs else "worse on these images"
         )
     repeated = [run_that_is_right(tmp_path / f"{n}", 0.8 + n / 1000, seed=9 + n) for n in range(4)]
-    rows = scores(common([RunDirectory(run) for run in [*repeated, runs[3]]]))
-    assert [row["so"] for row in rows[1:]] == [*["the same recipe"] * 3, "worse"]
+    last = scores(common([RunDirectory(run) for run in [*repeated, runs[3]]]))
+    assert [row["so"] for row in last[1:]] == [*["the same recipe"] * 3, "worse"]
 
 
 def test_pictures_of_images_on_which_runs_disagree(tmp_path):

@@ -211,7 +211,6 @@ def test_the_temperature_is_the_best_of_a_fine_grid():
 def test_a_temperature_that_validation_supports_is_found_with_its_interval():
     for scale in (0.5, 2.5):
         found = metrics.supported_temperature(*sample(5000, scale=scale))
-        low, high = found.interval
         assert found.value == pytest.approx(scale, rel=0.1)
         assert found.value == min(found.interval, key=lambda end: abs(math.log(end)))
         logits, labels = sample(5000, scale=scale)

@@ -9,10 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from makers import FROZEN, MADE_FOR, SMALL, change, network_of, table, write_pictures
-from scipy import stats
 
 import alexnet
 from alexnet.cli import main
@@ -360,7 +357,9 @@ def test_seeds_give_a_mean_and_a_spread(folder, tmp_path, capsys):
     summary = json.loads((path / "summary.json").read_text())
     assert summary["seeds"] == 3
     assert len(summary["test"]) == 3
-    scores = [[float(r["val_top1"]) for r in table(path) if r["lr"] == lr] for lr in ("0.05", "0.04")]
+    scores = [
+        [float(r["val_top1"]) for r in table(path) if r["lr"] == lr] for lr in ("0.05", "0.04")
+    ]
     pooled = np.sqrt(np.mean([np.var(one, ddof=1) for one in scores]))
     assert summary["seed_deviation"] == pytest.approx(pooled, abs=1e-5)
     assert [row["tied"] for row in summary["configurations"]] == [True, True]

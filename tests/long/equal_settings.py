@@ -34,11 +34,7 @@ OTHER_SETTING, SAME_SETTING = 0.83, 0.90
 
 
 def trained(
-    generator: np.random.Generator,
-    gaps: Sequence[float],
-    seeds: int,
-    deviation: float,
-    images: int,
+    generator: np.random.Generator, gaps: Sequence[float], seeds: int, deviation: float, images: int
 ) -> Hits:
     """(C, S, N) of C settings that lie so far below the accuracy."""
 
@@ -131,7 +127,7 @@ def without_effect(name: str, points: Sequence[dict[str, int]], seeds: int) -> C
     )
 
 
-GRID = [dict(zip("abc", point, strict=True)) for point in itertools.product(*[range(3)] * 2, [0, 1])]
+GRID = [dict(zip("abc", point, strict=True)) for point in np.ndindex(3, 3, 2)]
 ONE_CHANGE = [{name: int(name == other) for name in "abcdefgh"} for other in "-abcdefgh"]
 
 

@@ -157,8 +157,8 @@ def say_what_is_planned(data: str, groups: Sequence[Sequence[Trial]], jobs: int)
     found = estimate(data, groups)
     side = f"{count - alone} of them train side by side, " if count > alone else ""
     say(
-        f"{count} trials in {len(groups)} trainings: {side}about {in_words(found.seconds)} one after the "
-        "other on this machine, measured on a few steps of each kind"
+        f"{count} trials in {len(groups)} trainings: {side}about {in_words(found.seconds)} one "
+        "after the other on this machine, measured on a few steps of each kind"
         + (f"; --jobs {jobs} was not taken into account" if jobs > 1 else "")
     )
     settings = {trial.recipe.replace(seed=0).digest for group in groups for trial in group}
@@ -174,8 +174,8 @@ def what_it_can_show(settings: int, seeds: int, images: int) -> Iterator[str]:
     if seeds == 1:
         gap = smallest_gap(settings, 1, images, 0.0)
         yield (
-            f"what it can show: with one seed, {on}, a gap of {100 * gap:.1f} points to the best is "
-            "found 4 times in 5, on these images; another training may differ by more"
+            f"what it can show: with one seed, {on}, a gap of {100 * gap:.1f} points to the best "
+            "is found 4 times in 5, on these images; another training may differ by more"
         )
     repeated = 3 if seeds == 1 else seeds
     told = " or ".join(

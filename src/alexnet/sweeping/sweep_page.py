@@ -176,6 +176,6 @@ def in_words(effect: Mapping[str, Any], here: str) -> str:
     if effect["verdict"] == "matters":
         return f"It matters: {best} instead of {worst} brings {points}{here}."
     return (
-        f"It may not matter: {best} instead of {worst} brought {points}{here}, which chance alone could "
-        "have done."
+        f"It may not matter: {best} instead of {worst} brought {points}{here}, which chance alone "
+        "could have done."
     )
