@@ -78,9 +78,8 @@ def test_both_kinds_of_noise_widen_an_interval():
     """By hand, where trainings differ as a whole alone, and settings on images alone."""
     right = np.arange(1000) < 700
     other = np.arange(1000) >= 400
-    settings = [np.stack([one, one]) for one in (right, other)]
     noise = TrainingNoise(0.0004, 0.0, 6)
-    found = difference(*settings, noise, values=4)
+    found = difference(np.stack([right, right]), np.stack([other, other]), noise, values=4)
     of_images = (700 + 2) / 1002 - (100 / 1002) ** 2
     squared = studentized_range(4, math.inf, 0.95) ** 2 * of_images / 1002
     squared += studentized_range(4, 6, 0.95) ** 2 * 0.0004

@@ -60,14 +60,12 @@ def called_worse(hits: Hits) -> list[int]:
 
 def fields_that_matter(hits: Hits, points: Sequence[dict[str, int]]) -> list[str]:
     """The fields of a sweep over these points that are said to matter."""
-    found = [
-        Configuration(
-            point,
-            [SimpleNamespace(hits=one, predictions=SimpleNamespace(logits=one)) for one in runs],
-            float(runs.mean()),
-        )
-        for point, runs in zip(points, hits, strict=True)
-    ]  # fmt: skip
+    found = []
+    for point, runs in zip(points, hits, strict=True):
+        results: list[Any] = [  # what stands for them
+            SimpleNamespace(hits=one, predictions=SimpleNamespace(logits=one)) for one in runs
+        ]
+        found.append(Configuration(point, results, float(runs.mean())))
     return [field for field, one in effects(found).items() if one["verdict"] == "matters"]
 
 
