@@ -82,13 +82,26 @@ class RunError(InputError):
     """A run directory is not one, is unfinished, or holds another run."""
 
 
+# what torch, CUDA, oneDNN and the dynamic loader say where Python says MemoryError
+NO_MEMORY = (
+    "can't allocate memory", "Cannot allocate memory", "out of memory", "bad_alloc", "bad alloc",
+    "can't start new thread", "failed to map segment", "could not create a memory object",
+)  # fmt: skip
+
+
+def want_of_memory(error: BaseException) -> bool:
+    """Whether an error of any package means that there is not enough memory."""
+    return isinstance(error, MemoryError) or any(one in str(error) for one in NO_MEMORY)
+
+
 @contextmanager
 def needs_extra(what: str, extra: str) -> Iterator[None]:
     """Imports of optional packages go in here: where one fails, what to install is the error."""
     try:
         yield
     except ImportError as error:
-        if (error.name or "").split(".")[0] == "alexnet":  # no package of others is missing
+        # no package of others is missing
+        if (error.name or "").split(".")[0] == "alexnet" or want_of_memory(error):
             raise
         raise InputError(
             f"{what} needs packages that are not installed ({error}).",

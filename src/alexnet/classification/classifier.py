@@ -35,6 +35,15 @@ class Prediction:
     reason: str = ""  # why it cannot be used
 
 
+def standard_input() -> bytes:
+    """All that it holds; DataError if it is closed."""
+    if sys.stdin is None:
+        raise DataError(
+            "standard input is closed.", "Give a file, or: alexnet predict RUN - < FILE"
+        )
+    return sys.stdin.buffer.read()
+
+
 class Classifier(ABC):
     """Classifies images with a trained network, its classes and its preprocessing."""
 
@@ -100,7 +109,7 @@ class Classifier(ABC):
                 for file in batch:
                     try:
                         loaded.append(
-                            self._square_of(sys.stdin.buffer.read(), 0, "standard input")
+                            self._square_of(standard_input(), 0, "standard input")
                             if file == STDIN
                             else self._square_of(file, 0)
                         )

@@ -3,7 +3,6 @@ to its splits."""
 
 import contextlib
 import hashlib
-import json
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet import marks
-from alexnet.atomic import write_json
+from alexnet.atomic import read_object, write_json
 from alexnet.cache import cache_folder
 from alexnet.console import progress, say, warn
 from alexnet.data.fetch import DOWNLOADS, downloaded
@@ -128,9 +127,13 @@ def open_data(
 def packed(fingerprint: str) -> Iterator[Store]:
     """The Stores in the cache of data with this fingerprint."""
     for path in sorted((cache_folder() / "stores").glob(f"*-{fingerprint[:12]}")):
-        with contextlib.suppress(DataError):
-            if (store := Store.open(path)).fingerprint == fingerprint:
-                yield store
+        try:
+            store = Store.open(path)
+        except DataError as error:
+            warn(error.message)
+            continue
+        if store.fingerprint == fingerprint:
+            yield store
 
 
 def find_packed(index: Path, image_size: int, white: int | None) -> Store | None:
@@ -208,8 +211,7 @@ def read_source(where: Path) -> Source:
 def read_index(path: Path) -> dict[str, Any]:
     """What is known of a source from its last packing; nothing, if that cannot be read."""
     try:
-        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return index
+        return read_object(path)
     except (OSError, ValueError):
         return {}
 

@@ -17,14 +17,14 @@ from alexnet.fitting.linear import solve
 from alexnet.fitting.loop import Epoch, State, best_of, fit
 from alexnet.fitting.lr_finder import draw_suggestion, find_lr
 from alexnet.network import inference
-from alexnet.network.checkpoint import Network, load_description, load_weights, save_network
+from alexnet.network.checkpoint import Network, load_tensors, load_weights, save_network
 from alexnet.network.model import AlexNet, parameter_count
 from alexnet.runs.directory import Predictions, RunDirectory, Settings, new_run_directory
 from alexnet.runs.evaluation import show
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.own_data import count_seen, trained_on
 from alexnet.runtime import differences, environment, stop_on_signal
-from alexnet.scoring.metrics import Labels, fit_temperature, metrics
+from alexnet.scoring.metrics import Labels, fit_temperature, metrics, require_finite
 from alexnet.training.events import EventFiles
 from alexnet.training.from_recipe import Phase, loss_of, optimizer_of, rate_of
 
@@ -100,7 +100,7 @@ class Run:
                 )
         self.directory = directory
         if directory.stopped:
-            about = load_description(directory.last)
+            _, about = load_tensors(directory.last)
             self.resumed_phase = about["phase"]
             self.history = [Epoch(**epoch) for epoch in about["history"]]
             say(f"going on with {directory} after epoch {len(self.history)}, step {about['step']}")
@@ -329,6 +329,7 @@ class Run:
     ) -> tuple[dict[str, Any], str]:
         """Writes the figures and the predictions; returns the figures and what is to be said of
         them."""
+        require_finite(logits.numpy(), self.directory)
         indices = self.inputs.splits.test if split == "test" else self.inputs.splits.val
         figures = metrics(logits.numpy(), labels.numpy(), self.inputs.store.names, split)
         best = best_of(self.history)
