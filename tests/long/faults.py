@@ -34,11 +34,24 @@ from makers import picture, write_pictures  # noqa: E402
 
 KILLED = 137
 SMALL = (
-    "--image-size 16 --pool max --width 0.125 --batch-size 16 --lr 0.05 --dropout 0 "
+    "--image-size 16 --crop 16 --crop-area 1 --pool max --width 0.125 --batch-size 16 --lr 0.05 --dropout 0 "
     "--precision fp32 --epochs 2"
 ).split()
 PLAIN = ["--no-report", "--no-tensorboard"]
-HEAD = ["--weights", "made", "--freeze", "conv", "--epochs", "1", "--batch-size", "16"]
+HEAD = [
+    "--image-size",
+    "16",
+    "--crop",
+    "16",
+    "--weights",
+    "made",
+    "--freeze",
+    "conv",
+    "--epochs",
+    "1",
+    "--batch-size",
+    "16",
+]
 HEAD += ["--lr", "0.05", "--precision", "fp32", *PLAIN]
 FAULTS = ["ENOSPC", "EIO", "EACCES", "kill"]
 
