@@ -17,7 +17,8 @@ from alexnet.errors import RunError
 @contextlib.contextmanager
 def one_at_a_time(path: Path, what: str) -> Iterator[None]:
     """While the block runs no other program of this user enters it with the same path. The lock
-    lies in the cache, not in anybody's folder, and ends with the process, however it ends.
+    lies in the cache, not in anybody's folder, and ends with the process, however it ends. Who
+    held it stays noted there: it is read only while somebody holds it.
 
     Raises:
         RunError: another program is in it; says which. DiskError: the cache cannot be written.
@@ -41,6 +42,4 @@ def one_at_a_time(path: Path, what: str) -> Iterator[None]:
             who.write_text(f"process {os.getpid()}: {Path(sys.argv[0]).name}", encoding="utf-8")
         yield
     finally:
-        with contextlib.suppress(OSError):
-            who.unlink(missing_ok=True)
         held.release()

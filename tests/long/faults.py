@@ -34,8 +34,8 @@ from makers import picture, write_pictures  # noqa: E402
 
 KILLED = 137
 SMALL = (
-    "--image-size 16 --crop 16 --crop-area 1 --pool max --width 0.125 --batch-size 16 --lr 0.05 --dropout 0 "
-    "--precision fp32 --epochs 2"
+    "--image-size 16 --crop 16 --crop-area 1 --pool max --width 0.125 "
+    "--batch-size 16 --lr 0.05 --dropout 0 --precision fp32 --epochs 2"
 ).split()
 PLAIN = ["--no-report", "--no-tensorboard"]
 HEAD = [

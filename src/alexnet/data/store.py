@@ -18,8 +18,8 @@ import io
 import json
 import math
 import os
+import secrets
 import shutil
-import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ from alexnet.atomic import disk_error, read_object, sealed, sync, writing
 from alexnet.errors import DataError, DiskError
 
 VERSION = 1
-ALIVE = ".at-work"  # locked by the process that writes a Store
+PACKING, LOCK = ".packing-", ".lock"  # a Store that is written; beside it, locked as long as it is
 BLOCK = 2**20  # bytes of x.bin, at least, that have one checksum
 REPACK = "Delete this folder; it is packed again from the source when next used."
 
@@ -224,7 +224,7 @@ class StoreWriter:
         self.rows = max(1, -(-BLOCK // max(1, self.row)))  # examples of a block
         self.sums: list[int] = []  # of the blocks, the last one perhaps not whole yet
         self.count = 0  # examples written
-        self.alive: BaseFileLock | None = None  # held while it is written what cannot go on
+        self.alive: BaseFileLock | None = None  # held while something is written that cannot go on
         with writing(parent):
             parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(parent)
@@ -232,7 +232,7 @@ class StoreWriter:
                 self.aside = parent / f".unfinished-{name}"
                 self.aside.mkdir(exist_ok=True)
             else:
-                self.aside = Path(tempfile.mkdtemp(dir=parent, prefix=".packing-"))
+                self.aside = parent / f"{PACKING}{secrets.token_hex(8)}"
             try:
                 self._begin()
             except OSError:
@@ -241,8 +241,9 @@ class StoreWriter:
 
     def _begin(self) -> None:
         if not self.name:
-            self.alive = FileLock(self.aside / ALIVE, timeout=0)
+            self.alive = FileLock(f"{self.aside}{LOCK}")
             self.alive.acquire()
+            self.aside.mkdir(mode=0o700)
         self.file = open(self.aside / marks.ARRAY, "ab", buffering=0)
         if self.name:
             self._keep_what_is_sound()
@@ -316,7 +317,6 @@ class StoreWriter:
             os.fsync(self.file.fileno())
             self.file.close()
             self._write_rest(info, y, ids, content)
-            self._let_go()
             try:
                 os.rename(self.aside, path)
             except OSError:
@@ -359,19 +359,14 @@ class StoreWriter:
         for file in (*files, marks.STORE):
             sync(self.aside / file)
 
-    def _let_go(self) -> None:
-        """No longer at work."""
-        if self.alive is not None:
-            self.alive.release()
-            (self.aside / ALIVE).unlink(missing_ok=True)
-            self.alive = None
-
     def _end(self, keep: bool) -> None:
         """Takes away what was not finished, but for what is to be gone on from."""
-        with contextlib.suppress(OSError):  # what went wrong before is what is told
-            self._let_go()
         if not keep:
             shutil.rmtree(self.aside, ignore_errors=True)
+        if self.alive is not None:
+            with contextlib.suppress(OSError):  # what went wrong before is what is told
+                self.alive.release()
+                Path(self.alive.lock_file).unlink(missing_ok=True)
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         with contextlib.suppress(OSError):
@@ -392,12 +387,13 @@ def reopen_for_writing(path: Path) -> None:
 def remove_leftovers(parent: Path) -> None:
     """Deletes what writers left behind: those that cannot go on where they are not at work any
     more, the others after a month."""
-    for aside in parent.glob(".packing-*"):
-        with contextlib.suppress(OSError, Timeout):  # at work, or just finished
-            if (aside / ALIVE).exists():
-                with FileLock(aside / ALIVE, timeout=0):
-                    shutil.rmtree(aside, ignore_errors=True)
-            elif _age(aside) > 86_400:  # of 0.1.0, or of one that was killed at its very beginning
+    for lock in parent.glob(f"{PACKING}*{LOCK}"):
+        with contextlib.suppress(OSError, Timeout), FileLock(lock, timeout=0):  # at work
+            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            lock.unlink()
+    for aside in filter(Path.is_dir, parent.glob(f"{PACKING}*")):  # of 0.1.0, without a lock
+        with contextlib.suppress(OSError):
+            if not Path(f"{aside}{LOCK}").exists() and _age(aside) > 86_400:
                 shutil.rmtree(aside, ignore_errors=True)
     for aside in parent.glob(".unfinished-*"):
         with contextlib.suppress(OSError):

@@ -41,6 +41,7 @@ import numpy as np
 from alexnet import marks
 from alexnet.atomic import (
     disk_error,
+    is_leftover,
     read_object,
     remove_leftovers,
     replacing,
@@ -152,8 +153,10 @@ class RunDirectory:
 
     @property
     def just_begun(self) -> bool:
-        """Whether a program was killed between its first file and its second."""
-        return self._has(marks.RUN) and not self._has(marks.AROUND) and not self.trained
+        """Whether a program was killed before it had written its second file."""
+        if not self.path.is_dir():
+            return False
+        return {one.name for one in self.path.iterdir() if not is_leftover(one.name)} <= {marks.RUN}
 
     @property
     def trained(self) -> bool:
@@ -407,10 +410,14 @@ class RunDirectory:
         said."""
         return self._optional("data.json")
 
-    def write_suggestion(self, suggestion: Mapping[str, Any]) -> Path:
-        """Keeps what the learning-rate finder found; returns the path for its curve."""
-        write_json(self.path / "lr.json", suggestion)
+    @property
+    def lr_curve(self) -> Path:
+        """Where the curve of the learning-rate finder is drawn."""
         return self.path / "lr.svg"
+
+    def write_suggestion(self, suggestion: Mapping[str, Any]) -> None:
+        """Keeps what the learning-rate finder found; written last, it says that it is done."""
+        write_json(self.path / "lr.json", suggestion)
 
     def suggested_lr(self) -> float | None:
         """The learning rate that was found; None where none was looked for.

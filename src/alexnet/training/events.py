@@ -22,9 +22,9 @@ class EventFiles:
     Every method raises DiskError where the file cannot be written.
     """
 
-    def __init__(self, path: Path | None, steps: int = 1, done: int = 0) -> None:
+    def __init__(self, path: Path | None, steps: int = 1, done: int | None = None) -> None:
         """Args: path: the run directory, None to write nothing; steps: in an epoch; done: epochs
-        that are there already."""
+        that are there already, all points after which are written again; None: nothing is."""
         self.records: Any = None
         self.steps = steps
         if path is None:
@@ -39,7 +39,7 @@ class EventFiles:
             path.mkdir(parents=True, exist_ok=True)
             self.records = RecordWriter(open(self.path, "wb"))
         self._write(file_version=FORMAT)
-        if done:  # what an earlier file has from there on does not count
+        if done is not None:  # what an earlier file has from there on does not count
             self._write(step=done * steps, session_log=SessionLog(status=SessionLog.START))
         self._flush()
 
@@ -61,8 +61,9 @@ class EventFiles:
         if self.records is None:
             return
         names = "train_loss train_top1 val_loss val_top1 lr train_images_per_second"
+        last = epoch.epoch * self.steps - 1  # its last step: what is written again is behind it
         for name in names.split():
-            self._scalar(f"epoch/{name}", getattr(epoch, name), epoch.epoch * self.steps)
+            self._scalar(f"epoch/{name}", getattr(epoch, name), last)
         self._flush()
 
     def write_steps(self, epoch: Epoch, state: State, every: int) -> None:
