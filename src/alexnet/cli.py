@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import io
 import os
 import sys
@@ -63,6 +64,7 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "weights list": WeightsList,
     "doctor": Doctor,
 }
+TAKES_NO_MORE = {errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF}
 ABOUT = "A folder of images in, a trained and honestly evaluated AlexNet classifier out."
 
 
@@ -167,20 +169,23 @@ def output() -> Iterator[None]:
     if sys.stdout is None:  # the next file that is opened would get what is printed
         raise InputError("standard output is closed.", "Redirect it instead: > /dev/null")
     try:
-        yield
-    finally:
-        before = sys.exc_info()[1]
         try:
+            yield
+        finally:
             sys.stdout.flush()
-        except OSError as error:
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
             let_go(sys.stdout)
-            if isinstance(error, BrokenPipeError):
-                raise
-            if before is None or isinstance(before, OSError | SystemExit):  # else that is told
-                raise DiskError(
-                    f"standard output takes no more: {error.strerror}.",
-                    "Free some space, or print to another place.",
-                ) from error
+            raise
+        if error.filename is not None or error.errno not in TAKES_NO_MORE:  # no stream's
+            raise
+        let_go(sys.stdout)
+        if isinstance(error.__context__, AlexNetError):  # what went wrong before is what is told
+            raise error.__context__ from None
+        raise DiskError(
+            f"standard output takes no more: {error.strerror}.",
+            "Free some space, or print to another place.",
+        ) from error
 
 
 def let_go(stream: TextIO) -> None:

@@ -15,6 +15,7 @@ AlexNetError                    exit code 1: something failed while working
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -83,15 +84,15 @@ class RunError(InputError):
 
 
 # what torch, CUDA, oneDNN and the dynamic loader say where Python says MemoryError
-NO_MEMORY = (
-    "can't allocate memory", "Cannot allocate memory", "out of memory", "bad_alloc", "bad alloc",
-    "can't start new thread", "failed to map segment", "could not create a memory object",
-)  # fmt: skip
+NO_MEMORY = re.compile(
+    r"(?i)(can't|cannot) allocate memory|out of memory|bad.alloc|can't start new thread|"
+    r"failed to map segment|could not (create|execute) a primitive$"
+)
 
 
 def want_of_memory(error: BaseException) -> bool:
     """Whether an error of any package means that there is not enough memory."""
-    return isinstance(error, MemoryError) or any(one in str(error) for one in NO_MEMORY)
+    return isinstance(error, MemoryError) or bool(NO_MEMORY.search(str(error)))
 
 
 @contextmanager

@@ -3,12 +3,12 @@ nothing that one of them does, or has done to it, reaches the next."""
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import sys
 import tempfile
 import traceback
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,8 +141,9 @@ def content(path: Path) -> object:
 
         tensors, about = load_tensors(path)
         return {name: one.numpy().tobytes() for name, one in tensors.items()}, _timeless(about)
-    if path.suffix == ".html":
-        return re.sub(rb"<svg.*?</svg>|[\d.,]+.(?:seconds|minutes|GiB)", b"", path.read_bytes())
+    if path.suffix == ".npz":  # which holds the time
+        with zipfile.ZipFile(path) as file:
+            return {name: file.read(name) for name in file.namelist()}
     return path.read_bytes()
 
 
