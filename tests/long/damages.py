@@ -2,7 +2,7 @@
 4 KiB, or all behind some place. Whoever reads them afterwards says the same as before, or names the
 file or its folder: in an error, or in a warning beside an answer that lacks what the file held.
 
-uv run python tests/long/damages.py [--count 1000] [--seed 0]
+uv run python tests/long/damages.py [--count 1000] [--seed 0] [--cheap]
 
 The short form is a test (tests/test_damages.py).
 """
@@ -132,10 +132,12 @@ def answer(one: Command, folder: Path) -> tuple[Outcome, dict[str, object]]:
     return found, contents(*(folder / name for name in one.leaves)) if found.code == 0 else {}
 
 
-def readers(folder: Path, kept: Path) -> tuple[dict[str, tuple[bytes, object]], dict[Path, set]]:
+def readers(
+    commands: list[Command], folder: Path, kept: Path
+) -> tuple[dict[str, tuple[bytes, object]], dict[Path, set]]:
     """The sound answers of all commands, by their names, and which of them open a file."""
     sound, opened = {}, defaultdict(set)
-    for one in COMMANDS:
+    for one in commands:
         restore(folder, kept)
         found, left = answer(one, folder)
         assert found.code == 0, found.err
@@ -171,20 +173,20 @@ def judged(found: Outcome, same: bool, path: Path, kept: Path) -> str:
     return f"code {found.code}, {'same' if same else 'another'} answer\n{found.err[-2000:]}"
 
 
-def damage(count: int, seed: int) -> dict[str, Counter[str]]:
-    """So many damages; by file, what came of them.
+def damage(count: int, seed: int, cheap: bool = False) -> dict[str, Counter[str]]:
+    """So many damages; by file, what came of them. Read by all commands, or the cheap ones alone.
 
     Raises:
         AssertionError: something was silently wrong, or ended without words.
     """
     warm()
     draw, found = random.Random(seed), defaultdict(Counter)
-    wrong = []
+    wrong, commands = [], [one for one in COMMANDS if one.cheap or not cheap]
     with world() as folder, tempfile.TemporaryDirectory() as keep:
         build(folder)
         kept = Path(keep) / "kept"
         shutil.copytree(folder, kept)
-        sound, opened = readers(folder, kept)
+        sound, opened = readers(commands, folder, kept)
         files = [
             path.relative_to(kept)
             for top in ("run", "head", "half", "cache")
@@ -194,9 +196,9 @@ def damage(count: int, seed: int) -> dict[str, Counter[str]]:
         draw.shuffle(files)
         for number in range(count):
             name, kind = files[number % len(files)], draw.choice(KINDS)
-            able = [one for one in COMMANDS if one.name in opened[folder / name]]
+            able = [one for one in commands if one.name in opened[folder / name]]
             chosen = [one for one in able if one.cheap or draw.random() < CHANCE]
-            chosen = chosen or [draw.choice(able or COMMANDS)]
+            chosen = chosen or [draw.choice(able or commands)]
             content = damaged((kept / name).read_bytes(), kind, draw)
             verdicts = set()
             for one in chosen:
@@ -212,6 +214,8 @@ def damage(count: int, seed: int) -> dict[str, Counter[str]]:
             told = next((one for one in sorted(verdicts, reverse=True) if "answer" in one), "")
             told = told or ("named" if any("named" in one for one in verdicts) else "no change")
             found[_family(name)][told] += 1
+            if (number + 1) % 50 == 0:
+                print(f"{number + 1} damages", flush=True)
     assert not wrong, "\n".join(wrong)
     return found
 
@@ -228,9 +232,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cheap", action="store_true", help="only commands of a moment")
     given = parser.parse_args()
     total = Counter()
-    for name, counts in sorted(damage(given.count, given.seed).items()):
+    for name, counts in sorted(damage(given.count, given.seed, given.cheap).items()):
         total.update(counts)
         print(f"{sum(counts.values()):5} {name:40} {dict(counts)}")
     print(f"{sum(total.values()):5} {'all':40} {dict(total)}")

@@ -1,5 +1,6 @@
 """TensorBoard's event files of a run: what happened, for those who watch it there."""
 
+import contextlib
 import itertools
 import os
 import socket
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet.atomic import writing
+from alexnet.errors import DiskError
 from alexnet.fitting.loop import Epoch, State
 
 FORMAT = "brain.Event:2"
@@ -38,10 +40,15 @@ class EventFiles:
         with writing(self.path):
             path.mkdir(parents=True, exist_ok=True)
             self.records = RecordWriter(open(self.path, "wb"))
-        self._write(file_version=FORMAT)
-        if done is not None:  # what an earlier file has from there on does not count
-            self._write(step=done * steps, session_log=SessionLog(status=SessionLog.START))
-        self._flush()
+        try:
+            self._write(file_version=FORMAT)
+            if done is not None:  # what an earlier file has from there on does not count
+                self._write(step=done * steps, session_log=SessionLog(status=SessionLog.START))
+            self._flush()
+        except DiskError:
+            with contextlib.suppress(OSError):
+                self.records.close()
+            raise
 
     def _write(self, **fields: Any) -> None:
         with writing(self.path):
