@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from makers import FROZEN, encoded, noise, write_pictures
+from makers import FROZEN, Colours, encoded, noise, write_pictures
 
 import alexnet
 from alexnet import atomic, cli
@@ -17,6 +18,7 @@ from alexnet.classification.predict import Copies, Table
 from alexnet.commands.about import Recipes
 from alexnet.errors import DiskError
 from alexnet.sweeping import sweep
+from alexnet.sweeping.workers import in_processes
 from alexnet.training import events
 
 LONG = Path(__file__).parent / "long"
@@ -62,10 +64,8 @@ def test_a_copy_that_fails_leaves_no_empty_file(tmp_path, monkeypatch):
 
 
 def test_a_table_is_whole_or_not_there(tmp_path):
-    class Two:
-        classes = names = ("a", "b")
-
-    with pytest.raises(ZeroDivisionError), Table(tmp_path / "a.csv", Two(), 1):
+    classifier: Any = Colours()
+    with pytest.raises(ZeroDivisionError), Table(tmp_path / "a.csv", classifier, 1):
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
 
@@ -134,14 +134,13 @@ def test_a_worker_that_cannot_write_ends_the_sweep_and_fails_no_trial(tmp_path, 
         image_size=16, pool="max", width=0.125, epochs=1, tensorboard=False, report=False,
     ), out=tmp_path / "run")  # fmt: skip
     recipe = FROZEN.replace(weights=str(run), epochs=1)
-    space = {"lr": [0.1, 0.01], "batch_size": [8, 16]}
+    space: dict[str, list[Any]] = {"lr": [0.1, 0.01], "batch_size": [8, 16]}
     path = tmp_path / "sweep"
     path.mkdir()
-    original = sweep.in_processes
 
     def without_room(jobs, count):
         (path / "logs").write_text("no folder")
-        yield from original(jobs, count)
+        yield from in_processes(jobs, count)
 
     monkeypatch.setattr(sweep, "in_processes", without_room)
     with pytest.raises(DiskError, match="a trial could not write"):

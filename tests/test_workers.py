@@ -316,6 +316,7 @@ def test_every_point_of_every_study_is_a_recipe(name):
 
 @pytest.mark.slow
 def test_a_study_is_swept_by_its_name(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("alexnet.sweeping.estimates.MEASURED_SECONDS", 0.05)
     command = ["sweep", str(folder), "--study", "cifar10-ablation", "--fraction", "0.5"]
     command += ["--image-size", "32", "--crop-padding", "0", "--width", "0.1", "--batch-size", "8"]
     assert main([*command, "--dry-run"]) == 0

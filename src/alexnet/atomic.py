@@ -6,6 +6,7 @@ content stays equal, and whoever writes the file anew with another program takes
 """
 
 import contextlib
+import csv
 import errno
 import json
 import os
@@ -14,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -173,6 +174,15 @@ def write_json(path: Path, value: Any) -> None:
     with replacing(path) as aside:
         # an undecodable file name as JSON's own escape
         aside.write_bytes(sealed(words.encode("utf-8", "backslashreplace")))
+
+
+def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Writes a table, whole or not at all."""
+    with (
+        replacing(path) as aside,
+        open(aside, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        csv.writer(file).writerows(rows)
 
 
 def read_object(path: Path) -> dict[str, Any]:

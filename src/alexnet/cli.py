@@ -14,6 +14,7 @@ import tyro
 from alexnet.commands.about import Doctor, Recipes
 from alexnet.commands.data import DataCheck, DataFetch, DataPrepare, DataSubset
 from alexnet.commands.deliver import Export, Serve, Webcam
+from alexnet.commands.describe import Describe
 from alexnet.commands.evaluate import Eval, Explain, Report
 from alexnet.commands.predict import Predict
 from alexnet.commands.sweep import Sweep
@@ -34,6 +35,7 @@ Command = (
     | Serve
     | Webcam
     | Report
+    | Describe
     | Recipes
     | DataFetch
     | DataPrepare
@@ -54,6 +56,7 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "serve": Serve,
     "webcam": Webcam,
     "report": Report,
+    "describe": Describe,
     "recipes": Recipes,
     "data fetch": DataFetch,
     "data prepare": DataPrepare,

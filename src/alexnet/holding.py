@@ -7,8 +7,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from alexnet.atomic import writing
 from alexnet.cache import cache_folder
 from alexnet.errors import RunError
@@ -23,6 +21,8 @@ def one_at_a_time(path: Path, what: str) -> Iterator[None]:
     Raises:
         RunError: another program is in it; says which. DiskError: the cache cannot be written.
     """
+    from filelock import FileLock, Timeout  # not for those who only read
+
     name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:24]
     lock, who = (cache_folder() / "locks" / f"{name}{ending}" for ending in (".lock", ".txt"))
     held = FileLock(lock, timeout=0)

@@ -6,9 +6,10 @@ OMP_NUM_THREADS=1 uv run python tests/long/kills.py --count 200
 Most kills are aimed by a counter, and so hit what they are aimed at however fast the machine is:
 before the n-th training step, before the n-th change to the disk, before the n-th rename with the
 file half written, in the middle of the n-th chunk of a Store. The others come at any moment. Every
-command begins in a process that has imported what it needs already. Its clock counts how often it
-is looked at, so that even times are the same; nothing else is left out of the comparison but when
-and as what a run was begun, and the state of Optuna's database.
+command begins in a process that has imported what it needs already, in which it is always the same
+day, and whose clock counts how often it is looked at: so even times are the same, and every file is
+compared byte by byte, but for Optuna's database, locks, and TensorBoard's files, of which each
+start writes one more; of those, what TensorBoard shows.
 
 The short form is a test (tests/test_training.py).
 """
@@ -16,6 +17,7 @@ The short form is a test (tests/test_training.py).
 import argparse
 import itertools
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -24,10 +26,10 @@ import signal
 import sys
 import tempfile
 import time
-import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -37,13 +39,15 @@ IMPORTED = (
     "alexnet.cli alexnet.training.train alexnet.sweeping.sweep alexnet.exporting.export "
     "alexnet.explaining.showcase alexnet.checking.description alexnet.reporting.report "
     "alexnet.classification.onnx_classifier onnx onnxruntime optuna sklearn.linear_model "
-    "matplotlib.figure torch.utils.tensorboard tensorboard.compat"
+    "matplotlib.figure torch.utils.tensorboard tensorboard.compat torch._dynamo torch.export "
+    "optuna.storages._rdb.storage optuna.samplers._tpe.sampler alembic.command"
 )
 TRAIN = (
-    "{data} --image-size 16 --pool max --width 0.125 --batch-size 12 --lr 0.05 --precision fp32 "
-    "--log-every 1 "
+    "{data} --image-size 16 --crop 16 --pool max --width 0.125 --batch-size 12 --lr 0.05 "
+    "--warmup 1 --precision fp32 --log-every 1 "
 )
 HEAD = TRAIN + "--weights {world}/base --freeze conv --fc-layers 2 --hidden 16 --dropout 0.2 "
+EPOCH_OF_ZIP = 315_532_800  # 1980
 OUT = "--out {world}/out "
 
 
@@ -154,19 +158,26 @@ def work(words, world, aim, notes):
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)
     os.environ["ALEXNET_CACHE"] = f"{world}/cache"
-    sys.argv = ["alexnet", *words]
+    sys.argv = ["alexnet"]  # which a run writes down; whoever goes on has one word more
     from alexnet.cli import main
-    from alexnet.data import datasets, store
-    from alexnet.fitting import loop, lr_finder, stack
-    from alexnet.network import frozen
+    from alexnet.data.store import StoreWriter
+    from alexnet.fitting.step import training_step
 
     killer = Killer(str(world), aim)
-    for module in (loop, stack, lr_finder):
-        module.training_step = killer.counted_step(module.training_step)
-    store.StoreWriter.append = killer.counted_append(store.StoreWriter.append)
-    datasets.CHUNK_IMAGES = frozen.CHUNK = 8
-    time.perf_counter = itertools.count().__next__
-    loop.peak_memory = stack.peak_memory = lambda device: 0
+    others = {
+        "alexnet.data.store.StoreWriter.append": killer.counted_append(StoreWriter.append),
+        "alexnet.data.datasets.CHUNK_IMAGES": 8,
+        "alexnet.network.frozen.CHUNK": 8,
+        "time.perf_counter": itertools.count().__next__,
+        "time.localtime": lambda *_: time.gmtime(EPOCH_OF_ZIP),
+        "time.strftime": lambda *_: "one day",
+    }
+    for module in ("loop", "stack", "lr_finder"):
+        others[f"alexnet.fitting.{module}.training_step"] = killer.counted_step(training_step)
+    for module in ("loop", "stack"):
+        others[f"alexnet.fitting.{module}.peak_memory"] = lambda device: 0
+    for name, other in others.items():
+        mock.patch(name, other).start()
     sys.addaudithook(killer.heard)
     code = main(words)
     (notes / "counts").write_text(json.dumps(killer.counts))
@@ -185,14 +196,6 @@ def contents(world):
             found.setdefault(f"{path.parent.relative_to(world)}/events", points(path.parent))
         elif path.is_dir() or path.suffix == ".db" or "locks" in path.parts:
             found[name] = None
-        elif path.suffix == ".npz":  # which holds the time
-            with zipfile.ZipFile(path) as file:
-                found[name] = {one: file.read(one) for one in file.namelist()}
-        elif path.name == "environment.json":
-            around = json.loads(path.read_text())
-            found[name] = {k: v for k, v in around.items() if k not in ("started", "command")}
-        elif path.name == "report.html":  # which tells the command
-            found[name] = path.read_bytes().replace(b" --resume", b"")
         else:
             found[name] = path.read_bytes()
     return found
@@ -202,6 +205,7 @@ def points(folder):
     """What TensorBoard shows of a folder: {name: {(step, value)}}, and what else there is."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of every start
     events = EventAccumulator(str(folder), {"scalars": 0}).Reload()
     found = {
         tag: {(one.step, one.value) for one in events.Scalars(tag)}
@@ -306,6 +310,7 @@ def kill(count, seed, names=tuple(SCENARIOS)):
     while (left := count - kills.kills.total()) > 0:
         [name] = kills.draw.choices(names, shares)
         kills.case(name, left)
+        print(f"{kills.kills.total()} of {count}: {name}", file=sys.stderr, flush=True)
     shutil.rmtree(folder)
     return kills
 

@@ -13,7 +13,7 @@ from typing import Self, TextIO
 
 import numpy as np
 
-from alexnet.atomic import replacing, writing
+from alexnet.atomic import replacing, write_csv, writing
 from alexnet.classification.classifier import STDIN, Classifier, Prediction
 from alexnet.data.images import EXTENSIONS
 from alexnet.data.trees import mark_output
@@ -122,11 +122,7 @@ class Table:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(self.where, Path) and error is None:
-            with (
-                replacing(self.where) as aside,
-                open(aside, "w", newline="", encoding="utf-8") as file,
-            ):
-                csv.writer(file).writerows(self.lines)
+            write_csv(self.where, self.lines)
 
 
 class Copies:

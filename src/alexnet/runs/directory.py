@@ -14,6 +14,8 @@ RUN/
     data.json           the state of the data: images of each class, duplicates, leaks
     lr.json, lr.svg     what the learning-rate finder suggests, and its curve
     report.html         all of it, to look at
+    figures/            each figure of that page, as PNG and SVG
+    epochs.csv, classes.csv, confusion.csv, network.csv     its tables
     events.out.*        TensorBoard
     failed.json, pruned.json, test.json     of a trial of a sweep: why it has no figures, or the
                         winner's figures on the test split
@@ -64,6 +66,9 @@ UNFINISHED = (
     "If the run was not finished, go on with it: alexnet train ... --resume --out RUN. If it was, "
     "put the file back, or train again."
 )
+FIGURES = "figures"  # the folder of a page's figures
+EPOCH_TABLE, CLASS_TABLE = "epochs.csv", "classes.csv"
+CONFUSION_TABLE, NETWORK_TABLE = "confusion.csv", "network.csv"
 # what damaged archives and arrays in them raise; NotImplementedError: zipfile, of an odd header
 NPZ_ERRORS = (
     OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error,
@@ -449,6 +454,18 @@ class RunDirectory:
     def page(self) -> Path:
         """Where the report is written."""
         return self.path / "report.html"
+
+    @property
+    def figures(self) -> Path:
+        """Where its figures are written."""
+        return self.path / FIGURES
+
+    def about(self) -> dict[str, Any]:
+        """What the weights of the best epoch say of themselves: network, classes, preprocessing.
+        Errors as in `network`."""
+        from alexnet.network.header import load_description
+
+        return load_description(self._weights())
 
     def exported(self, format: str) -> Path:
         """Where an exported file is written, if nobody says otherwise."""
