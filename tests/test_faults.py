@@ -18,6 +18,7 @@ from alexnet.classification.predict import Copies, Table
 from alexnet.commands.about import Recipes
 from alexnet.errors import DiskError
 from alexnet.sweeping import sweep
+from alexnet.sweeping.trials import Space
 from alexnet.sweeping.workers import in_processes
 from alexnet.training import events
 
@@ -134,7 +135,7 @@ def test_a_worker_that_cannot_write_ends_the_sweep_and_fails_no_trial(tmp_path, 
         image_size=16, pool="max", width=0.125, epochs=1, tensorboard=False, report=False,
     ), out=tmp_path / "run")  # fmt: skip
     recipe = FROZEN.replace(weights=str(run), epochs=1)
-    space: dict[str, list[Any]] = {"lr": [0.1, 0.01], "batch_size": [8, 16]}
+    space: Space = {"lr": [0.1, 0.01], "batch_size": [8, 16]}
     path = tmp_path / "sweep"
     path.mkdir()
 
