@@ -129,7 +129,7 @@ def broken_weights(path):
     network_of(path, SMALL, 3, MADE_FOR)
     network = load_network(path)
     last = next(name for name in reversed(network.tensors) if name.endswith("weight"))
-    network.tensors[last][0, 0] = torch.nan
+    network.tensors[last].view(-1)[0] = torch.nan
     save_network(path, network)
 
 
