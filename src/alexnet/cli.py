@@ -1,9 +1,13 @@
 """The command line: words -> one of the commands -> its exit code."""
 
+import contextlib
 import dataclasses
+import errno
 import io
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TextIO
 
 import tyro
 
@@ -17,8 +21,9 @@ from alexnet.commands.sweep import Sweep
 from alexnet.commands.train import Train
 from alexnet.commands.weights import WeightsFetch, WeightsImport, WeightsList
 from alexnet.console import on_console
-from alexnet.errors import AlexNetError, InputError, did_you_mean
+from alexnet.errors import AlexNetError, DiskError, InputError, did_you_mean, want_of_memory
 from alexnet.presets import BY_DATA, default_recipe, preset, study
+from alexnet.words import shown
 
 Command = (
     Train
@@ -62,6 +67,7 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "weights list": WeightsList,
     "doctor": Doctor,
 }
+TAKES_NO_MORE = {errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF}
 ABOUT = "A folder of images in, a trained and honestly evaluated AlexNet classifier out."
 
 
@@ -127,22 +133,84 @@ def value_of(flag: str, arguments: list[str]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 1 (it failed), 2 (wrong input), 130 (stopped)."""
+    code, words = 0, ""
+    if sys.stderr is None:  # closed: the next file that is opened would get what is said
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):  # a letter that a console lacks is no reason to stop
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        with on_console():
+        with on_console(), output():
             parse(sys.argv[1:] if arguments is None else arguments).run()
     except AlexNetError as error:
-        print(f"alexnet: {error}", file=sys.stderr)
-        return error.exit_code
+        code, words = error.exit_code, str(error)
     except KeyboardInterrupt:
-        print("alexnet: stopped.", file=sys.stderr)
-        return 130
+        code, words = 130, "stopped."
     except BrokenPipeError:  # the reader of our output has gone, as in `alexnet recipes | head -1`
-        sys.stderr.close()
-        return 1
-    return 0
+        code = 1
+    except (OSError, MemoryError, RuntimeError, ImportError) as error:
+        code, words = 1, of_the_machine(error)
+        if not words:
+            raise
+    try:
+        if words:
+            print(f"alexnet: {words}", file=sys.stderr)
+        sys.stderr.flush()
+    except OSError:
+        let_go(sys.stderr)
+    return code
+
+
+@contextlib.contextmanager
+def output() -> Iterator[None]:
+    """While the block runs there is a standard output; afterwards it has taken what was written.
+
+    Raises:
+        InputError: it is closed. DiskError: the disk behind it is full. BrokenPipeError: its
+        reader has gone.
+    """
+    if sys.stdout is None:  # the next file that is opened would get what is printed
+        raise InputError("standard output is closed.", "Redirect it instead: > /dev/null")
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            let_go(sys.stdout)
+            raise
+        if error.filename is not None or error.errno not in TAKES_NO_MORE:  # no stream's
+            raise
+        let_go(sys.stdout)
+        if isinstance(error.__context__, AlexNetError):  # what went wrong before is what is told
+            raise error.__context__ from None
+        raise DiskError(
+            f"standard output takes no more: {error.strerror}.",
+            "Free some space, or print to another place.",
+        ) from error
+
+
+def let_go(stream: TextIO) -> None:
+    """What could not be written goes nowhere; Python would try again at its end, and complain."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def of_the_machine(error: BaseException) -> str:
+    """What to say of an error that is the machine's: no memory, or a file that the system does not
+    give or take; empty for one that is a mistake of this program."""
+    if want_of_memory(error):
+        return (
+            "there is not enough memory.\nEnd other programs, or take less at once: a smaller "
+            "--batch-size, --image-size or network."
+        )
+    if isinstance(error, OSError):
+        where = f"{shown(error.filename)}: " if error.filename else ""
+        return f"{where}{error.strerror or error}.\nCheck the disk, the path and its permissions."
+    return ""
 
 
 if __name__ == "__main__":

@@ -36,7 +36,12 @@ class _OnConsole(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if _is_ours():
             what = getattr(record, "renderable", None) or self.format(record)
-            console.print(what, markup=False)
+            try:
+                console.print(what, markup=False)
+            except BrokenPipeError:  # its reader has gone, and wants the program to end
+                raise
+            except OSError:  # a full disk behind stderr: the work is worth more than the line
+                pass
 
 
 _handler = _OnConsole()

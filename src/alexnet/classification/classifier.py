@@ -16,7 +16,7 @@ from PIL import Image
 from alexnet.console import progress
 from alexnet.data.images import BadImage, Pixels
 from alexnet.data.objects import Picture, as_list, content_of, name_of
-from alexnet.errors import DataError, WeightsError
+from alexnet.errors import DataError
 from alexnet.network.description import find_class
 
 Probabilities = NDArray[np.float32]
@@ -35,19 +35,13 @@ class Prediction:
     reason: str = ""  # why it cannot be used
 
 
-def numbers(p: Probabilities) -> Probabilities:
-    """The probabilities that a network gave.
-
-    Raises:
-        WeightsError: some are no numbers.
-    """
-    if not np.isfinite(p).all():
-        raise WeightsError(
-            "the network does not give numbers for these images: weights of it are damaged, or the "
-            "training had no good end.",
-            "Fetch or copy the file again, or train again.",
+def standard_input() -> bytes:
+    """All that it holds; DataError if it is closed."""
+    if sys.stdin is None:
+        raise DataError(
+            "standard input is closed.", "Give a file, or: alexnet predict RUN - < FILE"
         )
-    return p
+    return sys.stdin.buffer.read()
 
 
 class Classifier(ABC):
@@ -119,7 +113,7 @@ class Classifier(ABC):
                 for file in batch:
                     try:
                         loaded.append(
-                            self._square_of(sys.stdin.buffer.read(), 0, "standard input")
+                            self._square_of(standard_input(), 0, "standard input")
                             if file == STDIN
                             else self._square_of(file, 0)
                         )

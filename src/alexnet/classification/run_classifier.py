@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load, save
 
-from alexnet.classification.classifier import Classifier, Probabilities, numbers
+from alexnet.classification.classifier import Classifier, Probabilities
 from alexnet.data.images import Pixels, load_image
 from alexnet.errors import RecipeError
 from alexnet.network.checkpoint import Trained, load_weights
@@ -17,7 +17,7 @@ from alexnet.network.inference import average_views, evaluation_transforms, forw
 from alexnet.network.model import AlexNet
 from alexnet.runs.directory import RunDirectory
 from alexnet.runtime import as_found, choose_device, choose_precision
-from alexnet.scoring.metrics import softmax
+from alexnet.scoring.metrics import require_finite, softmax
 
 
 class RunClassifier(Classifier):
@@ -82,7 +82,9 @@ class RunClassifier(Classifier):
             forward(self.model, transform(x, self.generator), self.dtype)
             for transform in self.transforms
         ]
-        return numbers(softmax(average_views(views).cpu().numpy()).astype(np.float32))
+        logits = average_views(views).cpu().numpy()
+        require_finite(logits, self.run)
+        return softmax(logits).astype(np.float32)
 
 
 @as_found()

@@ -129,9 +129,13 @@ def open_data(
 def packed(fingerprint: str) -> Iterator[Store]:
     """The Stores in the cache of data with this fingerprint."""
     for path in sorted((cache_folder() / "stores").glob(f"*-{fingerprint[:12]}")):
-        with contextlib.suppress(DataError):
-            if (store := Store.open(path)).fingerprint == fingerprint:
-                yield store
+        try:
+            store = Store.open(path)
+        except DataError as error:
+            warn(error.message)
+            continue
+        if store.fingerprint == fingerprint:
+            yield store
 
 
 def find_packed(index: Path, image_size: int, white: int | None) -> Store | None:

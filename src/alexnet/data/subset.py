@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from alexnet.atomic import disk_error, sync
+from alexnet.atomic import sync, writing
 from alexnet.console import progress
 from alexnet.data.images import Pixels
 from alexnet.data.sources import SPLITS, Example, Source
@@ -168,37 +168,35 @@ def write_folder(source: Source, out: Path) -> Path:
             raise DataError(f"{out} exists already.", "Choose another place, or delete it.")
         aside = out.with_name(f".{out.name}.alexnet-unfinished")
         shutil.rmtree(aside, ignore_errors=True)  # a killed program's
-        _write_folder(source, out, aside)
+        try:
+            with writing(out):
+                aside.mkdir(parents=True)
+                _write_files(source, aside, out.name)
+                os.rename(aside, out)
+                sync(out.parent)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
     return out
 
 
-def _write_folder(source: Source, out: Path, aside: Path) -> None:
-    try:
-        aside.mkdir(parents=True)
-        with progress(f"writing {out.name}", len(source.examples)) as advance:
-            for example, content in zip(source.examples, source.contents(), strict=True):
-                if isinstance(content, OSError):
-                    raise DataError(
-                        f"{example.id} cannot be read ({content}).", "Check the source."
-                    )
-                folder = aside / example.split / source.classes[example.label]
-                folder.mkdir(parents=True, exist_ok=True)
-                file = folder / PurePosixPath(example.id).name
-                if not isinstance(content, bytes):
-                    memory = io.BytesIO()
-                    Image.fromarray(content).save(memory, "PNG")
-                    content, file = memory.getvalue(), file.with_name(f"{file.name}.png")
-                while file.exists():  # two folders of the source held files of one name
-                    file = file.with_name(f"_{file.name}")
-                file.write_bytes(content)
-                advance(1)
-        words = "".join(
-            f"{one}\t{name}\n" for one, name in zip(source.classes, source.names, strict=True)
-        )
-        (aside / "words.txt").write_text(words, encoding="utf-8")
-        os.rename(aside, out)
-        sync(out.parent)
-    except OSError as error:
-        raise disk_error(error, out) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+def _write_files(source: Source, aside: Path, name: str) -> None:
+    """Writes the images and words.txt of a folder that is to be called `name`."""
+    with progress(f"writing {name}", len(source.examples)) as advance:
+        for example, content in zip(source.examples, source.contents(), strict=True):
+            if isinstance(content, OSError):
+                raise DataError(f"{example.id} cannot be read ({content}).", "Check the source.")
+            folder = aside / example.split / source.classes[example.label]
+            folder.mkdir(parents=True, exist_ok=True)
+            file = folder / PurePosixPath(example.id).name
+            if not isinstance(content, bytes):
+                memory = io.BytesIO()
+                Image.fromarray(content).save(memory, "PNG")
+                content, file = memory.getvalue(), file.with_name(f"{file.name}.png")
+            while file.exists():  # two folders of the source held files of one name
+                file = file.with_name(f"_{file.name}")
+            file.write_bytes(content)
+            advance(1)
+    words = "".join(
+        f"{one}\t{name}\n" for one, name in zip(source.classes, source.names, strict=True)
+    )
+    (aside / "words.txt").write_text(words, encoding="utf-8")

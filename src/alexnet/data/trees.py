@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from alexnet import marks
-from alexnet.atomic import disk_error, is_zip
+from alexnet.atomic import is_zip, writing
 from alexnet.data.archives import LARGEST_FILE, TAR_ENDINGS, TarTree, ZipTree, is_tar
 from alexnet.data.names import DEEPEST, hidden, told_outputs
 from alexnet.errors import DataError
@@ -195,9 +195,7 @@ def mark_output(folder: Path, what: str) -> None:
     Raises:
         DiskError: it cannot be written.
     """
-    try:
+    with writing(folder / marks.OUTPUT):
         folder.mkdir(parents=True, exist_ok=True)
         if not any(folder.iterdir()):
             (folder / marks.OUTPUT).write_text(f"{what}\n", encoding="utf-8")
-    except OSError as error:
-        raise disk_error(error, folder / marks.OUTPUT) from error

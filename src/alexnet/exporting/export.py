@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from alexnet.atomic import replacing, write_json
+from alexnet.atomic import checksum, replacing, write_json
 from alexnet.classification.classifier import BATCH, Probabilities
-from alexnet.classification.onnx_classifier import VERSION, OnnxClassifier
+from alexnet.classification.onnx_classifier import VERSION, OnnxClassifier, place_of_checksum
 from alexnet.classification.run_classifier import RunClassifier
 from alexnet.console import progress, say, warn
 from alexnet.data.images import Pixels
@@ -132,13 +132,14 @@ def description(run: RunDirectory, trained: Trained, licence: str) -> dict[str, 
 
 
 def onnx_bytes(trained: Trained, about: dict[str, Any], *, int8: bool = False) -> bytes:
-    """The content of an .onnx file."""
+    """The content of an .onnx file, with a checksum in its description."""
     from alexnet.exporting.onnx_graph import whole_graph
 
-    words = json.dumps(about, allow_nan=False)
+    words = json.dumps({**about, "crc32": "0" * 8}, allow_nan=False)
     whole = whole_graph(trained.model, trained.preprocessing, words, int8=int8)
     content: bytes = whole.SerializeToString(deterministic=True)
-    return content
+    place = place_of_checksum(content)
+    return content[:place] + checksum(content, place) + content[place + 8 :]
 
 
 def write_pt2(path: Path, trained: Trained, about: dict[str, Any]) -> Classify:

@@ -48,8 +48,11 @@ from alexnet.atomic import (
     read_object,
     remove_leftovers,
     replacing,
+    sealed,
+    unsealed,
     write_json,
 )
+from alexnet.console import warn
 from alexnet.errors import RecipeError, RunError
 from alexnet.holding import one_at_a_time
 from alexnet.recipes import Recipe, Resolved
@@ -257,8 +260,9 @@ class RunDirectory:
 
     def write_epochs(self, epochs: Sequence[Mapping[str, Any]]) -> None:
         """Writes epochs.jsonl anew."""
+        words = "".join(json.dumps(one) + "\n" for one in epochs).encode("ascii")
         with replacing(self.path / "epochs.jsonl") as aside:
-            aside.write_text("".join(json.dumps(one) + "\n" for one in epochs), encoding="utf-8")
+            aside.write_bytes(sealed(words) if words else b"")
 
     def epochs(self) -> list[dict[str, float]]:
         """One dictionary of numbers for each epoch; what is no number is left out. Empty where
@@ -269,7 +273,10 @@ class RunDirectory:
         """
         path = self.path / "epochs.jsonl"
         try:
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            data = path.read_bytes() if path.exists() else None
+            if data == b"" and self.evaluated:
+                raise ValueError("it is empty")
+            lines = unsealed(data or b"").decode("utf-8").splitlines()
             return [
                 {key: one for key, one in from_json(line).items() if is_number(one)}
                 for line in lines
@@ -399,7 +406,7 @@ class RunDirectory:
         return self.path / "illustrations.json"
 
     def illustrations(self) -> dict[str, Any]:
-        """The pictures; nothing where there are none, or where they cannot be read."""
+        """The pictures; nothing where there are none, or where they are damaged, which is said."""
         return self._optional("illustrations.json")
 
     def write_data_state(self, state: Mapping[str, Any]) -> None:
@@ -407,7 +414,8 @@ class RunDirectory:
         write_json(self.path / "data.json", state)
 
     def data_state(self) -> dict[str, Any]:
-        """What the data looked like; nothing where that is not known."""
+        """What the data looked like; nothing where that is not known, or damaged, which is
+        said."""
         return self._optional("data.json")
 
     @property
@@ -497,9 +505,12 @@ class RunDirectory:
             raise self._damaged(name, error, hint) from error
 
     def _optional(self, name: str) -> dict[str, Any]:
+        if not self._has(name):
+            return {}
         try:
             return self._object(name, "")
-        except RunError:
+        except RunError as error:
+            warn(f"{error.message} It is left out.")
             return {}
 
     def _missing(self, name: str, hint: str) -> RunError:

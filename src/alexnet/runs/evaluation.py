@@ -21,7 +21,7 @@ from alexnet.network.inference import evaluation_transforms, evaluation_views, p
 from alexnet.runs.directory import Predictions, RunDirectory, Settings
 from alexnet.runs.own_data import choose, count_seen, open_store, own_data, trained_on
 from alexnet.runtime import as_found, choose_device, choose_precision
-from alexnet.scoring.metrics import TOP5_FROM, Labels, metrics, wilson_interval
+from alexnet.scoring.metrics import TOP5_FROM, Labels, metrics, require_finite, wilson_interval
 
 
 def show(figures: Mapping[str, Any], note: str = "") -> None:
@@ -143,6 +143,7 @@ def evaluate_run(
     model = trained.model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = evaluation_views(store, indices, how, where)
     logits, labels = predict_logits(model, batches, dtype, f"evaluating the {split} split")
+    require_finite(logits.numpy(), directory)
     matched = own_label[labels.numpy()]
     if save:
         ids = [store.ids[place] for place in indices]

@@ -25,7 +25,7 @@ from alexnet.runs.evaluation import show
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.own_data import count_seen, trained_on
 from alexnet.runtime import differences, environment, stop_on_signal
-from alexnet.scoring.metrics import Labels, fit_temperature, metrics
+from alexnet.scoring.metrics import Labels, fit_temperature, metrics, require_finite
 from alexnet.training.events import EventFiles
 from alexnet.training.from_recipe import Phase, loss_of, optimizer_of, rate_of
 
@@ -335,6 +335,7 @@ class Run:
     ) -> tuple[dict[str, Any], str]:
         """Writes the figures and the predictions; returns the figures and what is to be said of
         them."""
+        require_finite(logits.numpy(), self.directory)
         indices = self.inputs.splits.test if split == "test" else self.inputs.splits.val
         figures = metrics(logits.numpy(), labels.numpy(), self.inputs.store.names, split)
         best = best_of(self.history)

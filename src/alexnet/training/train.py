@@ -8,7 +8,7 @@ import torch
 
 from alexnet.console import say, warn
 from alexnet.data.store import Store, keyed_seed
-from alexnet.errors import AlexNetError, RecipeError
+from alexnet.errors import AlexNetError, DiskError, RecipeError
 from alexnet.network.model import AlexNet, parameter_count
 from alexnet.network.weights import carry_over
 from alexnet.presets import default_recipe
@@ -73,7 +73,7 @@ def draw_report(run: str | Path, store: Store | None = None) -> Path:
         store: the data of the run, where it is open already.
 
     Raises:
-        RunError: the run is not finished.
+        RunError: the run is not finished. DiskError: nothing can be written.
     """
     from alexnet.checking.description import describe  # half a second that only this needs
     from alexnet.explaining.showcase import illustrate
@@ -94,6 +94,8 @@ def draw_report(run: str | Path, store: Store | None = None) -> Path:
     for what, make in parts.items():
         try:
             make()
+        except DiskError:  # not this part's fault: the page could not be written either
+            raise
         except AlexNetError as error:
             warn(f"the report is without {what}: {error.message}")
     return write_report(directory.path)
