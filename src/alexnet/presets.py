@@ -450,8 +450,8 @@ STUDIES: dict[str, Study] = {
         measured=(
             "with --seeds 1 --jobs 2: 82.14 % test top-1 of the winner, one fully connected layer "
             "(5,000 images, 81.05 to 83.18 %); a second softmax costs 8.8 points, average pooling "
-            "4.8, two convolutions less 2.2, the rest is noise; about 36 minutes, 2 cores of an "
-            "AMD EPYC with bf16"
+            "4.8, two convolutions less 2.2, on these images; of the rest one seed tells nothing; "
+            "about 36 minutes, 2 cores of an AMD EPYC with bf16"
         ),
     ),
     "cifar10-ablation-as-run": Study(

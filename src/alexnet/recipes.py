@@ -333,6 +333,15 @@ class Recipe:
         every release, whatever fields came after it."""
         return digest_of(self.unchanging())
 
+    def trains_as(self, other: "Recipe") -> bool:
+        """Whether runs of both differ in nothing but chance: the seed, and what the machine and the
+        log bring along."""
+        return not any(
+            value != getattr(other, name)
+            for name, value in self.to_dict().items()
+            if name not in BYSTANDERS and name != "seed"
+        )
+
     def unchanging(self) -> dict[str, Any]:
         """The fields as every release spells them, without those that came later and are not used:
         what names are made of."""

@@ -46,7 +46,7 @@ class Sweep:
     jobs: int = 1
     # Train on a Ray cluster: its address, or local (extra "ray"); --jobs says how many at once.
     ray: str = ""
-    # Only list the trials, and estimate how long they will take.
+    # Only list the trials, estimate how long they will take, and say which gap they can show.
     dry_run: bool = False
     # The named recipe whose values are the defaults of all flags below; see `alexnet recipes`.
     # [default: suits the data]

@@ -25,7 +25,7 @@ from alexnet.runs.evaluation import show
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.own_data import count_seen, trained_on
 from alexnet.runtime import differences, environment, stop_on_signal
-from alexnet.scoring.metrics import Labels, fit_temperature, metrics, require_finite
+from alexnet.scoring.metrics import Labels, metrics, require_finite, supported_temperature
 from alexnet.training.events import EventFiles
 from alexnet.training.from_recipe import Phase, loss_of, optimizer_of, rate_of
 
@@ -47,7 +47,7 @@ class Run:
         self.introduction: list[str] = []
         self.resumed_phase = -1
         self.history: list[Epoch] = []  # of the phases that are over, or as found on disk
-        self.fitted: dict[str, float] = {}  # a solved head's penalty, the temperature
+        self.fitted: dict[str, Any] = {}  # a solved head's penalty, the temperature
         self.swept: Mapping[str, Any] = {}  # fields that a sweep set
 
     @contextlib.contextmanager
@@ -325,7 +325,9 @@ class Run:
         if split == "test":  # never fitted to the images that are evaluated
             val = self.inputs.views(self.inputs.splits.val, freeze)
             seen = inference.predict_logits(part, val, self.inputs.dtype, "fitting the temperature")
-            self.fitted["temperature"] = fit_temperature(seen[0].numpy(), seen[1].numpy())
+            found = supported_temperature(seen[0].numpy(), seen[1].numpy())
+            self.fitted["temperature"] = found.value
+            self.fitted["temperature_interval"] = list(found.interval)
         if freeze != "none":
             self._verify(model, indices[:VERIFIED_IMAGES], logits[:VERIFIED_IMAGES])
         show(*self.write_figures(logits, labels, split))
