@@ -252,7 +252,9 @@ class Preprocessing:
     crop: Side  # the centre square the network sees, px
     mean: tuple[float, ...]  # per channel, RGB, pixels 0 to 1
     std: tuple[Annotated[float, Positive], ...]
-    views: Literal[1, 2, 10] = 1  # averaged; 2: the mirror image too, 10: the corners too
+    views: Annotated[int, Between(1, 10)] = (
+        1  # averaged; 2: the mirror image too, 10: the corners too
+    )
     border: Annotated[int, Between(0, 2048)] = (
         0  # px of black around the scaled image, before the crop
     )
@@ -277,6 +279,8 @@ class Preprocessing:
             raise ValueError("there are not three channels")
         if found.crop > side or (found.views == 10 and found.crop == side):
             raise ValueError(f"a crop of {found.crop} px does not fit images of {side} px")
+        if found.views not in (1, 2, 10):
+            raise ValueError(f"there are {found.views} views")
         return found
 
 
