@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SECONDS = 120  # after which a child hangs
+SECONDS = 900  # after which a child hangs, however busy the machine is
 MISTAKE = 99  # exit code of a child with an error that nobody expects
 
 # fields of what was written that tell the time, or where it was

@@ -23,7 +23,7 @@ from children import Outcome, command, contents, in_child, restore, warm, world 
 from makers import picture, write_pictures  # noqa: E402
 
 BLOCK = 4096
-CHANCE = 0.3  # of a command that takes a second
+CHANCE = 0.15  # of a command that takes a second, where others read the file too
 FLAGS = (
     "--image-size 16 --crop 16 --crop-area 1 --pool max --width 0.125 "
     "--batch-size 8 --lr 0.05 --dropout 0 --precision fp32"
@@ -198,7 +198,7 @@ def damage(count: int, seed: int, cheap: bool = False) -> dict[str, Counter[str]
             name, kind = files[number % len(files)], draw.choice(KINDS)
             able = [one for one in commands if one.name in opened[folder / name]]
             chosen = [one for one in able if one.cheap or draw.random() < CHANCE]
-            chosen = chosen or [draw.choice(able or commands)]
+            chosen = chosen or [draw.choice(able or [one for one in commands if one.cheap])]
             content = damaged((kept / name).read_bytes(), kind, draw)
             verdicts = set()
             for one in chosen:
@@ -215,7 +215,7 @@ def damage(count: int, seed: int, cheap: bool = False) -> dict[str, Counter[str]
             told = told or ("named" if any("named" in one for one in verdicts) else "no change")
             found[_family(name)][told] += 1
             if (number + 1) % 50 == 0:
-                print(f"{number + 1} damages", flush=True)
+                print(f"{number + 1} damages: {dict(sum(found.values(), Counter()))}", flush=True)
     assert not wrong, "\n".join(wrong)
     return found
 
