@@ -28,7 +28,7 @@ from alexnet.explaining.panels import explain_files, file_name, shortened
 from alexnet.explaining.showcase import data_uri, illustrate, spread
 from alexnet.network.description import Preprocessing, architecture
 from alexnet.network.model import AlexNet
-from alexnet.network.weights import weights_folder
+from alexnet.network.weight_names import weights_folder
 from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD
 from alexnet.runs.directory import RunDirectory
 from alexnet.runs.own_data import own_data

@@ -14,7 +14,7 @@ from PIL import Image
 import alexnet
 from alexnet import cli, presets
 from alexnet.network.description import architecture
-from alexnet.network.weights import weights_folder
+from alexnet.network.weight_names import weights_folder
 from alexnet.presets import Preset
 from alexnet.serving.connections import listen
 

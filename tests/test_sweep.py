@@ -17,7 +17,7 @@ from scipy import stats
 import alexnet
 from alexnet.cli import main
 from alexnet.errors import Interrupted, RecipeError, RunError
-from alexnet.network.weights import weights_folder
+from alexnet.network.weight_names import weights_folder
 from alexnet.recipes import Recipe
 from alexnet.runs.evaluation import evaluate_run
 from alexnet.scoring.significance import mean_interval, paired_difference

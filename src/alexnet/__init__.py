@@ -11,18 +11,41 @@ What is public is listed in `__all__`, and described in docs/python.md.
 from typing import TYPE_CHECKING, Any
 
 from alexnet.errors import AlexNetError
-from alexnet.presets import RECIPES
+from alexnet.presets import RECIPES, recipe
 from alexnet.recipes import Recipe
 
 if TYPE_CHECKING:
+    from alexnet.checking.check import check_data as check
     from alexnet.classification.classifier import Classifier
     from alexnet.classification.predict import load
     from alexnet.data.store import Batches
+    from alexnet.explaining.panels import explain_files as explain
+    from alexnet.exporting.export import export
     from alexnet.fitting.loop import State, fit
     from alexnet.runs.evaluation import evaluate_run as evaluate
+    from alexnet.sweeping.sweep import sweep
+    from alexnet.training.again import repeat, resume
     from alexnet.training.train import train
 
 __version__ = "0.2.0"
+
+# each public name that is imported when it is first used, because it needs torch or is rarely
+# needed: its module, and what it is called there
+_WHERE = {
+    "Batches": "data.store",
+    "Classifier": "classification.classifier",
+    "State": "fitting.loop",
+    "check": "checking.check:check_data",
+    "evaluate": "runs.evaluation:evaluate_run",
+    "explain": "explaining.panels:explain_files",
+    "export": "exporting.export",
+    "fit": "fitting.loop",
+    "load": "classification.predict",
+    "repeat": "training.again",
+    "resume": "training.again",
+    "sweep": "sweeping.sweep",
+    "train": "training.train",
+}
 __all__ = [
     "RECIPES",
     "AlexNetError",
@@ -30,32 +53,28 @@ __all__ = [
     "Classifier",
     "Recipe",
     "State",
+    "check",
     "evaluate",
+    "explain",
+    "export",
     "fit",
     "load",
+    "recipe",
+    "repeat",
+    "resume",
+    "sweep",
     "train",
 ]
 
-_WHERE = {
-    "train": ("alexnet.training.train", "train"),
-    "evaluate": ("alexnet.runs.evaluation", "evaluate_run"),
-    "load": ("alexnet.classification.predict", "load"),
-    "Classifier": ("alexnet.classification.classifier", "Classifier"),
-    "fit": ("alexnet.fitting.loop", "fit"),
-    "State": ("alexnet.fitting.loop", "State"),
-    "Batches": ("alexnet.data.store", "Batches"),
-}
-
-# what needs torch is imported when first used; hidden from type checkers, to which every misspelt
-# name would be a name of type Any
+# hidden from type checkers, to which every misspelt name would be a name of type Any
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
         if name in _WHERE:
             import importlib
 
-            module, attribute = _WHERE[name]
-            return getattr(importlib.import_module(module), attribute)
+            module, _, attribute = _WHERE[name].partition(":")
+            return getattr(importlib.import_module(f"alexnet.{module}"), attribute or name)
         raise AttributeError(f"module 'alexnet' has no attribute {name!r}")
 
 

@@ -4,8 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Annotated
 
-import tyro
-
+from alexnet.commands.flags import Arg
 from alexnet.presets import preset
 from alexnet.recipes import Recipe
 
@@ -14,7 +13,7 @@ from alexnet.recipes import Recipe
 class Recipes:
     """List the named recipes, or show one: its source, command, numbers and every field."""
 
-    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help="a recipe")] = ""
+    name: Annotated[str, Arg(metavar="NAME", help="a recipe", positional=True)] = ""
     # Print the fields as JSON.
     json: bool = False
 

@@ -5,8 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import tyro
-
+from alexnet.commands.flags import Arg
 from alexnet.commands.options import BadImages, Data
 from alexnet.errors import InputError
 from alexnet.recipes import Recipe
@@ -17,9 +16,7 @@ class DataFetch:
     """Download an official data set: size and checksum are verified, an interrupted download goes
     on where it stopped."""
 
-    name: Annotated[
-        str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help="cifar10 or tiny-imagenet")
-    ]
+    name: Annotated[str, Arg(metavar="NAME", help="cifar10 or tiny-imagenet", positional=True)]
     # Another address of the same file.
     url: str = ""
 
@@ -76,7 +73,7 @@ class DataCheck:
     # Look for wrong labels with pretrained weights: a name, see `alexnet weights list`.
     weights: str = ""
     # Look for wrong labels with the network of a run.
-    run_directory: Annotated[str, tyro.conf.arg(name="run", metavar="RUN")] = ""
+    run_directory: Annotated[str, Arg(name="run", metavar="RUN")] = ""
     # Side in pixels of the stored squares.
     image_size: int = 64
     # Draw contact sheets of the duplicates, pair by pair, into this folder.
@@ -105,9 +102,7 @@ class DataSubset:
     test splits, all drawn from its training images."""
 
     data: Data
-    out: Annotated[
-        str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT", help="a folder that is made")
-    ]
+    out: Annotated[str, Arg(metavar="OUT", help="a folder that is made", positional=True)]
     # How many classes, the first in sorted order; or their names.
     classes: list[str] = dataclasses.field(default_factory=lambda: ["10"])
     # Images of each class for train/val/test.
@@ -122,7 +117,7 @@ class DataSubset:
     def run(self) -> None:
         from pathlib import Path
 
-        from alexnet.data.datasets import find_data, read_source
+        from alexnet.data.finding import find_data, read_source
         from alexnet.data.official import digits_source
         from alexnet.data.subset import select, tiny_image10, write_folder
 

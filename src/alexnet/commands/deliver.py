@@ -4,8 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import tyro
-
+from alexnet.commands.flags import Arg
 from alexnet.commands.options import Device, Run
 from alexnet.errors import InputError, needs_extra
 
@@ -56,9 +55,7 @@ class Serve:
     """
 
     runs: Annotated[
-        list[str],
-        tyro.conf.Positional,
-        tyro.conf.arg(metavar="RUN", help="run directories or exported files"),
+        list[str], Arg(metavar="RUN", help="run directories or exported files", positional=True)
     ]
     # The address to listen at; 0.0.0.0 stands for all of this machine. All but its own need a
     # token.
@@ -68,7 +65,7 @@ class Serve:
     # What clients must know. [default: made up and printed, where one is needed]
     token: str = ""
     # Further host names that the server is known by, such as one of a proxy before it.
-    name: tyro.conf.UseAppendAction[list[str]] = dataclasses.field(default_factory=list)
+    name: Annotated[list[str], Arg(again=True)] = dataclasses.field(default_factory=list)
     # What a proxy before it puts before all paths, such as /alexnet.
     root_path: str = ""
     # A proxy before it speaks https: cookies are for https only, and pages of http are refused.

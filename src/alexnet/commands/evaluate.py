@@ -6,8 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import tyro
-
+from alexnet.commands.flags import Arg
 from alexnet.commands.options import BadImages, Data, Device, Images, Precision, Run
 from alexnet.errors import InputError
 from alexnet.words import cell
@@ -76,13 +75,13 @@ class Explain:
     # How many classes to show.
     top: int = 5
     # Explain this class instead of the most probable one.
-    class_: Annotated[str, tyro.conf.arg(name="class")] = ""
+    class_: Annotated[str, Arg(name="class")] = ""
     # How many training images to show; 0 spares the pass over them.
     neighbours: int = 5
     device: Device = "auto"
     precision: Annotated[
         Literal["auto", "bf16", "fp32"],
-        tyro.conf.arg(help="of the pass over the training images; all else is computed in fp32"),
+        Arg(help="of the pass over the training images; all else is computed in fp32"),
     ] = "auto"
 
     def run(self) -> None:
@@ -115,10 +114,10 @@ class Report:
 
     runs: Annotated[
         list[str],
-        tyro.conf.Positional,
-        tyro.conf.arg(
+        Arg(
             metavar="RUN",
             help="a run or a sweep directory; several runs are compared over the same images",
+            positional=True,
         ),
     ]
     # The page. [default: report.html in the directory, or comparison.html here]

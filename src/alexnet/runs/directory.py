@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 
 NOT_A_RUN = "Give the folder that `alexnet train` printed; if this is data, train on it first."
 UNFINISHED = (
-    "If the run was not finished, go on with it: alexnet train ... --resume --out RUN. If it was, "
-    "put the file back, or train again."
+    "If the run was not finished, go on with it: alexnet resume RUN. If it was, put the file back, "
+    "or train again: alexnet repeat RUN"
 )
 # what damaged archives and arrays in them raise; NotImplementedError: zipfile, of an odd header
 NPZ_ERRORS = (
@@ -70,6 +70,8 @@ class Settings:
     recipe: Recipe  # Resolved, but of runs of 0.1.0, which left some fields open
     surroundings: list[dict[str, Any]]  # environment.json: where it began, and where it went on
     digest: str
+    # what was asked before it went on with more epochs, each time: those fields, the oldest first
+    continued: Sequence[Mapping[str, int]] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -191,10 +193,17 @@ class RunDirectory:
         self.write_recipe(data, asked, recipe)
         write_json(self.path / marks.AROUND, surroundings)
 
-    def write_recipe(self, data: str, asked: Recipe, recipe: Resolved) -> None:
-        """Writes what was asked and what it came to."""
+    def write_recipe(
+        self,
+        data: str,
+        asked: Recipe,
+        recipe: Resolved,
+        continued: Sequence[Mapping[str, int]] = (),
+    ) -> None:
+        """Writes what was asked and what it came to, and what was asked before."""
         both = {"recipe": recipe.to_dict(), "asked": asked.to_dict()}
-        write_json(self.path / marks.RUN, {"data": data, **both, "digest": asked.digest})
+        more = {"continued": [dict(one) for one in continued]} if continued else {}
+        write_json(self.path / marks.RUN, {"data": data, **both, **more, "digest": asked.digest})
         self.__dict__.pop("settings", None)
 
     def note_going_on(self, surroundings: dict[str, Any]) -> None:
@@ -218,13 +227,13 @@ class RunDirectory:
             str(around["data_fingerprint"])
             fields, asked = dict(saved["recipe"]), dict(saved.get("asked") or saved["recipe"])
             data, digest = str(saved["data"]), str(saved.get("digest", ""))
+            continued = [dict(one) for one in saved.get("continued", [])]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise self._damaged(marks.RUN, error, NOT_A_RUN) from error
         written_by = str(began["versions"].get("alexnet", "an unknown version"))
         recipe = self._recipe(Resolved if "asked" in saved else Recipe, fields, written_by)
-        return Settings(
-            data, self._recipe(Recipe, asked, written_by), recipe, [began, *later], digest
-        )
+        whole = self._recipe(Recipe, asked, written_by)
+        return Settings(data, whole, recipe, [began, *later], digest, continued)
 
     def _recipe(self, kind: type[Recipe], fields: dict[str, Any], written_by: str) -> Recipe:
         known = {field.name for field in dataclasses.fields(kind)}
@@ -275,6 +284,11 @@ class RunDirectory:
         done."""
         predictions.save(self.path / "predictions.npz")
         write_json(self.path / "metrics.json", figures)
+
+    def forget_figures(self) -> None:
+        """Takes them away, because the run goes on."""
+        for name in ("metrics.json", "predictions.npz"):
+            (self.path / name).unlink(missing_ok=True)
 
     def metrics(self) -> dict[str, Any]:
         """The figures of the evaluated split, as `metrics.metrics` returns them, and which epoch
@@ -362,6 +376,10 @@ class RunDirectory:
         from alexnet.network.checkpoint import load_model
 
         return load_model(self._weights())
+
+    def require_trained(self) -> None:
+        """RunError unless it has weights; without reading them."""
+        self._weights()
 
     def _weights(self) -> Path:
         if self.path.is_file():  # the weights file itself
@@ -492,7 +510,7 @@ class RunDirectory:
             holds = "another run" if self._has(marks.RUN) else "other files"
             raise RunError(
                 f"{self.path} holds {holds}.",
-                "Choose another --out, or continue that run with --resume.",
+                "Choose another --out, or go on with that run: alexnet resume RUN",
             )
 
 

@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.markup import escape
-from rich.table import Table
 
-from alexnet.console import say, warn
+from alexnet.console import fitted, say, table, warn
 from alexnet.data.levels import unknown_names
 from alexnet.data.store import Store
 from alexnet.errors import DataError
@@ -22,33 +20,33 @@ from alexnet.runs.directory import Predictions, RunDirectory, Settings
 from alexnet.runs.own_data import choose, count_seen, open_store, own_data, trained_on
 from alexnet.runtime import as_found, choose_device, choose_precision
 from alexnet.scoring.metrics import Labels, metrics, wilson_interval
+from alexnet.words import shown
 
 
 def show(figures: Mapping[str, Any], note: str = "") -> None:
     """Prints the figures for people: the headline, the accuracy per class, the pairs most often
     confused."""
     low, high = figures["top1_interval"]
-    tops = ", ".join(f"top-{k} {figures[f'top{k}']:.2%}" for k in top_ks(figures)[1:])
+    tops = [f"top-{k} {figures[f'top{k}']:.2%}" for k in top_ks(figures)[1:]]
     say(
         f"{figures['split']} split, {figures['n']:,} images: top-1 {figures['top1']:.2%} (95 % "
-        f"interval {low:.2%} to {high:.2%}), "
-        f"{tops}, NLL {figures['nll']:.3f}, ECE {figures['ece']:.3f}; "
-        f"always guessing the commonest class gives {figures['chance']:.2%}"
+        f"interval {low:.2%} to {high:.2%})"
+    )
+    say(
+        fitted(
+            f"always guessing the commonest class gives {figures['chance']:.2%}",
+            *tops,
+            f"NLL {figures['nll']:.3f}",
+            f"ECE {figures['ece']:.3f}",
+        )
     )
     if note:
         say(note)
     ranked = sorted(figures["per_class"].items(), key=lambda item: item[1]["top1"])
-    shown = ranked if len(ranked) <= 20 else ranked[:8] + ranked[-4:]
-    table = Table(
-        "class",
-        "images",
-        "top-1",
-        title="accuracy per class" + ("" if len(ranked) <= 20 else ": worst and best"),
-    )
-    table.columns[1].justify = table.columns[2].justify = "right"
-    for name, one in shown:
-        table.add_row(escape(name), f"{one['n']:,}", f"{one['top1']:.1%}")
-    say(table)
+    listed = ranked if len(ranked) <= 20 else ranked[:8] + ranked[-4:]
+    heading = "class" if len(ranked) <= 20 else "class, worst and best"
+    rows = [[shown(name), f"{one['n']:,}", f"{one['top1']:.1%}"] for name, one in listed]
+    say(table([heading, "images", "top-1"], rows))
     errors = np.array(figures["confusion"])
     np.fill_diagonal(errors, 0)
     worst = sorted(

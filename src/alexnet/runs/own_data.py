@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet.data.datasets import Splits, is_there, make_splits, open_data, packed
+from alexnet.data.datasets import Splits, make_splits, open_data, packed
+from alexnet.data.finding import is_there
 from alexnet.data.store import Store
 from alexnet.errors import DataError
 from alexnet.network.description import Preprocessing

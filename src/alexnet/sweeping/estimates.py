@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from alexnet.console import say
+from alexnet.console import in_words, say
 from alexnet.fitting.step import training_step
 from alexnet.network.frozen import FrozenPart, missing_views
 from alexnet.network.inference import EVALUATION_BATCH, forward
@@ -149,10 +149,3 @@ def say_what_is_planned(data: str, groups: Sequence[Sequence[Trial]], jobs: int)
         "other on this machine, measured on a few steps of each kind"
         + (f"; --jobs {jobs} was not taken into account" if jobs > 1 else "")
     )
-
-
-def in_words(seconds: float) -> str:
-    """A time, roughly."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
