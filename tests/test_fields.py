@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from typing import Annotated, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 from makers import TINY, write_pictures
@@ -18,8 +18,9 @@ from alexnet.runs.directory import RunDirectory
 
 BASE = alexnet.recipe("finetune", epochs=9)  # of which each of these is one change
 OTHER = {
-    "weights": "imagenet", "device": "cpu", "conv_layers": 4, "columns": 1, "fc_layers": 3, "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6),
-    "frozen_dropout": None, "nesterov": None, "views": 1, "head": None, "cache": False,
+    "weights": "imagenet", "device": "cpu", "conv_layers": 4, "columns": 1, "fc_layers": 3,
+    "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "frozen_dropout": None, "nesterov": None,
+    "views": 1, "head": None, "cache": False,
 }  # fmt: skip
 
 
@@ -51,7 +52,9 @@ def as_words(name, value):
 def test_a_flag_and_a_field_are_the_same(name):
     value = another(name, FIELD_TYPES[name], getattr(BASE, name))
     if value is None:  # it needs another base
-        base = {"frozen_dropout": {"cache": False}, "head": {}, "nesterov": {"optimizer": "sgd"}}
+        base: dict[str, dict[str, Any]] = {
+            "frozen_dropout": {"cache": False}, "head": {}, "nesterov": {"optimizer": "sgd"},
+        }  # fmt: skip
         fields = base[name] | {name: "ridge" if name == "head" else True}
     else:
         fields = {name: value}
@@ -70,7 +73,10 @@ def test_fields_amend_the_preset_that_the_data_has(data):
 
 
 def test_a_misspelt_field_is_suggested():
-    for fields, hint in (({"epohcs": 5}, "'epochs'"), ({"learning_rate": 1}, "'lr'")):
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"epohcs": 5}, "'epochs'"), ({"learning_rate": 1}, "'lr'"),
+    ]  # fmt: skip
+    for fields, hint in wrong:
         with pytest.raises(RecipeError, match=f"no recipe field '{next(iter(fields))}'") as caught:
             asked_for("digits", **fields)
         assert hint in caught.value.hint

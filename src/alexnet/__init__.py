@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from alexnet.runs.evaluation import evaluate_run as evaluate
     from alexnet.sweeping.sweep import sweep
     from alexnet.training.again import repeat, resume
-    from alexnet.training.train import train
+    from alexnet.training.train import prepare, train
 
 __version__ = "0.2.0"
 
@@ -41,6 +41,7 @@ _WHERE = {
     "export": "exporting.export",
     "fit": "fitting.loop",
     "load": "classification.predict",
+    "prepare": "training.train",
     "repeat": "training.again",
     "resume": "training.again",
     "sweep": "sweeping.sweep",
@@ -59,6 +60,7 @@ __all__ = [
     "export",
     "fit",
     "load",
+    "prepare",
     "recipe",
     "repeat",
     "resume",

@@ -9,6 +9,7 @@ library only, so that the first word comes at once.
 import contextlib
 import functools
 import html
+import importlib
 import logging
 import os
 import sys
@@ -159,7 +160,7 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     names that do not fit are cut."""
     widths = [max(len(row[place]) for row in [heading, *rows]) for place in range(len(heading))]
     room = width() - sum(widths[1:]) - 2 * len(widths)
-    widths[0] = max(min(widths[0], room), 8)
+    widths[0] = min(widths[0], max(room, 8))
 
     def line(row: Sequence[str]) -> str:
         first = row[0] if len(row[0]) <= widths[0] else row[0][: widths[0] - 1] + "…"
@@ -282,9 +283,7 @@ def _notebook() -> Any:
     ipython = sys.modules.get("IPython")
     if ipython is None or not hasattr(ipython.get_ipython(), "kernel"):
         return None
-    from IPython.display import display  # type: ignore[import-not-found, unused-ignore]
-
-    return display
+    return importlib.import_module("IPython.display").display
 
 
 @contextlib.contextmanager

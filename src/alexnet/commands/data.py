@@ -5,8 +5,10 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from alexnet.commands.early import look_at_data, look_at_model, look_at_recipe
 from alexnet.commands.flags import Arg
-from alexnet.commands.options import BadImages, Data
+from alexnet.commands.options import Data
+from alexnet.console import waiting
 from alexnet.errors import InputError
 from alexnet.recipes import Recipe
 
@@ -28,28 +30,30 @@ class DataFetch:
 
 @dataclass(kw_only=True)
 class DataPrepare:
-    """Pack DATA into a Store now, verify its checksums, and print where it is and what it holds."""
+    """Pack DATA now as `alexnet train` with the same words packs it, verify the checksums, and
+    print where the Store is and what it holds.
+
+    What of the recipe packing depends on are the size, what weights were made for, --greyscale and
+    --bad-images.
+    """
 
     data: Data
-    # Side in pixels of the stored squares.
-    image_size: int = 64
-    # Greyscale images: convert them to RGB, or drop them.
-    greyscale: Literal["convert", "drop"] = "convert"
-    bad_images: BadImages = "error"
+    # The named recipe whose values are the defaults of all flags below; see `alexnet recipes`.
+    # [default: suits the data]
+    recipe: Annotated[str, Arg(metavar="NAME")] = ""
+    # A run directory, to pack for its recipe; or a .toml or .json file of fields, which amend the
+    # recipe. Flags amend both.
+    config: Annotated[str, Arg(metavar="RUN|FILE")] = ""
+    fields: Recipe = dataclasses.field(default_factory=Recipe)
 
     def run(self) -> None:
-        from alexnet.data.datasets import open_data
+        look_at_data(self.data, enough=1)
+        look_at_recipe(self.fields)
+        with waiting("loading torch"):
+            from alexnet.data.store import Store
+            from alexnet.training.train import prepare
 
-        if self.image_size < 1:
-            raise InputError(f"image_size is {self.image_size}, expected at least 1.")
-        Recipe(image_size=self.image_size)  # the same range as in training
-        store = open_data(
-            self.data,
-            image_size=self.image_size,
-            greyscale=self.greyscale,
-            bad_images=self.bad_images,
-        )
-        store.verify()
+        store = Store.open(prepare(self.data, self.fields))
         print(store.path)
         keys = ("layout", "fingerprint", "shape", "splits", "greyscale", "left_out")
         print(
@@ -82,9 +86,15 @@ class DataCheck:
     strict: bool = False
 
     def run(self) -> None:
-        from alexnet.checking.check import check_data
-
         Recipe(image_size=self.image_size)  # the same range as in training
+        look_at_data(self.data, enough=1)
+        if self.run_directory:
+            look_at_model(self.run_directory)
+        elif self.weights:
+            look_at_recipe(Recipe(weights=self.weights))
+        with waiting("loading torch"):
+            from alexnet.checking.check import check_data
+
         check_data(
             self.data,
             image_size=self.image_size,
@@ -128,6 +138,7 @@ class DataSubset:
                 "Example: --per-class 400/50/50",
             )
         train, val, test = map(int, counts)
+        look_at_data(self.data, enough=1)
         source = digits_source() if self.data == "digits" else read_source(find_data(self.data))
         if self.rule == "tiny-image10":
             part = tiny_image10(source)

@@ -4,8 +4,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from alexnet.commands.early import at_least, look_at_model
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import Device, Run
+from alexnet.console import waiting
 from alexnet.errors import InputError, needs_extra
 
 
@@ -34,7 +36,12 @@ class Export:
     runtime: str = ""
 
     def run(self) -> None:
-        from alexnet.exporting.export import export
+        from alexnet.exporting.web import check_choices
+
+        check_choices(self.format, self.int8, self.runtime)
+        look_at_model(self.run_directory)
+        with waiting("loading torch"):
+            from alexnet.exporting.export import export
 
         print(
             export(
@@ -82,6 +89,8 @@ class Serve:
             raise InputError("there is nothing to serve.", "alexnet serve RUN [RUN ...]")
         if not 0 <= self.port < 2**16:
             raise InputError(f"port is {self.port}, expected 0 to 65535.")
+        for run in self.runs:
+            look_at_model(run)
         with needs_extra("alexnet serve", "serve"):
             from alexnet.serving.serve import serve
         serve(
@@ -115,8 +124,8 @@ class Webcam:
     device: Device = "auto"
 
     def run(self) -> None:
-        if self.top < 1:
-            raise InputError(f"top is {self.top}, expected at least 1.")
+        at_least(1, top=self.top)
+        look_at_model(self.run_directory)
         with needs_extra("alexnet webcam", "webcam"):
             from alexnet.serving.webcam import webcam
         frames = webcam(

@@ -7,6 +7,13 @@ from alexnet.errors import DataError, InputError, RunError
 from alexnet.recipes import Recipe
 
 
+def look_at_data(data: str, enough: int = 2) -> None:
+    """DataError unless it is data of so many classes, as far as that is known in a blink."""
+    from alexnet.data.finding import look_at
+
+    look_at(data, enough)
+
+
 def look_at_model(model: str) -> None:
     """RunError unless it is a run directory with weights, or an exported file."""
     from alexnet.runs.directory import RunDirectory

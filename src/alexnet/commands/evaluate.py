@@ -6,8 +6,10 @@ import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from alexnet.commands.early import at_least, look_at_data, look_at_images, look_at_model
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import BadImages, Data, Device, Images, Precision, Run
+from alexnet.console import waiting
 from alexnet.errors import InputError
 from alexnet.words import cell
 
@@ -36,11 +38,14 @@ class Eval:
     bad_images: BadImages = "error"
 
     def run(self) -> None:
-        if self.top < 1:
-            raise InputError(f"top is {self.top}, expected at least 1.")
+        at_least(1, top=self.top)
+        look_at_model(self.run_directory)
+        if self.data:
+            look_at_data(self.data, enough=1)
         import csv
 
-        from alexnet.runs.evaluation import evaluate_run, show, table_rows
+        with waiting("loading torch"):
+            from alexnet.runs.evaluation import evaluate_run, show, table_rows
 
         figures = evaluate_run(
             self.run_directory,
@@ -85,14 +90,14 @@ class Explain:
     ] = "auto"
 
     def run(self) -> None:
-        for name, value, least in (("top", self.top, 1), ("neighbours", self.neighbours, 0)):
-            if value < least:
-                raise InputError(f"{name} is {value}, expected at least {least}.")
-        if not self.images:
-            raise InputError("there are no images to explain.", "alexnet explain RUN IMAGE ...")
+        at_least(1, top=self.top)
+        at_least(0, neighbours=self.neighbours)
+        look_at_images(self.images, "explain")
+        look_at_model(self.run_directory)
         from pathlib import Path
 
-        from alexnet.explaining.panels import explain_files
+        with waiting("loading torch"):
+            from alexnet.explaining.panels import explain_files
 
         for path in explain_files(
             self.run_directory,
@@ -126,13 +131,18 @@ class Report:
     pictures: bool = False
 
     def run(self) -> None:
-        from alexnet.reporting.comparison import compare
-        from alexnet.reporting.report import write_report
+        from alexnet.runs.directory import RunDirectory
         from alexnet.sweeping.directory import SweepDirectory
-        from alexnet.sweeping.sweep_page import write_sweep_page
 
         if not self.runs:
             raise InputError("there is no run to report on.", "alexnet report RUN [RUN ...]")
+        for run in self.runs:
+            if not SweepDirectory(run).begun:
+                RunDirectory(run).metrics()
+        from alexnet.reporting.comparison import compare
+        from alexnet.reporting.report import write_report
+        from alexnet.sweeping.sweep_page import write_sweep_page
+
         sweeps = [run for run in self.runs if SweepDirectory(run).begun]
         if self.pictures:
             from alexnet.training.train import draw_report

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from alexnet.commands.early import at_least, look_at_data, look_at_recipe
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import Data
 from alexnet.errors import InputError
@@ -58,23 +59,20 @@ class Sweep:
     fields: Recipe = dataclasses.field(default_factory=Recipe)
 
     def run(self) -> None:
-        for name in ("seeds", "max_trials", "jobs", "trials"):
-            value = getattr(self, name)
-            if value < 1:
-                raise InputError(f"{name} is {value}, expected at least 1.")
-        if self.random < 0:
-            raise InputError(f"random is {self.random}, expected at least 0.")
+        at_least(1, seeds=self.seeds, max_trials=self.max_trials, jobs=self.jobs)
+        at_least(1, trials=self.trials)
+        at_least(0, random=self.random)
         if self.study and self.grid:
             raise InputError("--study and --grid both say what to sweep.", "Leave one out.")
-        from alexnet.commands.early import look_at_recipe
-        from alexnet.data.finding import look_at
 
-        look_at(self.data)
-        look_at_recipe(self.fields)
         from alexnet.sweeping.trials import parse_space, study_points
 
         space: Space | Sequence[Point]
         space = study_points(study(self.study)) if self.study else parse_space(self.grid)
+        if not space:
+            raise InputError("there is nothing to sweep.", "Example: --grid lr=0.1,0.01,0.001")
+        look_at_data(self.data)
+        look_at_recipe(self.fields)
         if self.dry_run:
             self._list_trials(space)
             return

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated
 
+from alexnet.commands.early import look_at_data, look_at_recipe
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import Data, Run
 from alexnet.console import say, waiting
@@ -45,13 +46,13 @@ class Train:
     fields: Recipe = dataclasses.field(default_factory=Recipe)
 
     def run(self) -> None:
-        from alexnet.commands.early import look_at_recipe
-        from alexnet.data.finding import look_at
-        from alexnet.runs.directory import RunDirectory
+        from alexnet.runs.directory import RunDirectory, require_named
 
-        look_at(self.data)
+        look_at_data(self.data)
         look_at_recipe(self.fields)
-        if self.out and not self.resume:
+        if self.resume:
+            require_named(self.out)
+        elif self.out:
             RunDirectory(self.out).require_empty()
         say(f"{self.data}: {told(self.fields, self.data)}")
         with waiting("loading torch"):

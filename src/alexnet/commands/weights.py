@@ -36,6 +36,9 @@ class WeightsImport:
     as_: Annotated[str, Arg(name="as")]
 
     def run(self) -> None:
+        from alexnet.network.weight_names import require_importable
+
+        require_importable(self.file, self.as_)
         from alexnet.network.weights import import_weights
 
         print(import_weights(self.file, self.as_))

@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import json
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -55,6 +55,7 @@ def open_data(
     greyscale: str = "convert",
     bad_images: str = "error",
     white: int | None = None,
+    accept: Callable[[list[str]], object] | None = None,
 ) -> Store:
     """The Store of a data set, packed into the cache on first use.
 
@@ -69,6 +70,7 @@ def open_data(
             out.
         white: the value of pixels of more than 8 bits that becomes white, as a run knows it
             (`Preprocessing.range`); None to find one for the whole data set.
+        accept: looks at the classes, and may raise, before anything is packed.
 
     Raises:
         DataError: no such data, an unknown layout, unreadable images.
@@ -101,7 +103,11 @@ def open_data(
             if ours and ours not in found.info["left_out"]:  # it came after the packing
                 say(f"left out: {ours}")
             return accepted(found, bad_images)
-    store = pack(make_source(), name, image_size=image_size, greyscale=greyscale, white=white)
+    source = make_source()
+    if accept:
+        accept(source.classes)
+    say_why_again(read_index(index_of(wanted)) or read_index(index_of("")), image_size)
+    store = pack(source, name, image_size=image_size, greyscale=greyscale, white=white)
     size = str(store.x.shape[-1])
     native = int(size) if store.info["native"] else None
     # what has no pixels of more than 8 bits is the same for every white
@@ -116,6 +122,16 @@ def open_data(
         },
     )
     return accepted(store, bad_images)
+
+
+def say_why_again(known: Mapping[str, Any], image_size: int) -> None:
+    """Says why pictures that were packed before are decoded once more."""
+    sizes = [size for size in known.get("stores", {}) if size != str(image_size)]
+    if sizes:
+        say(
+            f"packed before at {' and '.join(sizes)} px; at {image_size} px the files are read "
+            "again: a picture that is resized twice is not the one that prediction sees"
+        )
 
 
 def packed(fingerprint: str) -> Iterator[Store]:

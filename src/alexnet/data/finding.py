@@ -5,14 +5,17 @@ import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alexnet import marks
 from alexnet.cache import cache_folder
 from alexnet.console import say
 from alexnet.data.fetch import DOWNLOADS, downloaded
-from alexnet.data.sources import Source
-from alexnet.data.trees import LAYOUTS_HINT, levels_of, open_tree
+from alexnet.data.trees import LAYOUTS_HINT, levels_of, open_tree, refuse_other_files
 from alexnet.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from alexnet.data.sources import Source
 
 SOON = 5_000  # files that are listed in a blink
 
@@ -73,7 +76,7 @@ def kind_of_data(name: str, where: Path) -> str:
     return kind
 
 
-def read_source(where: Path) -> Source:
+def read_source(where: Path) -> "Source":
     """The labelled images of a folder, or of a zip or tar archive. What there is to say about the
     reading is said."""
     from alexnet.data.layouts import read_tree
@@ -93,8 +96,8 @@ def require_classes(name: str, classes: Sequence[str]) -> None:
         )
 
 
-def look_at(name: str) -> None:
-    """Looks whether there is data that can be trained on, as far as that is known in a blink: a
+def look_at(name: str, enough: int = 2) -> None:
+    """Looks whether there is data with `enough` classes, as far as that is known in a blink: a
     folder of many files, or an archive, is read when it is packed.
 
     Raises:
@@ -103,14 +106,17 @@ def look_at(name: str) -> None:
     if name == "digits":
         return
     where = find_data("tiny-imagenet" if name == "tiny-image10" else name)
-    if kind_of_data(name, where) or not levels_of(where)[0].is_dir():
+    folder = levels_of(where)[0]
+    if kind_of_data(name, where):
         return
-    files = _files_below(levels_of(where)[0])
-    if sum(1 for _ in itertools.islice(files, SOON)) < SOON:
+    if folder.is_file():
+        refuse_other_files(folder)
+    elif sum(1 for _ in itertools.islice(_files_below(folder), SOON)) < SOON:
         from alexnet.data.layouts import read_tree
 
         found = read_tree(open_tree(where, cache_folder()), levels_of(where)[1])
-        require_classes(name, found.classes)
+        if enough > 1:
+            require_classes(name, found.classes)
 
 
 def _files_below(folder: Path) -> Iterator[str]:

@@ -49,3 +49,19 @@ def require_weights(where: str) -> None:
             f"alexnet weights import FILE --as {where}",
         )
     raise WeightsError(f"there are no weights {where!r}.", did_you_mean(where, [*known, *OFFICIAL]))
+
+
+def require_importable(file: str | Path, name: str) -> Path:
+    """The path of a file of weights that is to be kept under a name.
+
+    Raises:
+        WeightsError: it is not there, or the name is none.
+    """
+    path = Path(file).expanduser()
+    if not NAME.fullmatch(name):
+        raise WeightsError(
+            f"{name!r} cannot be a name of weights.", "Use letters, digits, '.', '_' and '-'."
+        )
+    if not path.is_file():
+        raise WeightsError(f"there is no file {path}.", "Check the path.")
+    return path

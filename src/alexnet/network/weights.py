@@ -32,9 +32,9 @@ from alexnet.network.checkpoint import (
 from alexnet.network.description import ARCHITECTURES, Architecture, Preprocessing
 from alexnet.network.model import AlexNet
 from alexnet.network.weight_names import (
-    NAME,
     OFFICIAL,
     named_weights,
+    require_importable,
     require_weights,
     weights_folder,
 )
@@ -92,13 +92,7 @@ def import_weights(file: str | Path, name: str) -> Path:
     Raises:
         WeightsError: missing, damaged, of no network of the family, or holding code.
     """
-    path = Path(file).expanduser()
-    if not NAME.fullmatch(name):
-        raise WeightsError(
-            f"{name!r} cannot be a name of weights.", "Use letters, digits, '.', '_' and '-'."
-        )
-    if not path.is_file():
-        raise WeightsError(f"there is no file {path}.", "Check the path.")
+    path = require_importable(file, name)
     network = read_foreign(path)
     there = named_weights().get(name)
     if there is not None:

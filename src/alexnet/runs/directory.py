@@ -34,19 +34,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, cast
 
 from alexnet import marks
 from alexnet.atomic import disk_error, read_object, remove_leftovers, replacing, write_json
 from alexnet.errors import RecipeError, RunError
 from alexnet.holding import one_at_a_time
 from alexnet.recipes import Recipe, Resolved
-from alexnet.scoring.metrics import Floats, Labels
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # NumPy is imported where arrays are read and written: paths are judged sooner
     from alexnet.network.checkpoint import Network, Trained
+    from alexnet.scoring.metrics import Floats, Labels
     from alexnet.scoring.significance import Hits  # which loads SciPy
 
 NOT_A_RUN = "Give the folder that `alexnet train` printed; if this is data, train on it first."
@@ -99,23 +97,25 @@ class Settings:
 class Predictions:
     """What predictions.npz holds, N examples and K classes."""
 
-    logits: Floats  # (N, K)
-    labels: Labels  # (N,)
+    logits: "Floats"  # (N, K)
+    labels: "Labels"  # (N,)
     ids: list[str]  # N
     classes: list[str]  # K
 
     @property
-    def guesses(self) -> Labels:
+    def guesses(self) -> "Labels":
         """(N,)"""
-        return np.asarray(self.logits.argmax(1), dtype=np.int64)
+        return cast("Labels", self.logits.argmax(1))
 
     @property
     def hits(self) -> "Hits":
         """(N,) whether each is right."""
-        return np.asarray(self.guesses == self.labels)
+        return cast("Hits", self.guesses == self.labels)
 
     def save(self, path: Path) -> None:
         """Writes them to an .npz file."""
+        import numpy as np
+
         with replacing(path) as aside, open(aside, "wb") as file:
             np.savez_compressed(
                 file,
@@ -325,6 +325,8 @@ class RunDirectory:
         Raises:
             RunError: there are none, or they are damaged.
         """
+        import numpy as np
+
         name = "predictions.npz"
         try:
             if not zipfile.is_zipfile(self.path / name) and self._has(name):
@@ -512,6 +514,12 @@ class RunDirectory:
                 f"{self.path} holds {holds}.",
                 "Choose another --out, or go on with that run: alexnet resume RUN",
             )
+
+
+def require_named(out: str | Path) -> None:
+    """RunError unless it is said which run is gone on with."""
+    if not out:
+        raise RunError("--resume needs to know which run.", "Name it: --out RUN")
 
 
 def new_run_directory(stem: str) -> RunDirectory:

@@ -2,8 +2,9 @@
 interval."""
 
 import dataclasses
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +121,9 @@ def evaluate_run(
     how = dataclasses.replace(how, views=views or how.views)
     evaluation_transforms(how)  # ten views are refused before anything is packed
     chosen = trained.labels(classes)
-    store, indices, split = images_of(settings, how, data, split, bad_images)
-    own_label = matched_labels(store, trained.classes, data, part=bool(chosen))
+    matched = functools.partial(matched_labels, known=trained.classes, data=data, part=bool(chosen))
+    store, indices, split = images_of(settings, how, data, split, bad_images, matched)
+    own_label = matched(store.classes)
     if chosen:
         indices = indices[np.isin(own_label[store.y[indices]], chosen)]
         if not len(indices):
@@ -134,11 +136,11 @@ def evaluate_run(
     model = trained.model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = evaluation_views(store, indices, how, where)
     logits, labels = predict_logits(model, batches, dtype, f"evaluating the {split} split")
-    matched = own_label[labels.numpy()]
+    expected = own_label[labels.numpy()]
     if save:
         ids = [store.ids[place] for place in indices]
-        Predictions(logits.numpy(), matched, ids, trained.classes).save(Path(save))
-    figures = metrics(logits.numpy(), matched, trained.names, split, top)
+        Predictions(logits.numpy(), expected, ids, trained.classes).save(Path(save))
+    figures = metrics(logits.numpy(), expected, trained.names, split, top)
     figures["classes"] = trained.classes
     seen = trained_on(directory) if data and split != "train" else None
     count = count_seen(seen, store, indices) if seen else 0
@@ -148,10 +150,16 @@ def evaluate_run(
 
 
 def images_of(
-    settings: Settings, how: Preprocessing, data: str, split: str, bad_images: str
+    settings: Settings,
+    how: Preprocessing,
+    data: str,
+    split: str,
+    bad_images: str,
+    accept: Callable[[list[str]], object],
 ) -> tuple[Store, Labels, str]:
     """The images to evaluate: a Store, indices into it, and the name of the split. Without `data`,
-    and where `data` is what the run was trained on, the run's own splits.
+    and where `data` is what the run was trained on, the run's own splits. `accept` looks at the
+    classes of other data before it is packed.
 
     Raises:
         DataError: no such split, or the run's own data has changed.
@@ -159,7 +167,7 @@ def images_of(
     if not data:
         own = own_data(settings, how, bad_images=bad_images)
         return own.store, *own.split(split)
-    store = open_store(data, settings.recipe, how, bad_images)
+    store = open_store(data, settings.recipe, how, bad_images, accept)
     if store.fingerprint == settings.fingerprint:
         own = own_data(settings, how, store)
         return store, *own.split(split)
@@ -169,20 +177,20 @@ def images_of(
     return store, *choose(every, split)
 
 
-def matched_labels(store: Store, known: list[str], data: str, part: bool = False) -> Labels:
-    """For each class of a Store the label it has in a run that knows the classes `known`; -1 where
+def matched_labels(classes: list[str], known: list[str], data: str, part: bool = False) -> Labels:
+    """For each of some classes the label it has in a run that knows the classes `known`; -1 where
     it is unknown and only a part of the classes is asked for.
 
     Raises:
         DataError: the run does not know one of them.
     """
-    unknown = [name for name in store.classes if name not in known]
+    unknown = [name for name in classes if name not in known]
     if unknown and not part:
         raise DataError(
-            f"the run does not know {len(unknown)} of the {len(store.classes)} classes of {data}: "
+            f"the run does not know {len(unknown)} of the {len(classes)} classes of {data}: "
             f"{unknown_names(unknown, known)}. "
             f"It knows: {', '.join(known[:10])}{', ...' if len(known) > 10 else ''}.",
             "Classes are matched by name: rename the class folders, or leave those out by naming "
             "the others: --classes.",
         )
-    return np.array([known.index(one) if one in known else -1 for one in store.classes])
+    return np.array([known.index(one) if one in known else -1 for one in classes])

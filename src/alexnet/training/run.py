@@ -23,7 +23,13 @@ from alexnet.fitting.step import training_step
 from alexnet.network import inference
 from alexnet.network.checkpoint import Network, load_description, load_weights, save_network
 from alexnet.network.model import AlexNet, parameter_count
-from alexnet.runs.directory import Predictions, RunDirectory, Settings, new_run_directory
+from alexnet.runs.directory import (
+    Predictions,
+    RunDirectory,
+    Settings,
+    new_run_directory,
+    require_named,
+)
 from alexnet.runs.evaluation import show
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.own_data import count_seen, trained_on
@@ -84,8 +90,8 @@ class Run:
     def opened(self, out: str | Path, resume: bool, more: bool = False) -> Iterator[None]:
         """Makes the run directory, or takes up the one that is there, also with `more` epochs than
         it was asked for; while the block runs nobody else writes to it."""
-        if resume and not out:
-            raise RunError("--resume needs to know which run.", "Name it: --out RUN")
+        if resume:
+            require_named(out)
         name = self.data.rstrip("/").rpartition("/")[2].rpartition("\\")[2]
         directory = RunDirectory(out) if out else new_run_directory(f"{name}-{self.asked.digest}")
         with directory.held():

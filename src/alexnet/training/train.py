@@ -60,6 +60,21 @@ def train(
     return carried_out(data, asked, out=out, resume=resume, only_find_lr=only_find_lr, split=split)
 
 
+@as_found()
+def prepare(
+    data: str | Path, recipe: Recipe | str | None = None, *, config: str | Path = "", **fields: Any
+) -> Path:
+    """Packs `data` as `train` with the same arguments packs it, so that training begins at once,
+    and verifies the checksums; returns the Store's path.
+
+    Raises:
+        AlexNetError: see `alexnet.errors`.
+    """
+    store = resolve(asked_for(str(data), recipe, config=config, **fields)).open_store(data)
+    store.verify()
+    return store.path
+
+
 def carried_out(
     data: str | Path,
     asked: Recipe,
