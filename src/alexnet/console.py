@@ -144,13 +144,13 @@ def on_console() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def redirected(file: TextIO) -> Iterator[None]:
-    """While the block runs, what is said goes to `file`."""
+def redirected(file: TextIO) -> Iterator[TextIO]:
+    """While the block runs, what is said goes to `file`, which is yielded."""
     global _file
     before, _file = _file, file
     try:
         with on_console():
-            yield
+            yield file
     finally:
         _file = before
 

@@ -19,7 +19,10 @@ from torch import nn
 from alexnet.data.images import Pixels
 from alexnet.data.store import Batches, Store, keyed_generator
 from alexnet.errors import DataError
-from alexnet.explaining.explain import (
+from alexnet.network.checkpoint import Trained
+from alexnet.network.frozen import FrozenPart
+from alexnet.network.inference import EVALUATION_BATCH, evaluation_transforms, predict_logits
+from alexnet.network.saliency import (
     excitement,
     exciting_images,
     first_layer_filters,
@@ -28,9 +31,6 @@ from alexnet.explaining.explain import (
     overlay,
     pictures,
 )
-from alexnet.network.checkpoint import Trained
-from alexnet.network.frozen import FrozenPart
-from alexnet.network.inference import EVALUATION_BATCH, evaluation_transforms, predict_logits
 from alexnet.runs.directory import Predictions, RunDirectory
 from alexnet.runs.own_data import own_data
 from alexnet.runtime import choose_device, choose_precision
