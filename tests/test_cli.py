@@ -30,6 +30,7 @@ TINY = [
     "16",
 ]
 TINY += ["--pool", "max", "--no-tensorboard"]
+FITS = ["--crop", "auto", "--pool", "max"]  # what 16 px need
 
 
 def write_photos(folder):
@@ -166,7 +167,7 @@ def test_recipes_lists_and_shows(capsys):
 
 
 def test_data_prepare_packs_and_verifies(folder, capsys):
-    assert main(["data", "prepare", str(folder), "--image-size", "16"]) == 0
+    assert main(["data", "prepare", str(folder), "--image-size", "16", *FITS]) == 0
     path, _, told = capsys.readouterr().out.partition("\n")
     assert (Path(path) / "store.json").exists()
     assert json.loads(told)["shape"] == [24, 3, 16, 16]
@@ -210,7 +211,7 @@ def test_the_recipe_suits_the_data_and_flags_override_it():
         (["train", "digits", "--device", "tpu"], "tpu", "--device auto"),
         (["train", "digits", "--weights", "nowhere"], "no weights 'nowhere'", "imagenet-2014"),
         (["eval", "nowhere"], "there is nothing at nowhere", "Check the path"),
-        (["predict", "."], "no images to classify", "IMAGE"),
+        (["predict", "."], "not a run directory", "`alexnet train` printed"),
         (["data", "prepar"], "there is no command 'data prepar'", "'data prepare'"),
         (["train", "digits", "--epochz", "3"], "has no flag --epochz", "'--epochs'"),
         (["train", "digits", "--learning-rate", "1"], "no flag --learning-rate", "'--lr'"),

@@ -331,13 +331,17 @@ def test_an_explanation_holds_what_its_parts_give(run, folder):
     classifier: Any = alexnet.load(run, precision="fp32")
     [one] = classifier.predict_files([folder / "green" / "3.png"])
     gallery = explanation.Gallery(classifier.trained, classifier.run, "fp32")
-    found = explanation.explain_image(classifier.trained, one, 2, gallery, neighbours=4)
+    found = explanation.explain_image(
+        classifier.trained, "2.png", one.p, one.pixels, 2, gallery, neighbours=4
+    )
     x = augment.normalise(torch.from_numpy(one.pixels)[None], IMAGENET_MEAN, IMAGENET_STD)
     assert np.array_equal(found.picture, one.pixels.transpose(1, 2, 0))
     assert np.array_equal(found.cam, explain.grad_cam(classifier.model, x, torch.tensor([2]))[0])
     assert np.array_equal(found.drop, explain.occlusion(classifier.model, x[0], 2, 3, 1))
     assert found.label == 2
-    assert explanation.explain_image(classifier.trained, one).label == one.p.argmax()
+    assert (
+        explanation.explain_image(classifier.trained, "", one.p, one.pixels).label == one.p.argmax()
+    )
     assert len(found.neighbours) == 4
     distances = [near.distance for near in found.neighbours]
     assert distances == sorted(distances)

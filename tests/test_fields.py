@@ -51,13 +51,12 @@ def as_words(name, value):
 @pytest.mark.parametrize("name", FIELD_TYPES)
 def test_a_flag_and_a_field_are_the_same(name):
     value = another(name, FIELD_TYPES[name], getattr(BASE, name))
+    fields: dict[str, Any] = {name: value}
     if value is None:  # it needs another base
         base: dict[str, dict[str, Any]] = {
             "frozen_dropout": {"cache": False}, "head": {}, "nesterov": {"optimizer": "sgd"},
         }  # fmt: skip
         fields = base[name] | {name: "ridge" if name == "head" else True}
-    else:
-        fields = {name: value}
     words = [word for pair in fields.items() for word in as_words(*pair)]
     typed = parse(["train", "x", "--recipe", "finetune", "--epochs", "9", *words]).fields
     assert getattr(typed, name) != getattr(BASE, name)

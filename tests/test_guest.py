@@ -28,7 +28,7 @@ from torch import nn
 
 import alexnet
 from alexnet import console
-from alexnet.checking.check import check_data
+from alexnet.checking.check import check
 from alexnet.classification.onnx_classifier import OnnxClassifier
 from alexnet.cli import main
 from alexnet.console import redirected, say, warn
@@ -207,7 +207,7 @@ def run(tmp_path_factory):
 
 def explain(run, tmp_path):
     (tmp_path / "a.png").write_bytes(IMAGES[0])
-    for _ in explain_files(run, [str(tmp_path / "a.png")], tmp_path / "out"):
+    for _ in explain_files(run, tmp_path / "a.png", tmp_path / "out"):
         pass
 
 
@@ -217,7 +217,7 @@ CALLS = {
     "evaluate": lambda run, folder: alexnet.evaluate(run),
     "export": lambda run, folder: export(run, out=folder / "model.onnx"),
     "report": lambda run, folder: write_report(run, folder / "report.html"),
-    "check": lambda run, folder: check_data(str(run.parent / "photos"), image_size=16),
+    "check": lambda run, folder: check(str(run.parent / "photos"), image_size=16),
     "explain": explain,
     "train": lambda run, folder: alexnet.train(
         run.parent / "photos",

@@ -15,14 +15,22 @@ from alexnet.presets import RECIPES, recipe
 from alexnet.recipes import Recipe
 
 if TYPE_CHECKING:
-    from alexnet.checking.check import check_data as check
+    from alexnet.checking.check import check
     from alexnet.classification.classifier import Classifier
     from alexnet.classification.predict import load
+    from alexnet.data.fetch import fetch
     from alexnet.data.store import Batches
+    from alexnet.data.subset import subset
     from alexnet.explaining.panels import explain_files as explain
     from alexnet.exporting.export import export
     from alexnet.fitting.loop import State, fit
+    from alexnet.network.weights import fetch_weights, import_weights
+    from alexnet.network.weights import listing as list_weights
     from alexnet.runs.evaluation import evaluate_run as evaluate
+    from alexnet.runtime import doctor
+    from alexnet.serving.serve import serve
+    from alexnet.serving.webcam import webcam
+    from alexnet.sweeping.any_report import report
     from alexnet.sweeping.sweep import sweep
     from alexnet.training.again import repeat, resume
     from alexnet.training.train import prepare, train
@@ -35,17 +43,26 @@ _WHERE = {
     "Batches": "data.store",
     "Classifier": "classification.classifier",
     "State": "fitting.loop",
-    "check": "checking.check:check_data",
+    "check": "checking.check",
+    "doctor": "runtime",
     "evaluate": "runs.evaluation:evaluate_run",
     "explain": "explaining.panels:explain_files",
     "export": "exporting.export",
+    "fetch": "data.fetch",
+    "fetch_weights": "network.weights",
     "fit": "fitting.loop",
+    "import_weights": "network.weights",
+    "list_weights": "network.weights:listing",
     "load": "classification.predict",
     "prepare": "training.train",
     "repeat": "training.again",
+    "report": "sweeping.any_report",
     "resume": "training.again",
+    "serve": "serving.serve",
+    "subset": "data.subset",
     "sweep": "sweeping.sweep",
     "train": "training.train",
+    "webcam": "serving.webcam",
 }
 __all__ = [
     "RECIPES",
@@ -55,17 +72,26 @@ __all__ = [
     "Recipe",
     "State",
     "check",
+    "doctor",
     "evaluate",
     "explain",
     "export",
+    "fetch",
+    "fetch_weights",
     "fit",
+    "import_weights",
+    "list_weights",
     "load",
     "prepare",
     "recipe",
     "repeat",
+    "report",
     "resume",
+    "serve",
+    "subset",
     "sweep",
     "train",
+    "webcam",
 ]
 
 # hidden from type checkers, to which every misspelt name would be a name of type Any
@@ -76,7 +102,16 @@ if not TYPE_CHECKING:
             import importlib
 
             module, _, attribute = _WHERE[name].partition(":")
-            return getattr(importlib.import_module(f"alexnet.{module}"), attribute or name)
+            try:
+                found = importlib.import_module(f"alexnet.{module}")
+            except ImportError as error:
+                if name not in ("serve", "webcam"):
+                    raise
+                raise AttributeError(
+                    f"alexnet.{name} needs packages that are not installed ({error}); install "
+                    f"them: python -m pip install 'alexnet[{name}]'"
+                ) from error
+            return getattr(found, attribute or name)
         raise AttributeError(f"module 'alexnet' has no attribute {name!r}")
 
 

@@ -24,7 +24,7 @@ from alexnet.commands.flags import (
 )
 from alexnet.commands.predict import Predict
 from alexnet.commands.sweep import Sweep
-from alexnet.commands.train import MOST_USED, Repeat, Resume, Train
+from alexnet.commands.train import Repeat, Resume, Train
 from alexnet.commands.weights import WeightsFetch, WeightsImport, WeightsList
 from alexnet.console import complain, on_console, width
 from alexnet.errors import AlexNetError, InputError, RecipeError, did_you_mean
@@ -186,10 +186,10 @@ def told(words: str, rest: Sequence[str], every: bool) -> Iterator[str]:
     those of the one that the other words ask for."""
     kind = COMMANDS[words]
     known, note, short = flags(kind), "", None
-    if takes_recipe(kind):
+    if issubclass(kind, Train | Sweep | DataPrepare):
         fields, note = recipe_flags([one for one in rest if one not in HELP], known)
         known += fields
-        short = None if every else MOST_USED
+        short = None if every else kind.MOST_USED
     yield from help_page(words, kind, known, width(), short=short, note=note)
     if short:
         yield f"alexnet {words} --help-all: all {len(known)} of them, in full"

@@ -3,13 +3,11 @@ nearest training images."""
 
 import io
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
 from PIL import Image
 
-from alexnet.classification.classifier import Prediction
 from alexnet.console import say, warn
 from alexnet.data.images import Pixels
 from alexnet.errors import InputError
@@ -111,27 +109,31 @@ def open_gallery(trained: Trained, run: RunDirectory, precision: str = "auto") -
 
 def explain_image(
     trained: Trained,
-    image: Prediction,
+    title: str,
+    p: Floats,
+    pixels: Pixels,
     label: int | None = None,
     gallery: Gallery | None = None,
     neighbours: int = 5,
 ) -> Explanation:
-    """Explains what a network, in float32, says of an image that could be read.
+    """Explains what a network, in float32, says of an image.
 
     Args:
+        title: what the image is called.
+        p: (K,) the probabilities of its classes.
+        pixels: (3, S, S) uint8, its centre square.
         label: the class to explain; None for the most probable one.
         gallery: where to look for neighbours, if at all.
         neighbours: how many.
     """
     how, model = trained.preprocessing, trained.model
-    p, pixels = cast(Floats, image.p), cast(Pixels, image.pixels)
     label = int(p.argmax()) if label is None else label
     [centre, *_] = evaluation_transforms(how)
     device = next(model.parameters()).device
     x = centre(torch.from_numpy(pixels)[None].to(device), torch.Generator())
     patch = max(2, round(how.crop / 6))
     return Explanation(
-        image.file.name,
+        title,
         pictures(x, how)[0],
         label,
         p,

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load, save
 
-from alexnet.classification.classifier import BATCH, Classifier, Prediction, Probabilities
+from alexnet.classification.classifier import BATCH, Classifier, Probabilities
 from alexnet.classification.explanation import Explanation, explain_image, open_gallery
 from alexnet.data.images import Pixels, load_image
 from alexnet.data.objects import Picture, as_list, name_of
@@ -119,7 +119,9 @@ class RunClassifier(Classifier):
         return [
             explain_image(
                 self.trained,
-                Prediction(Path(name_of(image, place)), p[place], squares[place]),
+                Path(name_of(image, place)).name,
+                p[place],
+                squares[place],
                 label,
                 gallery,
                 neighbours,

@@ -34,11 +34,11 @@ def switches(flags: Sequence[Flag]) -> list[str]:
 
 def heads(commands: Commands) -> dict[str, list[str]]:
     """The first words of commands, and the second words of those that have two."""
-    found: dict[str, list[str]] = {"help": []}
+    found: dict[str, list[str]] = {}
     for words in commands:
         first, _, second = words.partition(" ")
         found.setdefault(first, []).extend([second] * bool(second))
-    return found
+    return {**found, "help": list(found)}
 
 
 def bash(commands: Commands) -> Iterator[str]:
@@ -49,12 +49,11 @@ def bash(commands: Commands) -> Iterator[str]:
     yield '    local command="${COMP_WORDS[1]}" words="" flags="" places=""'
     yield f'    if [ "$COMP_CWORD" = 1 ]; then words="{" ".join(first)} --version"; fi'
     yield '    if [ "$COMP_CWORD" = 2 ]; then case "$command" in'
-    yield f'        help) words="{" ".join([one for one in first if one != "help"])}" ;;'
     for word, seconds in first.items():
         if seconds:
             yield f'        {word}) words="{" ".join(seconds)}" ;;'
     yield "    esac; fi"
-    groups = "|".join(word for word, seconds in first.items() if seconds)
+    groups = "|".join(one for one, seconds in first.items() if seconds and one != "help")
     yield f'    case "$command" in {groups}) command="$command ${{COMP_WORDS[2]}}" ;; esac'
     yield '    case "$command" in'
     for words, flags in commands.items():

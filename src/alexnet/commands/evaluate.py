@@ -94,15 +94,13 @@ class Explain:
         at_least(0, neighbours=self.neighbours)
         look_at_images(self.images, "explain")
         look_at_model(self.run_directory)
-        from pathlib import Path
-
         with waiting("loading torch"):
             from alexnet.explaining.panels import explain_files
 
         for path in explain_files(
             self.run_directory,
             self.images,
-            Path(self.out).expanduser(),
+            self.out,
             top=self.top,
             class_name=self.class_,
             neighbours=self.neighbours,
@@ -131,32 +129,8 @@ class Report:
     pictures: bool = False
 
     def run(self) -> None:
-        from alexnet.runs.directory import RunDirectory
-        from alexnet.sweeping.directory import SweepDirectory
-
         if not self.runs:
             raise InputError("there is no run to report on.", "alexnet report RUN [RUN ...]")
-        for run in self.runs:
-            if not SweepDirectory(run).begun:
-                RunDirectory(run).metrics()
-        from alexnet.reporting.comparison import compare
-        from alexnet.reporting.report import write_report
-        from alexnet.sweeping.sweep_page import write_sweep_page
+        from alexnet.sweeping.any_report import report
 
-        sweeps = [run for run in self.runs if SweepDirectory(run).begun]
-        if self.pictures:
-            from alexnet.training.train import draw_report
-
-            for run in self.runs:
-                if run not in sweeps:
-                    draw_report(run)
-        if sweeps and len(self.runs) > 1:
-            raise InputError(
-                f"{sweeps[0]} is a sweep, and runs can be compared only with runs.",
-                f"Its trials are runs: {sweeps[0]}/trials/NAME.",
-            )
-        if len(self.runs) > 1:
-            print(compare(self.runs, self.out or "comparison.html"))
-        else:
-            write = write_sweep_page if sweeps else write_report
-            print(write(self.runs[0], self.out or None))
+        print(report(self.runs, out=self.out, pictures=self.pictures))

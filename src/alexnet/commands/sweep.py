@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from alexnet.commands.early import at_least, look_at_data, look_at_recipe
 from alexnet.commands.flags import Arg
@@ -23,6 +23,11 @@ class Sweep:
     Trials that differ only in learning rate, momentum, weight decay or schedule train side by side
     on cached features. The same command goes on where an earlier one was stopped.
     """
+
+    MOST_USED: ClassVar = frozenset(
+        "grid seeds random search trials study jobs dry_run recipe config out model weights freeze "
+        "image_size bad_images batch_size epochs optimizer lr device seed".split()
+    )
 
     data: Data
     # A field and its values, such as lr=0.1,0.01, or with --random and --search tpe their range,

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from alexnet.commands.early import look_at_data, look_at_recipe
 from alexnet.commands.flags import Arg
@@ -10,14 +10,6 @@ from alexnet.commands.options import Data, Run
 from alexnet.console import say, waiting
 from alexnet.presets import told
 from alexnet.recipes import Recipe
-
-# the fields that most need: what `--help` shows
-MOST_USED = frozenset(
-    "recipe config out find_lr grid seeds random search dry_run jobs study "
-    "model weights dropout freeze finetune_epochs image_size flip bad_images views val_size "
-    "test_size batch_size epochs optimizer lr weight_decay schedule label_smoothing patience "
-    "device precision seed report".split()
-)
 
 
 @dataclass(kw_only=True)
@@ -28,6 +20,12 @@ class Train:
     in a folder, a zip or a tar; Tiny ImageNet, CIFAR-10's binary files, a Store. 'DATA/*' says that
     the folders of DATA are the classes. Every field of the recipe is a flag.
     """
+
+    MOST_USED: ClassVar = frozenset(
+        "recipe config out find_lr model weights dropout freeze finetune_epochs image_size flip "
+        "bad_images views val_size test_size batch_size epochs optimizer lr weight_decay schedule "
+        "label_smoothing patience device precision seed report".split()
+    )
 
     data: Data
     # The named recipe whose values are the defaults of all flags below; see `alexnet recipes`.

@@ -3,7 +3,7 @@ probable classes, the nearest training images."""
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,10 +18,11 @@ from alexnet.classification.predict import image_files
 from alexnet.classification.run_classifier import load_run
 from alexnet.console import warn
 from alexnet.data.images import Pixels
+from alexnet.data.objects import as_list
 from alexnet.data.trees import mark_output
 from alexnet.errors import InputError
 from alexnet.network.saliency import overlay
-from alexnet.runtime import yielding_as_found
+from alexnet.runtime import as_found
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,20 +32,20 @@ TEAL, RED, INK, PALE = "#1f6f8b", "#c8553d", "#222222", "#e4e7e8"
 SIDE = 240  # px of a picture in a panel, at least
 
 
-@yielding_as_found
+@as_found()
 def explain_files(
     run: str | Path,
-    images: Sequence[str],
-    out: Path,
+    images: Sequence[str | Path] | str | Path,
+    out: str | Path = "explanations",
     *,
     top: int = 5,
     class_name: str = "",
     neighbours: int = 5,
     device: str = "auto",
     precision: str = "auto",
-) -> Iterator[Path]:
-    """Writes a picture for each image file, and yields its path. Files that cannot be used are
-    reported and counted.
+) -> list[Path]:
+    """Writes a picture for each image file, and returns their paths. Files that cannot be used are
+    reported and counted. `alexnet.load(run).explain(images)` has the same in numbers.
 
     Args:
         run: a run directory.
@@ -60,27 +61,29 @@ def explain_files(
         RunError: not a finished run. DataError: no such class, nothing at a path. InputError: none
             of the files can be used.
     """
-    classifier = load_run(run, device=device, precision="fp32")
-    trained, bad = classifier.trained, 0
+    classifier, folder = load_run(run, device=device, precision="fp32"), Path(out).expanduser()
+    trained, paths = classifier.trained, []
     label = trained.label(class_name) if class_name else None
-    files, gallery = image_files(images), None
+    files = image_files([str(one) for one in as_list(images)])
+    gallery = None
     for number, one in enumerate(classifier.predict_files(files), 1):
         if one.p is None or one.pixels is None:
-            bad += 1
             warn(f"not used: {one.reason}")
             continue
         if neighbours and gallery is None:  # not before there is something to explain
             gallery = open_gallery(trained, classifier.run, precision)
             neighbours = neighbours if gallery else 0
-        explanation = explain_image(trained, one, label, gallery, neighbours)
-        mark_output(out, "alexnet explain")
-        path = out / file_name(number, one.file)
-        save_panel(path, explanation, trained.names, top)
-        yield path
-    if bad:
-        warn(f"{bad} of {len(files):,} files could not be used")
-    if bad == len(files):
+        explanation = explain_image(
+            trained, one.file.name, one.p, one.pixels, label, gallery, neighbours
+        )
+        mark_output(folder, "alexnet explain")
+        paths.append(folder / file_name(number, one.file))
+        save_panel(paths[-1], explanation, trained.names, top)
+    if len(paths) < len(files):
+        warn(f"{len(files) - len(paths)} of {len(files):,} files could not be used")
+    if not paths:
         raise InputError("none of the files could be used.", "The reasons are above.")
+    return paths
 
 
 def save_panel(path: Path, one: Explanation, names: list[str], top: int) -> None:

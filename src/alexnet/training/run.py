@@ -14,7 +14,6 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from alexnet.console import fitted, in_words, say, warn
-from alexnet.data.store import Batches
 from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError
 from alexnet.fitting.linear import solve
 from alexnet.fitting.loop import Epoch, State, best_of, fit
@@ -227,18 +226,18 @@ class Run:
         for phase in phases:
             left = phase.epochs - min(max(done - begun, 0), phase.epochs)
             begun += phase.epochs
-            batches = self.inputs.training_batches(phase.freeze)
-            if left and len(batches) * left >= WORTH_TIMING:
-                self.clock.plan(left, self._seconds(phase, batches))
+            steps = left * len(self.inputs.splits.train) / self.recipe.batch_size
+            if steps >= WORTH_TIMING:
+                self.clock.plan(left, self._seconds(phase))
         if self.clock.left:
             say(f"about {in_words(self.clock.left)} of training on this machine")
 
-    def _seconds(self, phase: Phase, batches: Batches) -> float:
+    def _seconds(self, phase: Phase) -> float:
         """What an epoch of a phase will take: steps of a copy are timed. Validation only looks,
         which takes a third of the time for each image."""
         whole: nn.Module = self.model
         part = whole if phase.freeze == "none" else self.model.split(phase.freeze)[1]
-        model = copy.deepcopy(part).train()
+        model, batches = copy.deepcopy(part).train(), self.inputs.training_batches(phase.freeze)
         recipe, optimizer = self.recipe, optimizer_of(self.recipe, model, phase.lr)
         marks = [time.perf_counter()]
         for step, (x, y) in enumerate(batches.epoch(0)):
