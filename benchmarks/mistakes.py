@@ -3,7 +3,8 @@
     uv run python benchmarks/mistakes.py [--times 3]
 
 Each is run in a process of its own, in a folder with a few things that mistakes are made with; the
-fastest of its times is shown, from the start of the process to its end. A command fails where its
+fastest of its times is shown, from the start of the process to its end, and the least processor
+time, which is what a machine without other work takes. A command fails where its
 answer takes more than half a second, is longer than a screen of 24 lines of 80 columns, does not
 say the words that it should, ends with another exit code than 2, or imports torch.
 """
@@ -91,8 +92,8 @@ def furnish(folder: Path) -> None:
     (folder / "wrong.toml").write_text("epohcs = 3\n")
 
 
-def run(words: list[str], folder: Path) -> tuple[int, str, float]:
-    """The exit code, the answer and the seconds of a command."""
+def run(words: list[str], folder: Path) -> tuple[int, str, float, float]:
+    """The exit code, the answer, the seconds and the seconds of processor time of a command."""
     around = os.environ | {"COLUMNS": str(COLUMNS), "ALEXNET_CACHE": str(folder / "cache")}
     around["PYTHONPATH"] = os.pathsep.join(sys.path[1:])
     # what is imported is written last: the answer comes before it
@@ -100,10 +101,12 @@ def run(words: list[str], folder: Path) -> tuple[int, str, float]:
         "import sys; from alexnet.cli import main; code = main(); "
         "print('TORCH' if 'torch' in sys.modules else ''); sys.exit(code)"
     )
-    start = time.perf_counter()
+    start, used = time.perf_counter(), os.times()
     command = [sys.executable, "-c", code, *words]
     done = subprocess.run(command, cwd=folder, env=around, capture_output=True, text=True)
-    return done.returncode, done.stdout + done.stderr, time.perf_counter() - start
+    now = os.times()
+    cpu = now.children_user + now.children_system - used.children_user - used.children_system
+    return done.returncode, done.stdout + done.stderr, time.perf_counter() - start, cpu
 
 
 def faults(code: int, answer: str, seconds: float, expected: str) -> list[str]:
@@ -132,15 +135,17 @@ def main() -> int:
         folder = Path(name)
         furnish(folder)
         assert run(TRAIN.split(), folder)[0] == 0
-        print(f"{'seconds':>7}  {'lines':>5}  alexnet ...")
+        print(f"{'seconds':>7}  {'cpu':>5}  {'lines':>5}  alexnet ...")
         for typed, expected in MISTAKES:
             tries = [run(typed.split(), folder) for _ in range(times)]
-            code, answer, _ = tries[0]
-            seconds = min(one[2] for one in tries)
+            code, answer, *_ = tries[0]
+            seconds, cpu = min(one[2] for one in tries), min(one[3] for one in tries)
             bad = faults(code, answer, seconds, expected)
             wrong += bool(bad)
             said = answer.strip().removesuffix("TORCH").strip()
-            print(f"{seconds:7.2f}  {len(said.splitlines()):5}  {typed}  {'; '.join(bad)}")
+            print(
+                f"{seconds:7.2f}  {cpu:5.2f}  {len(said.splitlines()):5}  {typed}  {'; '.join(bad)}"
+            )
             if bad:
                 print("\n".join(f"            {line}" for line in said.splitlines()[:8]))
     print(f"{len(MISTAKES) - wrong} of {len(MISTAKES)} are answered well")

@@ -51,8 +51,8 @@ class DataPrepare:
     fields: Recipe = dataclasses.field(default_factory=Recipe)
 
     def run(self) -> None:
-        look_at_data(self.data, enough=1)
         look_at_recipe(self.fields)
+        look_at_data(self.data, enough=1)
         with waiting("loading torch"):
             from alexnet.data.store import Store
             from alexnet.training.train import prepare

@@ -76,8 +76,8 @@ class Sweep:
         space = study_points(study(self.study)) if self.study else parse_space(self.grid)
         if not space:
             raise InputError("there is nothing to sweep.", "Example: --grid lr=0.1,0.01,0.001")
-        look_at_data(self.data)
         look_at_recipe(self.fields)
+        look_at_data(self.data)
         if self.dry_run:
             self._list_trials(space)
             return

@@ -46,12 +46,12 @@ class Train:
     def run(self) -> None:
         from alexnet.runs.directory import RunDirectory, require_named
 
-        look_at_data(self.data)
-        look_at_recipe(self.fields)
         if self.resume:
             require_named(self.out)
         elif self.out:
             RunDirectory(self.out).require_empty()
+        look_at_recipe(self.fields)
+        look_at_data(self.data)
         say(f"{self.data}: {told(self.fields, self.data)}")
         with waiting("loading torch"):
             from alexnet.runtime import keep_memory
