@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("numprocesses"):  # this process runs tests
         from hypothesis import HealthCheck, settings
 
-        examples = 30 if "not slow" in config.getoption("markexpr") else 150
+        examples = 30 if "not slow" in config.getoption("markexpr") else 60
         settings.register_profile(
             "tier",
             max_examples=examples,
@@ -105,7 +105,7 @@ def drawn_once(monkeypatch, drawings):
 
     for name in (
         "curves", "class_bars", "class_profile", "confusion_map", "reliability_diagram",
-        "main_effect", "parallel_coordinates",
+        "trades", "main_effect", "parallel_coordinates",
     ):  # fmt: skip
         monkeypatch.setattr(charts, name, once(getattr(charts, name)))
     return drawings

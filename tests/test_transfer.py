@@ -367,6 +367,23 @@ def test_the_finder_suggests_a_rate_that_works(folder, made, tmp_path, capsys):
     assert np.array_equal(logits(run), logits(again))  # looking changed nothing
 
 
+def test_a_finder_killed_before_it_noted_its_rate_looks_again(folder, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(*_):
+        raise Killed
+
+    recipe = change(TINY, lr="auto")
+    whole = alexnet.train(folder, recipe, out=tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(RunDirectory, "write_suggestion", killed)
+        alexnet.train(folder, recipe, out=tmp_path / "run")
+    run = alexnet.train(folder, recipe, out=tmp_path / "run", resume=True)
+    for name in ("lr.json", "lr.svg", "best.safetensors"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes()
+
+
 def test_only_finding_trains_nothing(folder, tmp_path):
     run = alexnet.train(folder, TINY, out=tmp_path / "run", only_find_lr=True)
     assert {path.name for path in run.iterdir()} == {

@@ -256,6 +256,19 @@ def test_a_file_of_another_size_or_checksum_is_refused(change, official, monkeyp
     assert named_weights() == {}
 
 
+def test_what_is_imported_as_official_is_that_file_or_said_to_be_another(
+    official, family, tmp_path, capsys
+):
+    other = tmp_path / "other.pth"
+    torch.save(AlexNet(family["2014"], 6).state_dict(), other)
+    import_weights(other, "official")
+    assert "other.pth is not the official file of official" in capsys.readouterr().err
+    named_weights()["official"].unlink()
+    import_weights(tmp_path / "official.pth", "official")
+    import_weights(other, "mine")
+    assert "not the official file" not in capsys.readouterr().err
+
+
 def test_without_a_network_it_says_what_to_do_instead(official, monkeypatch):
     there_is_none = dataclasses.replace(official, url="http://127.0.0.1:9/official.pth")
     monkeypatch.setattr(weights, "OFFICIAL", {"official": there_is_none})

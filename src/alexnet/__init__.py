@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from alexnet.fitting.loop import State, fit
     from alexnet.network.weights import fetch_weights, import_weights
     from alexnet.network.weights import listing as list_weights
+    from alexnet.reporting.networks import describe
     from alexnet.runs.evaluation import evaluate_run as evaluate
     from alexnet.runtime import doctor
     from alexnet.serving.serve import serve
@@ -44,6 +45,7 @@ _WHERE = {
     "Classifier": "classification.classifier",
     "State": "fitting.loop",
     "check": "checking.check",
+    "describe": "reporting.networks",
     "doctor": "runtime",
     "evaluate": "runs.evaluation:evaluate_run",
     "explain": "explaining.panels:explain_files",
@@ -72,6 +74,7 @@ __all__ = [
     "Recipe",
     "State",
     "check",
+    "describe",
     "doctor",
     "evaluate",
     "explain",

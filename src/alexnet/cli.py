@@ -11,6 +11,7 @@ from alexnet.commands.about import Doctor, Recipes
 from alexnet.commands.completing import SHELLS
 from alexnet.commands.data import DataCheck, DataFetch, DataPrepare, DataSubset
 from alexnet.commands.deliver import Export, Serve, Webcam
+from alexnet.commands.describe import Describe
 from alexnet.commands.evaluate import Eval, Explain, Report
 from alexnet.commands.flags import (
     Arg,
@@ -65,6 +66,7 @@ COMMANDS: dict[str, type[Command]] = {
     "predict": Predict,
     "explain": Explain,
     "report": Report,
+    "describe": Describe,
     "export": Export,
     "serve": Serve,
     "webcam": Webcam,

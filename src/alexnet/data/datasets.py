@@ -32,6 +32,7 @@ from alexnet.data.images import (
     is_deep,
     is_greyscale,
     open_image,
+    quiet,
 )
 from alexnet.data.official import digits_source
 from alexnet.data.sources import SPLITS, Example, Source
@@ -281,6 +282,7 @@ class _Packing:
         total = len(self.source.examples)
         shape = (3, self.side, self.side)
         with (
+            quiet,
             StoreWriter(cache_folder() / "stores", shape, "uint8") as writer,
             progress(f"packing {self.name} at {self.side} px, once", total) as advance,
         ):

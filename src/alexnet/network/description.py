@@ -58,13 +58,29 @@ class Architecture:
         convs = tuple(Conv(**conv) for conv in fields["convs"])
         return cls(**{**fields, "convs": convs, "hidden": tuple(fields["hidden"])})
 
+    @property
+    def pool_kernel(self) -> int:
+        """Side of the window of a pooling layer, whose stride is 2."""
+        return 3 if self.pool == "overlapping" else 2
+
+    def after(self, conv: Conv) -> list[str]:
+        """What follows a convolution, in order: "pool", "batch" (normalisation), "activation",
+        "lrn"."""
+        steps = ["batch"] * (self.norm == "batch") + ["activation"]
+        if conv.lrn and self.norm == "lrn":  # after the non-linearity, as in the paper
+            steps.append("lrn")
+        if conv.lrn and self.norm == "batch-for-lrn":
+            steps.append("batch")
+        pool = ["pool"] * conv.pool
+        return [*pool, *steps] if self.pool_first else [*steps, *pool]
+
     def feature_side(self, side: int) -> int:
         """Side of the last feature map for input images of `side` px, before it is averaged; 0 if
         nothing is left."""
         for conv in self.convs:
             side = (side + 2 * conv.padding - conv.kernel) // conv.stride + 1
             if conv.pool:
-                side = (side - 3) // 2 + 1 if self.pool == "overlapping" else side // 2
+                side = (side - self.pool_kernel) // 2 + 1
             if side < 1:
                 return 0
         return side

@@ -178,17 +178,15 @@ def _feature_layers(architecture: Architecture) -> list[nn.Module]:
             )
         )
         channels = conv.channels
-        if conv.pool and architecture.pool_first:
-            layers.append(_pool(architecture.pool))
-        if architecture.norm == "batch":
-            layers.append(nn.BatchNorm2d(channels))
-        layers.append(_activation(architecture.activation))
-        if conv.lrn and architecture.norm == "lrn":  # after the non-linearity, as in the paper
-            layers.append(LocalResponseNorm(channels, k=architecture.lrn_k))
-        if conv.lrn and architecture.norm == "batch-for-lrn":
-            layers.append(nn.BatchNorm2d(channels))
-        if conv.pool and not architecture.pool_first:
-            layers.append(_pool(architecture.pool))
+        for step in architecture.after(conv):
+            if step == "pool":
+                layers.append(_pool(architecture.pool))
+            elif step == "batch":
+                layers.append(nn.BatchNorm2d(channels))
+            elif step == "lrn":
+                layers.append(LocalResponseNorm(channels, k=architecture.lrn_k))
+            else:
+                layers.append(_activation(architecture.activation))
     return layers
 
 

@@ -14,6 +14,8 @@ RUN/
     data.json           the state of the data: images of each class, duplicates, leaks
     lr.json, lr.svg     what the learning-rate finder suggests, and its curve
     report.html         all of it, to look at
+    figures/            each figure of that page, as PNG and SVG
+    epochs.csv, classes.csv, confusion.csv, network.csv     its tables
     events.out.*        TensorBoard
     failed.json, pruned.json, test.json     of a trial of a sweep: why it has no figures, or the
                         winner's figures on the test split
@@ -37,7 +39,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from alexnet import marks
-from alexnet.atomic import disk_error, read_object, remove_leftovers, replacing, write_json
+from alexnet.atomic import (
+    disk_error,
+    is_leftover,
+    read_object,
+    remove_leftovers,
+    replacing,
+    write_json,
+)
 from alexnet.errors import RecipeError, RunError
 from alexnet.holding import one_at_a_time
 from alexnet.recipes import Recipe, Resolved
@@ -52,6 +61,9 @@ UNFINISHED = (
     "If the run was not finished, go on with it: alexnet resume RUN. If it was, put the file back, "
     "or train again: alexnet repeat RUN"
 )
+FIGURES = "figures"  # the folder of a page's figures
+EPOCH_TABLE, CLASS_TABLE = "epochs.csv", "classes.csv"
+CONFUSION_TABLE, NETWORK_TABLE = "confusion.csv", "network.csv"
 # what damaged archives and arrays in them raise; NotImplementedError: zipfile, of an odd header
 NPZ_ERRORS = (
     OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error,
@@ -145,8 +157,10 @@ class RunDirectory:
 
     @property
     def just_begun(self) -> bool:
-        """Whether a program was killed between its first file and its second."""
-        return self._has(marks.RUN) and not self._has(marks.AROUND) and not self.trained
+        """Whether a program was killed before it had written its second file."""
+        if not self.path.is_dir():
+            return False
+        return {one.name for one in self.path.iterdir() if not is_leftover(one.name)} <= {marks.RUN}
 
     @property
     def trained(self) -> bool:
@@ -413,10 +427,14 @@ class RunDirectory:
         """What the data looked like; nothing where that is not known."""
         return self._optional("data.json")
 
-    def write_suggestion(self, suggestion: Mapping[str, Any]) -> Path:
-        """Keeps what the learning-rate finder found; returns the path for its curve."""
-        write_json(self.path / "lr.json", suggestion)
+    @property
+    def lr_curve(self) -> Path:
+        """Where the curve of the learning-rate finder is drawn."""
         return self.path / "lr.svg"
+
+    def write_suggestion(self, suggestion: Mapping[str, Any]) -> None:
+        """Keeps what the learning-rate finder found; written last, it says that it is done."""
+        write_json(self.path / "lr.json", suggestion)
 
     def suggested_lr(self) -> float | None:
         """The learning rate that was found; None where none was looked for.
@@ -448,6 +466,18 @@ class RunDirectory:
     def page(self) -> Path:
         """Where the report is written."""
         return self.path / "report.html"
+
+    @property
+    def figures(self) -> Path:
+        """Where its figures are written."""
+        return self.path / FIGURES
+
+    def about(self) -> dict[str, Any]:
+        """What the weights of the best epoch say of themselves: network, classes, preprocessing.
+        Errors as in `network`."""
+        from alexnet.network.header import load_description
+
+        return load_description(self._weights())
 
     def exported(self, format: str) -> Path:
         """Where an exported file is written, if nobody says otherwise."""

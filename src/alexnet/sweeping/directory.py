@@ -8,24 +8,28 @@ SWEEP/
     locks/NAME          held by the program that runs these trials
     optuna.db           the study of --search tpe
     results.csv         one row per trial
+    configurations.csv  one row per configuration, best first
     summary.json        configurations, which cannot be told apart, what mattered, the winner's test
     report.html         all of it, to look at
+    figures/            each figure of that page, as PNG and SVG
 
 Imports no torch.
 """
 
 import csv
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from alexnet import marks
-from alexnet.atomic import read_object, replacing, write_json
+from alexnet.atomic import is_leftover, read_object, write_csv, write_json
 from alexnet.errors import RecipeError, RunError
 from alexnet.recipes import Recipe
-from alexnet.runs.directory import RunDirectory
+from alexnet.runs.directory import FIGURES, RunDirectory
 
+CONFIGURATION_TABLE = "configurations.csv"
 AGAIN = "Give the same `alexnet sweep` command again: it goes on where it was stopped."
 ELSEWHERE = "Choose another --out."
 Row = dict[str, str]
@@ -52,7 +56,7 @@ class SweepDirectory:
             RunError: it is not, or holds other files.
         """
         if not self.begun:
-            if self.path.exists() and any(self.path.iterdir()):
+            if self.path.exists() and not all(is_leftover(one.name) for one in self.path.iterdir()):
                 raise RunError(f"{self.path} holds other files.", ELSEWHERE)
             write_json(self.path / marks.SWEEP, definition)
             return
@@ -97,6 +101,10 @@ class SweepDirectory:
         """Where the state of trials that train side by side is kept."""
         return self.path / "stacks" / f"{name}.safetensors"
 
+    def remove_stacks(self) -> None:
+        """Removes such states, which nobody needs once all trials have come to an end."""
+        shutil.rmtree(self.path / "stacks", ignore_errors=True)
+
     def log(self, name: str) -> Path:
         """Where is written what is said of trials that run in another process."""
         return self.path / "logs" / f"{name}.log"
@@ -119,8 +127,7 @@ class SweepDirectory:
 
     def write_table(self, rows: Sequence[Sequence[Any]]) -> None:
         """Writes the table, its heading first."""
-        with replacing(self.table) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(rows)
+        write_csv(self.table, rows)
 
     def rows(self) -> list[Row]:
         """The table's rows by the names in its heading.
@@ -152,6 +159,11 @@ class SweepDirectory:
     def page(self) -> Path:
         """Where the report is written."""
         return self.path / "report.html"
+
+    @property
+    def figures(self) -> Path:
+        """Where its figures are written."""
+        return self.path / FIGURES
 
     def _object(self, name: str, hint: str) -> dict[str, Any]:
         try:
