@@ -56,6 +56,7 @@ MISTAKES = [
     ("repeat missing", "nothing at missing"),
     ("eval missing", "nothing at missing"),
     ("eval run --split validation", "expected one of"),
+    ("eval run --classes whale", "no class 'whale'"),
     ("eval run missing", "no path 'missing'"),
     ("predict run missing.jpg", "no file missing.jpg"),
     ("predict run", "no images"),

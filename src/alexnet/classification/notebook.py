@@ -51,7 +51,7 @@ def run_page(run: RunDirectory) -> str:
             Curve("validation", [one["val_top1"] for one in epochs]),
         ]
         drawings.insert(0, charts.curves("accuracy", lines, share=True))
-    shown = "".join(f"<div style='flex: 1 1 380px'>{one}</div>" for one in drawings)
+    shown = "".join(f"<div style='flex: 1 1 380px'>{one.inline}</div>" for one in drawings)
     return (
         f"<div style='{COLOURS}'><strong>{html.escape(str(run))}</strong>"
         f"{figures_table(figures, len(names))}"

@@ -25,6 +25,16 @@ def look_at_model(model: str) -> None:
         raise RunError(f"there is no file {model}.", "Check the path.")
 
 
+def look_at_classes(run: str, classes: Sequence[str]) -> None:
+    """DataError unless a run knows these classes."""
+    if classes:
+        from alexnet.network.description import find_classes
+        from alexnet.runs.directory import RunDirectory
+
+        about = RunDirectory(run).about()
+        find_classes(classes, about["classes"], about["names"])
+
+
 def look_at_recipe(recipe: Recipe) -> None:
     """WeightsError, RunError unless the weights of a recipe are there."""
     from alexnet.network.weight_names import named_weights, require_weights

@@ -6,7 +6,13 @@ import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from alexnet.commands.early import at_least, look_at_data, look_at_images, look_at_model
+from alexnet.commands.early import (
+    at_least,
+    look_at_classes,
+    look_at_data,
+    look_at_images,
+    look_at_model,
+)
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import BadImages, Data, Device, Images, Precision, Run
 from alexnet.console import waiting
@@ -40,6 +46,7 @@ class Eval:
     def run(self) -> None:
         at_least(1, top=self.top)
         look_at_model(self.run_directory)
+        look_at_classes(self.run_directory, self.classes)
         if self.data:
             look_at_data(self.data, enough=1)
         import csv
@@ -94,6 +101,7 @@ class Explain:
         at_least(0, neighbours=self.neighbours)
         look_at_images(self.images, "explain")
         look_at_model(self.run_directory)
+        look_at_classes(self.run_directory, [self.class_] if self.class_ else [])
         with waiting("loading torch"):
             from alexnet.explaining.panels import explain_files
 
