@@ -3,6 +3,7 @@ inert."""
 
 import csv
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -413,24 +414,56 @@ def test_hostile_names_are_inert(hostile_run):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
-def test_a_browser_fetches_nothing_and_finds_room(hostile_run):
+def test_a_browser_fetches_nothing_and_finds_room(hostile_run, sweep, tmp_path):
+    """Nor is anything clipped, on a telephone, a tablet or a screen; and what a telephone shows
+    before anything is unfolded is short."""
     playwright = pytest.importorskip("playwright.sync_api")
-    page_file = write_report(hostile_run)
+    others = [
+        run_directory(tmp_path / f"a rather long name of a run, {n}", seed=n, n=90, lr=n / 10)
+        for n in range(1, 5)
+    ]
+    write_json(others[0] / "illustrations.json", illustrations())
+    pages = [write_report(hostile_run), write_report(others[0]), write_sweep_page(sweep)]
+    pages.append(compare(others, tmp_path / "comparison.html"))
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
-        for width in (360, 1280):
-            page = browser.new_page(viewport={"width": width, "height": 800})
+        for page_file, width in itertools.product(pages, (360, 390, 768, 1280)):
+            page = browser.new_page(viewport={"width": width, "height": 844})
             said, asked = [], []
             page.on("console", lambda message, said=said: said.append(message.text))
             page.on("dialog", lambda dialog, said=said: said.append(dialog.message))
             page.on("request", lambda request, asked=asked: asked.append(request.url))
             page.goto(page_file.as_uri())
+            if width == 390 and page_file != pages[0]:  # whose names are endless
+                assert page.evaluate("document.documentElement.scrollHeight") < 8 * 844
             page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, page_file
             assert not said
             assert [url for url in asked if not url.startswith("data:")] == [page_file.as_uri()]
+            page.close()
+        browser.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
+def test_links_of_the_contents_unfold_and_paper_shows_all(run):
+    playwright = pytest.importorskip("playwright.sync_api")
+    page_file = write_report(run)
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.goto(page_file.as_uri())
+        section = page.locator("#calibration")
+        assert not section.is_visible()
+        page.click("nav a[href='#calibration']")
+        assert section.is_visible()
+        assert not page.locator("#speed").is_visible()
+        page.emulate_media(media="print")
+        assert page.locator("#speed").is_visible()
         browser.close()
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load, save
 
-from alexnet.classification.classifier import BATCH, Classifier, Probabilities
+from alexnet.classification.classifier import BATCH, Classifier, Probabilities, numbers
 from alexnet.classification.explanation import Explanation, explain_image, open_gallery
 from alexnet.data.images import Pixels, load_image
 from alexnet.data.objects import Picture, as_list, name_of
@@ -146,7 +146,7 @@ class RunClassifier(Classifier):
             forward(self.model, transform(x, self.generator), self.dtype)
             for transform in self.transforms
         ]
-        return softmax(average_views(views).cpu().numpy()).astype(np.float32)
+        return numbers(softmax(average_views(views).cpu().numpy()).astype(np.float32))
 
 
 @as_found()

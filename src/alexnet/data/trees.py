@@ -3,13 +3,12 @@
 import hashlib
 import os
 import stat
-import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import IO, Protocol
 
 from alexnet import marks
-from alexnet.atomic import disk_error
+from alexnet.atomic import disk_error, is_zip
 from alexnet.data.archives import LARGEST_FILE, TAR_ENDINGS, TarTree, ZipTree, is_tar
 from alexnet.data.names import DEEPEST, hidden, told_outputs
 from alexnet.errors import DataError
@@ -178,7 +177,7 @@ def open_tree(where: Path, space: Path) -> Tree:
     if where.is_dir():
         return FolderTree(where)
     refuse_other_files(where)
-    if not is_tar(where) and (zipfile.is_zipfile(where) or name.endswith(".zip")):
+    if not is_tar(where) and (is_zip(where) or name.endswith(".zip")):
         return ZipTree(where)
     return TarTree(where, space)
 
@@ -186,7 +185,7 @@ def open_tree(where: Path, space: Path) -> Tree:
 def refuse_other_files(where: Path) -> None:
     """DataError unless a file is an archive, or called like one."""
     name = where.name.lower()
-    if is_tar(where) or zipfile.is_zipfile(where) or name.endswith((".zip", *TAR_ENDINGS)):
+    if is_tar(where) or is_zip(where) or name.endswith((".zip", *TAR_ENDINGS)):
         return
     if name.endswith(UNPACKED):
         hint = "Unpack it and give the folder, or pack the folder as a .zip or .tar. "

@@ -1,12 +1,13 @@
 """What a weights file says of itself: the JSON beside its tensors. Imports no torch."""
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors
 
+from alexnet.atomic import from_json
 from alexnet.errors import WeightsError
+from alexnet.network.description import Architecture, Preprocessing, class_names
 
 # 1: alexnet 0.1.0, without a checksum. 2: with one; no single flipped bit makes a 1 of a 2.
 VERSION = 2
@@ -25,7 +26,7 @@ def load_description(path: Path) -> dict[str, Any]:
         )
     metadata = safetensors_metadata(path)
     try:
-        about: dict[str, Any] = json.loads(metadata["alexnet"])
+        about: dict[str, Any] = from_json(metadata["alexnet"])
     except (KeyError, ValueError) as error:
         raise WeightsError(
             f"{path} was not written by alexnet: its metadata has no description.",
@@ -38,6 +39,38 @@ def load_description(path: Path) -> dict[str, Any]:
             "Use the alexnet that wrote it.",
         )
     return about
+
+
+class Described(NamedTuple):
+    """The network of a weights file, without its weights."""
+
+    architecture: Architecture
+    classes: list[str]
+    names: list[str]
+    preprocessing: Preprocessing
+
+
+def described(about: dict[str, Any], where: object) -> Described:
+    """The network that such a description is of; `where` it stands, for messages.
+
+    Raises:
+        WeightsError: it is of none, or of one that could not be used.
+    """
+    try:
+        architecture = Architecture.from_dict(about["architecture"])
+        how = Preprocessing.from_dict(about["preprocessing"])
+        classes, names = (class_names(about[key]) for key in ("classes", "names"))
+        if len(classes) != len(names):
+            raise ValueError(f"{len(classes)} classes have {len(names)} names")
+        if not architecture.feature_side(how.crop):
+            raise ValueError(f"of {how.crop} px the network leaves nothing")
+    except (KeyError, ValueError) as error:
+        reason = f"its description has no {error}" if isinstance(error, KeyError) else error
+        raise WeightsError(
+            f"{where} holds no network that can be used: {reason}.",
+            "Give a run directory, or its best.safetensors.",
+        ) from error
+    return Described(architecture, classes, names, how)
 
 
 def safetensors_metadata(path: Path) -> dict[str, str]:

@@ -5,8 +5,9 @@ from functools import cached_property
 from pathlib import Path
 
 from alexnet.atomic import replacing, write_csv
-from alexnet.errors import InputError, WeightsError, did_you_mean
-from alexnet.network.description import ARCHITECTURES, Architecture, Preprocessing
+from alexnet.errors import InputError, did_you_mean
+from alexnet.network.description import ARCHITECTURES, Architecture
+from alexnet.network.header import described
 from alexnet.network.layers import Layer, layers
 from alexnet.reporting.drawing import Drawing
 from alexnet.reporting.network_drawing import network_drawing
@@ -136,13 +137,5 @@ def of_run(run: RunDirectory) -> tuple[Architecture, int, int]:
     Raises:
         RunError, WeightsError: as in `describe`.
     """
-    about = run.about()
-    try:
-        own = Architecture.from_dict(about["architecture"])
-        side = Preprocessing.from_dict(about["preprocessing"]).crop
-        return own, side, len(about["classes"])
-    except (KeyError, TypeError) as error:
-        raise WeightsError(
-            f"the weights of {run} hold no network ({error} in their description).",
-            "Give a run directory, or its best.safetensors.",
-        ) from error
+    found = described(run.about(), run)
+    return found.architecture, found.preprocessing.crop, len(found.classes)

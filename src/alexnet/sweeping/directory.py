@@ -79,6 +79,8 @@ class SweepDirectory:
         found = self._object(marks.SWEEP, ELSEWHERE)
         try:
             recipe = json.loads(json.dumps(Recipe.from_dict(found["recipe"]).to_dict()))
+            if not isinstance(found["data"], str):
+                raise TypeError("data is no name")
         except (KeyError, TypeError, RecipeError) as error:
             raise RunError(
                 f"{self.path / marks.SWEEP} cannot be used ({error}).",
