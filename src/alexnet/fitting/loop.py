@@ -24,8 +24,8 @@ from alexnet.network.checkpoint import (
     optimizer_tensors,
     restore_optimizer,
     save_tensors,
-    unreadable,
 )
+from alexnet.network.header import unreadable
 from alexnet.network.inference import predict_logits
 from alexnet.runtime import StopFlag, peak_memory, yielding_as_found
 
