@@ -15,7 +15,8 @@ from makers import SMALL, TINY, encoded, network_of, noise, run_directory, store
 
 import alexnet
 from alexnet.atomic import read_arrays
-from alexnet.data.datasets import read_index, read_source
+from alexnet.data.datasets import read_index
+from alexnet.data.finding import read_source
 from alexnet.data.layouts import distinct
 from alexnet.data.store import Store
 from alexnet.errors import DataError, RecipeError, RunError, WeightsError

@@ -19,7 +19,7 @@ from alexnet.classification.run_classifier import RunClassifier
 from alexnet.console import progress, say, warn
 from alexnet.data.images import Pixels
 from alexnet.data.store import Store
-from alexnet.errors import AlexNetError, DataError, InputError, needs_extra
+from alexnet.errors import AlexNetError, DataError, needs_extra
 from alexnet.exporting import web
 from alexnet.exporting.quantise import round_weights
 from alexnet.network.checkpoint import Trained
@@ -75,14 +75,11 @@ def export(
     """
     directory = RunDirectory(run)
     target = Path(out).expanduser() if out else directory.exported(format)
-    if format == "pt2" and int8:
-        raise InputError("--int8 is for ONNX.", "Leave it out, or use --format onnx.")
+    web.check_choices(format, int8, str(runtime))
     if format != "pt2":
         with needs_extra("alexnet export", "export"):  # before the work, not after it
             import onnx  # noqa: F401
             import onnxruntime  # noqa: F401
-    if runtime and format != "web":
-        raise InputError("--runtime is for a page.", "Leave it out, or use --format web.")
     files = web.runtime_files(Path(runtime).expanduser()) if runtime else {}
     if format == "web":
         web.check_folder(target)

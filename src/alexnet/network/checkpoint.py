@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from alexnet.atomic import checksum, replacing
 from alexnet.errors import WeightsError
-from alexnet.network.description import Architecture, Preprocessing, find_class
+from alexnet.network.description import Architecture, Preprocessing, find_class, find_classes
 from alexnet.network.header import VERSION, described, place_of_checksum, read_checked, unreadable
 from alexnet.network.model import AlexNet, outline
 
@@ -140,10 +140,8 @@ class Trained:
 
     def labels(self, given: Sequence[str]) -> list[int]:
         """The labels of classes that are given one by one, or several in a word with commas
-        between; errors as in `label`."""
-        known = {*self.names, *self.classes}
-        words = [[one] if one in known else one.split(",") for one in given]
-        return [self.label(name.strip()) for several in words for name in several]
+        between; errors as in `find_class`."""
+        return find_classes(given, self.classes, self.names)
 
 
 @dataclass(frozen=True)
