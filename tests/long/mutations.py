@@ -363,13 +363,13 @@ def tar_file(files, draw):
             here = (name, target) if what == kind else (b"././@LongLink", b"")
             found += [tar_header(here[0], len(about), what, here[1], fields), padded(about)]
     found += [bytes(draw.choice([1024] * 9 + [10240, 512, 0]))]
-    found = b"".join(found)
+    whole = b"".join(found)
     how = draw.randrange(12)
     if how == 0:
-        return gzip.compress(found, 1)
+        return gzip.compress(whole, 1)
     if how == 1:
-        return bz2.compress(found, 1)
-    return lzma.compress(found, preset=0) if how == 2 else found
+        return bz2.compress(whole, 1)
+    return lzma.compress(whole, preset=0) if how == 2 else whole
 
 
 def perhaps_damaged(content, draw, share=0.3):
