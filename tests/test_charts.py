@@ -233,6 +233,15 @@ def test_a_curve_marks_the_chosen_epoch_and_leaves_gaps():
     assert "nan" not in marked.lower()
 
 
+def test_equal_accuracies_are_no_more_than_they_are():
+    equal = charts.parallel_coordinates(["lr"], [["1"], ["2"]], [1.0, 1.0], 0).inline
+    assert "100.0 %" in equal
+    assert "200.0 %" not in equal
+    effect = charts.main_effect("lr", [Level("1", 1.0, [1.0]), Level("2", 1.0, [1.0])]).inline
+    assert "100 %" in effect
+    assert "102 %" not in effect
+
+
 def test_numbers_are_sorted_as_numbers():
     found = sorted(["0.5", "none", "1e-05", "10", "9", "adam"], key=charts.by_number)
     assert found == ["1e-05", "0.5", "9", "10", "adam", "none"]

@@ -14,7 +14,7 @@ from makers import FROZEN, MADE_FOR, SMALL, change, network_of, table, write_pic
 import alexnet
 from alexnet.cli import main
 from alexnet.errors import Interrupted, RecipeError, RunError
-from alexnet.network.weights import weights_folder
+from alexnet.network.weight_names import weights_folder
 from alexnet.recipes import Recipe
 from alexnet.runs.directory import RunDirectory
 from alexnet.runs.evaluation import evaluate_run

@@ -265,7 +265,7 @@ class Kills:
     def aim(self, name):
         """Where the next kill of a scenario is to hit."""
         aims = SCENARIOS[name].aims
-        [kind] = self.draw.choices(list(aims), aims.values())
+        [kind] = self.draw.choices(list(aims), list(aims.values()))
         most = self.left_alone(name)[1][kind]
         if kind == "moment":
             return f"{kind} {self.draw.uniform(0.05, most):.3f}"

@@ -370,6 +370,8 @@ def main_effect(field: str, levels: Sequence[Level]) -> Drawing:
         axes.set_xticks(places, [label(one.name, limit) for one in levels])
         axes.set_xlim(-0.5, len(levels) - 0.5)
         axes.grid(visible=False, axis="x")
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(max(bottom, -0.01), min(top, 1.01))  # there is no accuracy beyond
         axes.yaxis.set_major_formatter(per_cent)
         axes.set_xlabel(label(field, 40))
         return []
@@ -415,7 +417,7 @@ def parallel_coordinates(
         for place, here in enumerate(values):
             for value in here:
                 _boxed(axes, place, height(place, value), label(value, 10), colour)
-        for share in (0.0, 1.0):
+        for share in (0.0, 1.0) if high > low else (0.0,):
             _boxed(axes, len(fields), 0.04 + 0.92 * share, tenths(low + share * span), colour)
         axes.set_xticks(x, [*(label(field, 14) for field in fields), "accuracy"])
         axes.set_yticks([])

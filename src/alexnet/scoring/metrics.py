@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet.errors import WeightsError
+
 Z95 = 1.959963984540054  # standard normal quantile of 0.975
 LOG_TEMPERATURES = (-math.log(100), math.log(100))
 TOP5_FROM = 11  # classes from which top-5 says something: of ten, five guesses are half
@@ -175,6 +177,17 @@ def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     raised = np.exp(exact - exact.max(1, keepdims=True))
     probabilities: NDArray[np.float64] = raised / raised.sum(1, keepdims=True)
     return probabilities
+
+
+def require_finite(values: NDArray[np.floating[Any]], whose: object) -> None:
+    """WeightsError if what a network gives for N images, (N, K), is not all numbers."""
+    wrong = int((~np.isfinite(values)).any(1).sum())
+    if wrong:
+        raise WeightsError(
+            f"{whose} gives what is no number for {wrong:,} of {len(values):,} images.",
+            "Its weights are damaged, or too large for this arithmetic: try --precision fp32; else "
+            "train it again, with a lower --lr or with --clip 1.",
+        )
 
 
 def top_k(logits: Floats, labels: Labels, k: int) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from alexnet.console import say
+from alexnet.console import in_words, say
 from alexnet.fitting.step import training_step
 from alexnet.network.frozen import FrozenPart, missing_views
 from alexnet.network.inference import EVALUATION_BATCH, forward
@@ -185,10 +185,3 @@ def what_it_can_show(settings: int, seeds: int, images: int) -> Iterator[str]:
     )
     begin = "--seeds 3 would show" if seeds == 1 else f"what it can show: with {seeds} seeds, {on},"
     yield f"{begin} a gap of {told} (4 times in 5)"
-
-
-def in_words(seconds: float) -> str:
-    """A time, roughly."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
