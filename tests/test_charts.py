@@ -113,6 +113,9 @@ def test_a_png_can_be_printed():
     picture = Image.open(io.BytesIO(charts.curves("loss", [Curve("", [1, 2])]).png))
     assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)
     assert picture.width == round(380 / 72 * 300)
+    names = [str(number) for number in range(150)]
+    large = charts.confusion_map(names, np.eye(150, dtype=np.int64), large=True)
+    assert Image.open(io.BytesIO(large.png)).size == (3600, 3600)
 
 
 def test_files_are_named_after_their_titles():
@@ -228,6 +231,15 @@ def test_a_curve_marks_the_chosen_epoch_and_leaves_gaps():
     assert marked.count("<use") == plain.count("<use") + 1
     assert beyond == plain  # there is no point to mark
     assert "nan" not in marked.lower()
+
+
+def test_equal_accuracies_are_no_more_than_they_are():
+    equal = charts.parallel_coordinates(["lr"], [["1"], ["2"]], [1.0, 1.0], 0).inline
+    assert "100.0 %" in equal
+    assert "200.0 %" not in equal
+    effect = charts.main_effect("lr", [Level("1", 1.0, [1.0]), Level("2", 1.0, [1.0])]).inline
+    assert "100 %" in effect
+    assert "102 %" not in effect
 
 
 def test_numbers_are_sorted_as_numbers():

@@ -43,14 +43,15 @@ from long.fuzz_images import damaged, peak  # noqa: E402
 from makers import Colours, network_of, run_directory, store_of  # noqa: E402
 
 from alexnet import errors, recipes  # noqa: E402
+from alexnet.atomic import checksum, sealed  # noqa: E402
 from alexnet.classification.onnx_classifier import OnnxClassifier  # noqa: E402
 from alexnet.classification.run_classifier import RunClassifier  # noqa: E402
 from alexnet.data import datasets, trees  # noqa: E402
 from alexnet.data.layouts import read_tree  # noqa: E402
 from alexnet.data.names import member_paths  # noqa: E402
-from alexnet.data.store import Store, own_checksum  # noqa: E402
+from alexnet.data.store import Store  # noqa: E402
 from alexnet.fitting.loop import Epoch, State  # noqa: E402
-from alexnet.network import checkpoint, description, weights  # noqa: E402
+from alexnet.network import checkpoint, description, header, weights  # noqa: E402
 from alexnet.network.model import outline  # noqa: E402
 from alexnet.reporting import illustrations, report  # noqa: E402
 from alexnet.runs.directory import RunDirectory  # noqa: E402
@@ -374,11 +375,9 @@ class Stores(Kind):
             files[name] = damaged([files[name]], draw)
         text = mutations.json_text(self.info, draw)
         with contextlib.suppress(ValueError, TypeError, RecursionError, AttributeError):
-            info = json.loads(text)
-            info.pop("crc32", None)
+            text = json.dumps(json.loads(text)).encode()
             if draw.random() < 0.4:
-                info["crc32"] = own_checksum(info)
-            text = json.dumps(info).encode()
+                text = sealed(text)
         return files | {b"store.json": text}
 
     def read(self, folder):
@@ -433,8 +432,8 @@ class Weights(Kind):
         else:
             content = mutations.safetensors_file(head, self.data, draw)
         content = mutations.perhaps_damaged(content, draw, 0.1)
-        if place := checkpoint.place_of_checksum(content):
-            right = checkpoint.checksum(content, place)
+        if place := header.place_of_checksum(content):
+            right = checksum(content, place)
             content = content[:place] + right + content[place + 8 :]
         return {self.name: content}
 

@@ -307,6 +307,14 @@ def class_names(found: Any) -> list[str]:
     return found
 
 
+def find_classes(given: Sequence[str], classes: Sequence[str], names: Sequence[str]) -> list[int]:
+    """The labels of classes that are given one by one, or several in a word with commas between;
+    errors as in `find_class`."""
+    known = {*names, *classes}
+    words = [[one] if one in known else one.split(",") for one in given]
+    return [find_class(name.strip(), classes, names) for several in words for name in several]
+
+
 def find_class(word: str, classes: Sequence[str], names: Sequence[str]) -> int:
     """The label of a class, by its identifier in `classes` or its readable name in `names`; an
     identifier comes first.

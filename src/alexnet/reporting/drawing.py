@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 WIDTH = (
     380  # px of an ordinary figure, which is that of a telephone: text is read at its size there
 )
-DPI = 300  # of a PNG, which journals ask for
+DPI, MOST_PIXELS = 300, 3600  # of a PNG: what journals ask for, on no side more than so many
 SVG = "{http://www.w3.org/2000/svg}"
 XLINK = "{http://www.w3.org/1999/xlink}"
 
@@ -139,7 +139,8 @@ class Drawing:
     def png(self) -> bytes:
         """The content of a .png file, for printing."""
         file = io.BytesIO()
-        self._draw(LIGHT, file, format="png", dpi=DPI, metadata={"Software": None})
+        dpi = min(DPI, MOST_PIXELS * 72 / max(self.width, self.height))
+        self._draw(LIGHT, file, format="png", dpi=dpi, metadata={"Software": None})
         return file.getvalue()
 
     @cached_property

@@ -3,16 +3,17 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from alexnet.console import say, warn
+from alexnet.console import fitted, say, warn
 from alexnet.data.store import Store, keyed_seed
-from alexnet.errors import AlexNetError, RecipeError
+from alexnet.errors import AlexNetError, DiskError, RecipeError
 from alexnet.network.model import AlexNet, parameter_count
 from alexnet.network.weights import carry_over
-from alexnet.presets import default_recipe
 from alexnet.recipes import Recipe
+from alexnet.runs.configs import asked_for
 from alexnet.runs.directory import RunDirectory
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.own_data import own_data, splits_of
@@ -26,32 +27,74 @@ def train(
     data: str | Path,
     recipe: Recipe | str | None = None,
     *,
-    out: str | Path = "",
+    config: str | Path = "",
+    out: str | Path | None = None,
     resume: bool = False,
     only_find_lr: bool = False,
     split: str = "test",
+    **fields: Any,
 ) -> Path:
-    """Trains a classifier on `data` as `recipe` says, evaluates it once on the test split, and
-    returns the run directory.
+    """Trains a classifier on `data`, evaluates it once on the test split, and returns the run
+    directory.
+
+    `alexnet.train("photos", epochs=5)` changes fields of the preset that suits the data, as
+    `alexnet train photos --epochs 5` does.
 
     Args:
         data: "digits", "cifar10", "tiny-imagenet", or the path of a folder, an archive, or a Store.
-        recipe: a Recipe, the name of a preset, or None for the preset that suits the data.
+        recipe: the name of a preset, or None for the one that suits the data; or a whole Recipe, as
+            `alexnet.recipe` makes one from a preset.
+        config: a run directory, whose recipe is taken, or a .toml or .json file of fields, which
+            amend the preset.
         out: the run directory; by default the next free one below runs/.
         resume: go on with the run in `out` from its last saved state; bit for bit on a CPU.
         only_find_lr: stop after the learning-rate finder, whose curve is then all the run holds.
         split: "val" leaves the test split untouched, and evaluates the validation split.
+        fields: of the Recipe, which amend all that.
 
     Raises:
         AlexNetError: see `alexnet.errors`; whatever was saved before stays.
         Interrupted: after Ctrl-C; the state of the last step is saved.
     """
-    if not isinstance(recipe, Recipe):
-        recipe = default_recipe(str(data), recipe)
+    asked = asked_for(str(data), recipe, config=config, **fields)
+    return carried_out(data, asked, out=out, resume=resume, only_find_lr=only_find_lr, split=split)
+
+
+@as_found()
+def prepare(
+    data: str | Path, recipe: Recipe | str | None = None, *, config: str | Path = "", **fields: Any
+) -> Path:
+    """Packs `data` as `train` with the same arguments packs it, so that training begins at once,
+    and verifies the checksums; returns the Store's path.
+
+    Raises:
+        AlexNetError: see `alexnet.errors`.
+    """
+    store = resolve(asked_for(str(data), recipe, config=config, **fields)).open_store(data)
+    store.verify()
+    return store.path
+
+
+def carried_out(
+    data: str | Path,
+    asked: Recipe,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    more: bool = False,
+    only_find_lr: bool = False,
+    split: str = "test",
+    like: RunDirectory | None = None,
+) -> Path:
+    """Trains, evaluates and reports; arguments as for `train`. With `more` a run goes on with more
+    epochs than it was asked for; `like` is a run whose data, weights and draw of splits are to be
+    the same."""
     before = RunDirectory(out) if resume and out else None
-    old = before is not None and not before.just_begun
-    run = set_up(data, recipe, before.settings.draw if before and old else "content")
-    with run.opened(out, resume):
+    old = like or (before if before and not before.just_begun else None)
+    run = set_up(data, asked, old.settings.draw if old else "content")
+    if like:
+        run.require_same_inputs(like)
+    with run.opened(out or "", resume, more):
         run.introduce()
         if only_find_lr:
             run.find_lr()
@@ -73,7 +116,7 @@ def draw_report(run: str | Path, store: Store | None = None) -> Path:
         store: the data of the run, where it is open already.
 
     Raises:
-        RunError: the run is not finished.
+        RunError: the run is not finished. DiskError: nothing can be written.
     """
     from alexnet.checking.description import describe  # half a second that only this needs
     from alexnet.explaining.showcase import illustrate
@@ -94,6 +137,8 @@ def draw_report(run: str | Path, store: Store | None = None) -> Path:
     for what, make in parts.items():
         try:
             make()
+        except DiskError:  # not this part's fault: the page could not be written either
+            raise
         except AlexNetError as error:
             warn(f"the report is without {what}: {error.message}")
     return write_report(directory.path)
@@ -130,12 +175,15 @@ def introduction(run: Run, fresh: list[str]) -> list[str]:
     resolution, store, splits = run.inputs.resolution, run.inputs.store, run.inputs.splits
     recipe, around = resolution.recipe, run.surroundings
     lines = [
-        f"{store.info['source']}: {len(splits.train):,} training, {len(splits.val):,} validation, "
-        f"{len(splits.test):,} test images, {len(store.classes)} classes"
-        + (f" ({splits.note})" if splits.note else ""),
-        f"{recipe.model} network, {parameter_count(run.model):,} parameters, {recipe.crop} "
-        f"px; {around['device']}, {around['threads']} threads, {around['precision']} "
-        f"({resolution.why_dtype})",
+        f"{Path(store.info['source']).name}: {len(splits.train):,} training, "
+        f"{len(splits.val):,} validation, {len(splits.test):,} test images, "
+        f"{len(store.classes)} classes",
+        *([splits.note] if splits.note else []),
+        fitted(
+            f"{recipe.model} network, {parameter_count(run.model):,} parameters, {recipe.crop} px",
+            f"{around['device']}, {around['threads']} threads, {around['precision']}",
+            f"({resolution.why_dtype})",
+        ),
     ]
     if resolution.weights is None:
         return lines
