@@ -51,9 +51,8 @@ class Architecture:
     activation: Literal["relu", "leaky-relu", "tanh"] = "relu"
     # batch: batch normalisation of the features and of each hidden layer
     fc_norm: Literal["none", "batch"] = "none"
-    dropout: Annotated[float, Between(0, 1)] = (
-        0.5  # of hidden units; of the features where there is no hidden layer
-    )
+    # of hidden units; of the features where there is no hidden layer
+    dropout: Annotated[float, Between(0, 1)] = 0.5
     dropout_first: bool = False  # before each hidden layer (2014) instead of after it (2012)
     # pooling before normalisation and non-linearity, not after: batch norm then goes through a
     # quarter of the values, and max pooling commutes with the rest wherever gamma is positive
@@ -252,12 +251,10 @@ class Preprocessing:
     crop: Side  # the centre square the network sees, px
     mean: tuple[float, ...]  # per channel, RGB, pixels 0 to 1
     std: tuple[Annotated[float, Positive], ...]
-    views: Annotated[int, Between(1, 10)] = (
-        1  # averaged; 2: the mirror image too, 10: the corners too
-    )
-    border: Annotated[int, Between(0, 2048)] = (
-        0  # px of black around the scaled image, before the crop
-    )
+    # averaged; 2: the mirror image too, 10: the corners too
+    views: Annotated[int, Between(1, 10)] = 1
+    # px of black around the scaled image, before the crop
+    border: Annotated[int, Between(0, 2048)] = 0
     # the value of pixels of more than 8 bits that becomes white; 0 where no image had such pixels
     range: Annotated[int, Between(0, 2**32)] = 0
 
