@@ -98,9 +98,11 @@ def parse_with_recipe(words: str, arguments: list[str]) -> Train | Sweep:
         fields = dataclasses.replace(preset(one.recipe).recipe, **one.changes)
         default = Sweep(data=one.data, recipe=one.recipe, seeds=one.seeds, fields=fields)
         return tyro.cli(Sweep, prog="alexnet sweep", args=arguments, default=default)
+    # a sweep needs rates that matter, and goes on with what earlier releases began
+    otherwise = "folder" if words == "train" else "scratch"
     guess = next((word for word in arguments if word in BY_DATA), "")
     while True:
-        recipe = default_recipe(guess, name or None)
+        recipe = default_recipe(guess, name or None, otherwise)
         found = tyro.cli(
             kind,
             prog=f"alexnet {words}",

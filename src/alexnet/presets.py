@@ -167,6 +167,27 @@ RECIPES: dict[str, Preset] = {
             "seconds an epoch; one run each, seed 0, 2 cores of an AMD EPYC with bf16"
         ),
     ),
+    "backbone": Preset(
+        recipe=Recipe(
+            model="compact",
+            image_size=64,
+            crop_area=0.35,
+            dropout=0.2,
+            batch_size=128,
+            epochs=10,
+            optimizer="adamw",
+            lr=0.002,
+            weight_decay=0.05,
+            val_size=0.02,
+            teacher="bvlc-2012",
+            teacher_size=128,
+        ),
+        summary="the network that comes with this package, from Tiny ImageNet and a teacher",
+        source="ours",
+        command="alexnet train TINY-IMAGENET --recipe backbone",
+        expected="",
+        measured="",
+    ),
     "cifar10-lrn": Preset(
         recipe=Recipe(
             model="2014",
@@ -494,6 +515,7 @@ def study(name: str) -> Study:
     return STUDIES[name]
 
 
-def default_recipe(data: str, name: str | None = None) -> Recipe:
-    """The recipe `name`, or without a name the one that suits `data`."""
-    return preset(name or BY_DATA.get(data, "folder")).recipe
+def default_recipe(data: str, name: str | None = None, otherwise: str = "folder") -> Recipe:
+    """The recipe `name`, or without a name the one that suits `data`, which is `otherwise` where it
+    is none of the named data sets."""
+    return preset(name or BY_DATA.get(data, otherwise)).recipe

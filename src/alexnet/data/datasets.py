@@ -125,6 +125,24 @@ def open_data(
     return accepted(store, bad_images)
 
 
+def outline(data: str | Path) -> tuple[int, list[str]]:
+    """How many images there are to train on, and the classes, before anything is packed; errors as
+    in `open_data`."""
+    name = str(data)
+    if name == "digits":
+        source = digits_source()
+    elif name == "tiny-image10":
+        source = tiny_image10_of(find_data("tiny-imagenet"))
+    else:
+        where = find_data(name)
+        if marks.kind_of(where) == "a Store":
+            store = Store.open(where)
+            return len(store.split("train")) or len(store.split("all")), store.classes
+        source = read_tree(open_tree(where, cache_folder()), levels_of(where)[1])
+    counts = Counter(example.split for example in source.examples)
+    return counts["train"] or counts["all"], source.classes
+
+
 def packed(fingerprint: str) -> Iterator[Store]:
     """The Stores in the cache of data with this fingerprint."""
     for path in sorted((cache_folder() / "stores").glob(f"*-{fingerprint[:12]}")):

@@ -57,6 +57,8 @@ OFFICIAL = {
 }
 BVLC_LAYERS = "conv1 conv2 conv3 conv4 conv5 fc6 fc7 fc8".split()
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# weights of our own, part of the package; docs/backbone.md says how they came about
+SHIPPED = {"backbone": Path(__file__).parent / "backbone.safetensors"}
 
 
 def weights_folder() -> Path:
@@ -65,8 +67,9 @@ def weights_folder() -> Path:
 
 
 def named_weights() -> dict[str, Path]:
-    """The weights on this machine, by name."""
-    return {path.stem: path for path in sorted(weights_folder().glob("*.safetensors"))}
+    """The weights on this machine, by name: those that come with the package, and those that were
+    fetched or imported."""
+    return {path.stem: path for path in sorted(weights_folder().glob("*.safetensors"))} | SHIPPED
 
 
 def find_weights(where: str) -> Network:
@@ -128,7 +131,8 @@ def import_weights(file: str | Path, name: str) -> Path:
         if same_network(load_network(there), network):
             return there
         raise WeightsError(
-            f"there are other weights named {name}.", f"Choose another name, or delete {there}."
+            f"there are other weights named {name}.",
+            "Choose another name" + ("." if name in SHIPPED else f", or delete {there}."),
         )
     target = weights_folder() / f"{name}.safetensors"
     save_network(target, network, source=path.name)
@@ -223,7 +227,7 @@ def recognise(tensors: dict[str, Tensor], where: str) -> Architecture:
     raise WeightsError(
         f"{where} is of no network of the family. Against the closest, {closest}: {listing}"
         + ("; and more." if len(reports[closest]) > 4 else "."),
-        "Networks: 2012, 2014 (torchvision's alexnet), small.",
+        "Networks: 2012, 2014 (torchvision's alexnet), small, compact.",
     )
 
 
@@ -293,10 +297,9 @@ def carry_over(model: AlexNet, network: Network, classes: Sequence[str]) -> list
     own, mine, theirs = model.state_dict(), model.architecture, network.architecture
     names = list(dict.fromkeys(key.rpartition(".")[0] for key in own))  # layers with weights
     last = names[-1]
-    same_classifier = (mine.hidden, mine.map_side, mine.fc_norm) == (
-        theirs.hidden,
-        theirs.map_side,
-        theirs.fc_norm,
+    same_classifier = all(
+        getattr(mine, field) == getattr(theirs, field)
+        for field in ("hidden", "map_side", "map_maximum", "fc_norm")
     )
     taken: dict[str, Tensor] = {}
     fresh: list[str] = []

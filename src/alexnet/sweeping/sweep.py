@@ -22,6 +22,7 @@ from alexnet.sweeping.sweep_page import write_sweep_page
 from alexnet.sweeping.trial_runs import Job
 from alexnet.sweeping.trials import Point, Range, Space, plan, points_of, stacks, told
 from alexnet.sweeping.workers import here, in_processes, on_ray
+from alexnet.training.choice import settled
 
 
 @as_found()
@@ -60,6 +61,7 @@ def sweep(
         InputError: Ray or Optuna are not there.
         Interrupted: after Ctrl-C; the same command goes on.
     """
+    base, _ = settled(data, base)
     planned = (
         []
         if search == "tpe"

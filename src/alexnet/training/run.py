@@ -3,6 +3,7 @@ figures at the end."""
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from alexnet.console import say, warn
 from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError
+from alexnet.fitting.distillation import Student
 from alexnet.fitting.linear import solve
 from alexnet.fitting.loop import Epoch, State, best_of, fit
 from alexnet.fitting.lr_finder import draw_suggestion, find_lr
@@ -23,7 +25,7 @@ from alexnet.runs.directory import Predictions, RunDirectory, Settings, new_run_
 from alexnet.runs.evaluation import show
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.own_data import count_seen, trained_on
-from alexnet.runtime import differences, environment, stop_on_signal
+from alexnet.runtime import differences, environment, peak_memory, stop_on_signal
 from alexnet.scoring.metrics import Labels, fit_temperature, metrics
 from alexnet.training.events import EventFiles
 from alexnet.training.from_recipe import Phase, loss_of, optimizer_of, rate_of
@@ -46,6 +48,7 @@ class Run:
         self.introduction: list[str] = []
         self.resumed_phase = -1
         self.history: list[Epoch] = []  # of the phases that are over, or as found on disk
+        self.epochs = 0  # of all phases; a solved head counts as one
         self.fitted: dict[str, float] = {}  # a solved head's penalty, the temperature
 
     @contextlib.contextmanager
@@ -134,20 +137,21 @@ class Run:
             Interrupted: after Ctrl-C; the state of the last step is saved.
         """
         recipe = self.recipe
-        if recipe.head != "trained":
-            self._solve()
-            return
-        if not recipe.epochs:
+        if recipe.head == "trained" and not recipe.epochs:
             self.save_best(self.model.state_dict(), "none")
             return
-        phases = [Phase(recipe.freeze, recipe.epochs, self._rate())]
+        solved = recipe.head != "trained"
+        phases = [] if solved else [Phase(recipe.freeze, recipe.epochs, self._rate())]
+        if solved and self.resumed_phase < 0:
+            self.history = [self._solve()]
         if recipe.finetune_epochs:
             phases.append(Phase("none", recipe.finetune_epochs, recipe.finetune_lr))
+        self.epochs = solved + sum(phase.epochs for phase in phases)
         self.write_epochs(self.history)
         for number, phase in enumerate(phases):
             if number < self.resumed_phase:
                 continue
-            if number:  # from the best of the phase before
+            if number or solved:  # from the best so far
                 best = self.directory.network()
                 load_weights(self.model, best.tensors, str(best.path))
             self.state = self._begin(phase, number)
@@ -160,9 +164,7 @@ class Run:
     def _begin(self, phase: Phase, number: int) -> State:
         """The state at the start of a phase."""
         recipe = self.recipe
-        model: nn.Module = self.model
-        if phase.freeze != "none":
-            model = self.model.split(phase.freeze)[1]
+        model = self.trained_part(phase.freeze)
         average = None
         if recipe.average:
             average = AveragedModel(
@@ -172,10 +174,21 @@ class Run:
         history = list(self.history)
         return State(model, optimizer, average, history, phase=number, before=len(history))
 
+    def trained_part(self, freeze: str) -> nn.Module:
+        """What of the network is trained while that is frozen: its head, all of it, or all of it
+        with its teacher."""
+        if freeze != "none":
+            return self.model.split(freeze)[1]
+        teacher = self.inputs.teacher()
+        if teacher is None:
+            return self.model
+        student = Student(self.model, teacher, self.recipe.teacher_weight)
+        return student.to(self.inputs.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
     def _say_what_is_trained(self, phase: Phase) -> None:
-        trained, total = parameter_count(self.state.model), parameter_count(self.model)
-        if trained == total and self.recipe.freeze == "none":
+        if self.recipe.freeze == "none":
             return
+        trained, total = parameter_count(self.state.model), parameter_count(self.model)
         names = {
             "none": "everything is trained",
             "conv": "the convolutions are frozen, the fully connected layers are trained",
@@ -240,17 +253,18 @@ class Run:
                     seed=recipe.seed,
                     stop=stop,
                 ):
+                    kept = state.kept.network if isinstance(state.kept, Student) else state.kept
                     if epoch.best and phase.freeze == "none":
-                        self.save_best(state.kept.state_dict(), phase.freeze)
+                        self.save_best(kept.state_dict(), phase.freeze)
                     elif epoch.best:  # a head: the whole network is written at the end
-                        weights = state.kept.state_dict()
+                        weights = kept.state_dict()
                         state.best_weights = {name: one.clone() for name, one in weights.items()}
                     self.write_epochs(state.history)
                     if epoch.epoch % recipe.save_every == 0 or epoch.epoch == last:
                         state.save(self.directory.last)
                     events.write(epoch)
                     events.write_steps(epoch, state, recipe.log_every)
-                    say(epoch_line(epoch, recipe.epochs + recipe.finetune_epochs))
+                    say(epoch_line(epoch, self.epochs))
                     yield epoch
                     if self._patience_over():
                         say(
@@ -277,9 +291,9 @@ class Run:
         best = max(state.best.epoch if state.best else 0, state.before)
         return bool(self.recipe.patience and len(state.history) - best >= self.recipe.patience)
 
-    def _solve(self) -> None:
-        """Solves the last layer, instead of training it."""
-        freeze = self.recipe.freeze
+    def _solve(self) -> Epoch:
+        """Solves the last layer, instead of training it; what it comes to counts as an epoch."""
+        freeze, start = self.recipe.freeze, time.perf_counter()
         _, head = self.model.split(freeze)
         last = cast(nn.Linear, head[-1])
         if any(parameter_count(layer) for layer in head[:-1]):
@@ -300,8 +314,18 @@ class Run:
             + ", ".join(f"{penalty:g}: {top1:.2%}" for penalty, top1 in found.tried.items())
             + ")"
         )
-        self.fitted = {"val_top1": found.val_top1, "penalty": found.penalty}
+        self.fitted = {"penalty": found.penalty}
         self.save_best(head.state_dict(), freeze)
+        scores: list[float] = []
+        for batches in (centre, val):
+            logits, labels = inference.predict_logits(
+                head, [batches], self.inputs.dtype, "looking at the head"
+            )
+            scores.append(float(loss_of(self.recipe)(logits, labels)))
+            scores.append(float((logits.argmax(1) == labels).float().mean()))
+        seconds = time.perf_counter() - start
+        speed = len(centre.indices) / seconds
+        return Epoch(1, *scores, 0.0, seconds, speed, 0.0, True, peak_memory(centre.device))
 
     def evaluate(self, split: str = "test") -> None:
         """Evaluates the best weights once on the test split, or on validation where there is

@@ -9,7 +9,7 @@ import torch
 from alexnet.console import say, warn
 from alexnet.data.store import Store, keyed_seed
 from alexnet.errors import AlexNetError, RecipeError
-from alexnet.network.model import AlexNet, parameter_count
+from alexnet.network.model import AlexNet
 from alexnet.network.weights import carry_over
 from alexnet.presets import default_recipe
 from alexnet.recipes import Recipe
@@ -18,6 +18,8 @@ from alexnet.runs.inputs import Inputs
 from alexnet.runs.own_data import own_data, splits_of
 from alexnet.runs.resolution import resolve
 from alexnet.runtime import as_found, make_deterministic
+from alexnet.training.choice import settled
+from alexnet.training.introduction import introduction
 from alexnet.training.run import Run
 
 
@@ -48,9 +50,11 @@ def train(
     """
     if not isinstance(recipe, Recipe):
         recipe = default_recipe(str(data), recipe)
-    before = RunDirectory(out) if resume and out else None
-    old = before is not None and not before.just_begun
-    run = set_up(data, recipe, before.settings.draw if before and old else "content")
+    directory = RunDirectory(out)
+    before = directory.settings if resume and out and not directory.just_begun else None
+    recipe, choice = settled(data, recipe, before.asked.weights if before else "")
+    run = set_up(data, recipe, before.draw if before else "content")
+    run.introduction += [choice] if choice else []
     with run.opened(out, resume):
         run.introduce()
         if only_find_lr:
@@ -122,43 +126,6 @@ def set_up(data: str | Path, asked: Recipe, draw: str = "content") -> Run:
     run = Run(data, Inputs(resolution, store, splits_of(store, resolution.recipe), model))
     run.introduction = introduction(run, fresh)
     return run
-
-
-def introduction(run: Run, fresh: list[str]) -> list[str]:
-    """What is about to happen; `fresh` are the layers that start fresh although there are
-    weights."""
-    resolution, store, splits = run.inputs.resolution, run.inputs.store, run.inputs.splits
-    recipe, around = resolution.recipe, run.surroundings
-    lines = [
-        f"{store.info['source']}: {len(splits.train):,} training, {len(splits.val):,} validation, "
-        f"{len(splits.test):,} test images, {len(store.classes)} classes"
-        + (f" ({splits.note})" if splits.note else ""),
-        f"{recipe.model} network, {parameter_count(run.model):,} parameters, {recipe.crop} "
-        f"px; {around['device']}, {around['threads']} threads, {around['precision']} "
-        f"({resolution.why_dtype})",
-    ]
-    if resolution.weights is None:
-        return lines
-    taken = f"{', '.join(fresh)} start fresh, all others are taken" if fresh else "all taken"
-    lines.append(f"weights {recipe.weights}: {taken}")
-    if recipe.freeze == "all-but-last" and fresh[:-1]:
-        lines.append(
-            f"of these, {', '.join(fresh[:-1])} are frozen too, with random weights: the head "
-            "sees what an untrained layer gives"
-        )
-    how, made_for = resolution.preprocessing, resolution.weights.preprocessing
-    if (how.mean, how.std) != (made_for.mean, made_for.std):
-        lines.append(
-            f"these weights were made for a mean of {shortly(made_for.mean)} and deviations "
-            f"of {shortly(made_for.std)}; the recipe prepares images with {shortly(how.mean)} "
-            f"and {shortly(how.std)}"
-        )
-    return lines
-
-
-def shortly(numbers: tuple[float, ...]) -> str:
-    """Numbers with three digits."""
-    return ", ".join(f"{one:.3g}" for one in numbers)
 
 
 def twin(run: Run, data: str | Path, asked: Recipe) -> Run:
