@@ -1,22 +1,33 @@
 """The backbone: how it learns from a teacher, and what starts from it."""
 
-import dataclasses
 import os
 import signal
 
-import numpy as np
 import pytest
 import torch
-from makers import FROZEN, MADE_FOR, SMALL, TINY, change, lines, network_of, write_pictures
+from makers import (
+    FROZEN,
+    MADE_FOR,
+    SMALL,
+    TINY,
+    change,
+    class_folders,
+    lines,
+    network_of,
+    write_pictures,
+)
 from torch import nn
 
 import alexnet
 from alexnet.errors import Interrupted, ModelError, RecipeError
 from alexnet.fitting.distillation import GRID, Student, Teacher
 from alexnet.network.description import Preprocessing, architecture
+from alexnet.network import weights
 from alexnet.network.model import AlexNet
 from alexnet.network.weights import weights_folder
+from alexnet.presets import RECIPES
 from alexnet.runs.directory import RunDirectory
+from alexnet.training import choice
 
 TAUGHT = change(TINY, teacher="made", teacher_size=20)
 
@@ -112,3 +123,123 @@ def test_a_teacher_that_nobody_could_learn_from(folder, made, tmp_path):
         alexnet.train(folder, change(TAUGHT, teacher_size=4), out=tmp_path / "run")
     with pytest.raises(alexnet.AlexNetError, match="there are no weights 'mad'"):
         alexnet.train(folder, change(TAUGHT, teacher="mad"), out=tmp_path / "run")
+
+
+# -- a head that is solved, and then everything
+
+
+def test_a_solved_head_is_kept_unless_finetuning_is_better(folder, made, tmp_path):
+    solved = change(FROZEN, head="logistic")
+    head = alexnet.train(folder, solved, out=tmp_path / "head")
+    assert [line["epoch"] for line in lines(head)] == [1]
+    worse = change(solved, finetune_epochs=2, finetune_lr=5.0)
+    kept = alexnet.train(folder, worse, out=tmp_path / "kept")
+    assert [line["epoch"] for line in lines(kept)] == [1, 2, 3]
+    better = alexnet.train(
+        folder, change(solved, finetune_epochs=3, finetune_lr=0.02), out=tmp_path / "better"
+    )
+    chosen = [max(line["epoch"] for line in lines(run) if line["best"]) for run in (kept, better)]
+    first, second, third = (RunDirectory(run).network().tensors for run in (head, kept, better))
+    name = "features.0.weight"
+    assert torch.equal(first[name], second[name]) == (chosen[0] == 1)
+    assert torch.equal(first[name], third[name]) == (chosen[1] == 1)
+
+
+# -- what a folder starts from
+
+
+@pytest.fixture
+def backbone(monkeypatch):
+    """A small network in the place of the backbone."""
+    path = weights_folder() / "small.safetensors"
+    made = network_of(path, architecture("compact", width=0.1), 5, MADE_FOR)
+    monkeypatch.setitem(weights.SHIPPED, "backbone", path)
+    return made
+
+
+QUICK = {"epochs": 2, "finetune_epochs": 1, "report": False, "tensorboard": False}
+
+
+def settled(folder, **fields):
+    return choice.settled(folder, RECIPES["folder"].recipe.replace(**fields))
+
+
+def test_a_folder_starts_from_the_backbone(folder, backbone, tmp_path, capsys):
+    recipe = RECIPES["folder"].recipe.replace(**QUICK)
+    run = alexnet.train(folder, recipe, out=tmp_path / "run")
+    assert "starts from our backbone" in " ".join(capsys.readouterr().err.split())
+    settings = RunDirectory(run).settings
+    assert settings.asked.weights == settings.recipe.weights == "backbone"
+    assert RunDirectory(run).network().architecture.map_maximum
+    assert [line["epoch"] for line in lines(run)] == [1, 2, 3]
+    assert alexnet.train(folder, recipe, out=run, resume=True) == run
+
+
+def test_another_network_starts_from_scratch(folder, backbone):
+    recipe, told = settled(folder, width=0.5, lr=0.03)
+    assert recipe == RECIPES["scratch"].recipe.replace(width=0.5, lr=0.03)
+    assert "another network than asked for (--width)" in told
+
+
+def test_many_images_start_from_scratch(folder, backbone, monkeypatch):
+    assert settled(folder)[0].weights == "backbone"
+    monkeypatch.setattr(choice, "MANY", 59)
+    recipe, told = settled(folder, seed=3)
+    assert recipe == RECIPES["scratch"].recipe.replace(seed=3)
+    assert "60 training images are enough for a network of their own" in told
+
+
+def test_tiny_images_start_from_scratch(backbone, tmp_path):
+    small = write_pictures(tmp_path / "small", side=choice.TINY)
+    assert "images of" in settled(small)[1]
+    assert settled(write_pictures(tmp_path / "larger", side=choice.TINY + 1))[0].weights != "none"
+
+
+def test_recipes_that_name_their_weights_are_left_alone(folder):
+    for recipe in (RECIPES["scratch"].recipe, RECIPES["finetune"].recipe, TINY):
+        assert choice.settled(folder, recipe) == (recipe, "")
+
+
+def test_a_run_that_began_from_scratch_goes_on_so(folder, tmp_path):
+    """As a run of 0.1.0 did, whose default was another."""
+    before = RECIPES["scratch"].recipe.replace(width=0.1, epochs=1, report=False, warmup=0.0)
+    run = alexnet.train(folder, before, out=tmp_path / "run")
+    now = RECIPES["folder"].recipe.replace(width=0.1, epochs=1, report=False, warmup=0.0)
+    assert alexnet.train(folder, now, out=run, resume=True) == run
+
+
+def test_well_known_data_sets_are_told(backbone, tmp_path):
+    cifar = "airplane automobile bird cat deer dog frog horse ship truck".split()
+    told = settled(class_folders(tmp_path / "cifar", dict.fromkeys(cifar, 3), size=(32, 32)))[1]
+    assert "These are the classes of cifar10, for which --recipe cifar10 is made" in told
+    told = choice.made_for(1000, ["n01443537", "n01698640"])
+    assert "--recipe tiny-imagenet" in told
+    assert not choice.made_for(999, ["n01443537", "n01698640"])
+    assert not choice.made_for(30, ["cat", "dog"])
+
+
+@pytest.mark.parametrize(("images", "told"), [(4, True), (5, False)])
+def test_classes_of_few_images_are_told_what_that_is_worth(
+    images, told, backbone, tmp_path, capsys
+):
+    folder = class_folders(tmp_path / "few", {"cat": 9, "eel": images}, size=(32, 32))
+    recipe = RECIPES["folder"].recipe.replace(**QUICK)
+    alexnet.train(folder, recipe, out=tmp_path / "run")
+    said = " ".join(capsys.readouterr().err.split())
+    expected = "the smallest class, eel, has 4 images: 2 to train on, 1 for validation, 1 for the"
+    assert (expected in said) == told
+
+
+# -- the backbone itself
+
+
+def test_the_backbone_comes_with_the_package(tmp_path):
+    path = weights.SHIPPED["backbone"]
+    assert path.stat().st_size <= 4_000_000
+    network = weights.find_weights("backbone")
+    assert network.architecture.name == "compact"
+    assert len(network.classes) == 100
+    assert "backbone" in dict(weights.listing())
+    with pytest.raises(alexnet.AlexNetError, match="there are other weights named backbone"):
+        other = network_of(tmp_path / "other.safetensors", SMALL, 5)
+        weights.import_weights(other.path, "backbone")

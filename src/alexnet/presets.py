@@ -155,11 +155,34 @@ RECIPES: dict[str, Preset] = {
     ),
     "folder": Preset(
         recipe=Recipe(
+            weights="auto",
+            freeze="conv",
+            crop_area=0.5,
+            fc_norm="batch",
+            views=2,
+            dropout=0.5,
+            batch_size=32,
+            epochs=40,
+            optimizer="adamw",
+            lr=0.002,
+            weight_decay=0.05,
+            finetune_epochs=10,
+            finetune_lr=0.0001,
+            lr_decay_below=0.8,
+        ),
+        summary="a folder of your own images: from the backbone that comes with alexnet, or scratch",
+        source="ours; docs/backbone.md",
+        command="alexnet train PATH",
+        expected="depends on the images",
+        measured="",
+    ),
+    "scratch": Preset(
+        recipe=Recipe(
             image_size=72, crop=64, crop_area=0.35, batch_size=64, epochs=30, lr=0.05, nesterov=True
         ),
         summary="a folder of your own images, from scratch at 64 px",
         source="ours",
-        command="alexnet train PATH",
+        command="alexnet train PATH --recipe scratch",
         expected="depends on the images",
         measured=(
             "193 photographs in 6 classes: 54 % of 37 test images (38 to 69 %), 25 seconds; 100 "

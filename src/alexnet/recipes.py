@@ -308,7 +308,8 @@ class Recipe:
             raise RecipeError(
                 f"freeze is {self.freeze}, but there are no weights: random layers would be "
                 "frozen.",
-                "Give --weights NAME (`alexnet weights list`), or --freeze none.",
+                "Give --weights NAME (`alexnet weights list`), or --freeze none; to train a folder "
+                "from scratch, --recipe scratch.",
             )
         if self.views == 10 and self.freeze != "none" and self.cache:
             raise RecipeError(
