@@ -70,9 +70,7 @@ def tasks(labels, each):
             yield from ((seed, train, test) for train, test in folds)
             continue
         generator = np.random.default_rng(seed)
-        drawn = [
-            generator.permutation(np.flatnonzero(labels == one)) for one in np.unique(labels)
-        ]
+        drawn = [generator.permutation(np.flatnonzero(labels == one)) for one in np.unique(labels)]
         train = np.concatenate([rows[100 : 100 + each] for rows in drawn])
         yield seed, train, np.concatenate([rows[:100] for rows in drawn])
 
@@ -119,7 +117,9 @@ def features(weights, data, sizes):
                 for each in counts:
                     scores = {}
                     for seed, train, test in tasks(y, each):
-                        parts = [Batches.of_arrays(x[p], y[p], batch_size=512) for p in (train, test)]
+                        parts = [
+                            Batches.of_arrays(x[p], y[p], batch_size=512) for p in (train, test)
+                        ]
                         found = solve("logistic", *parts, len(np.unique(y)))
                         scores.setdefault(seed, []).append(found.val_top1)
                     print(f"{folder} {each or ''} {name} {size} px: {summary(scores)}", flush=True)

@@ -78,8 +78,8 @@ def test_a_student_learns_to_predict_its_teacher():
         term.backward()
         optimizer.step()
         terms.append(float(term.detach()) / 2)
-    assert terms[0] == pytest.approx(1.0, abs=0.01)  # it predicts nothing yet
-    assert terms[-1] < 0.7
+    assert 0.5 < terms[0] <= 1.001  # it predicts nothing yet; a channel that is always 0 counts 0
+    assert terms[-1] < 0.8 * terms[0]
     assert logits.shape == (32, 2)
     assert student.eval()(x).shape == (32, 2)
     assert not any("teacher" in name for name in student.state_dict())
@@ -164,35 +164,42 @@ def settled(folder, **fields):
     return choice.settled(folder, RECIPES["folder"].recipe.replace(**fields))
 
 
-def test_a_folder_starts_from_the_backbone(folder, backbone, tmp_path, capsys):
+@pytest.fixture
+def photos(tmp_path):
+    """Not tiny."""
+    return write_pictures(tmp_path / "photos", side=choice.TINY + 1)
+
+
+def test_a_folder_starts_from_the_backbone(photos, backbone, tmp_path, capsys):
     recipe = RECIPES["folder"].recipe.replace(**QUICK)
-    run = alexnet.train(folder, recipe, out=tmp_path / "run")
+    run = alexnet.train(photos, recipe, out=tmp_path / "run")
     assert "starts from our backbone" in " ".join(capsys.readouterr().err.split())
     settings = RunDirectory(run).settings
     assert settings.asked.weights == settings.recipe.weights == "backbone"
     assert RunDirectory(run).network().architecture.map_maximum
     assert [line["epoch"] for line in lines(run)] == [1, 2, 3]
-    assert alexnet.train(folder, recipe, out=run, resume=True) == run
+    assert alexnet.train(photos, recipe, out=run, resume=True) == run
 
 
-def test_another_network_starts_from_scratch(folder, backbone):
-    recipe, told = settled(folder, width=0.5, lr=0.03)
+def test_another_network_starts_from_scratch(photos, backbone):
+    recipe, told = settled(photos, width=0.5, lr=0.03, finetune_epochs=3)
     assert recipe == RECIPES["scratch"].recipe.replace(width=0.5, lr=0.03)
-    assert "another network than asked for (--width)" in told
+    assert "another network than asked for (--width); --finetune-epochs of frozen layers" in told
 
 
-def test_many_images_start_from_scratch(folder, backbone, monkeypatch):
-    assert settled(folder)[0].weights == "backbone"
+def test_many_images_start_from_scratch(photos, backbone, monkeypatch):
+    assert settled(photos)[0].weights == "backbone"
     monkeypatch.setattr(choice, "MANY", 59)
-    recipe, told = settled(folder, seed=3)
+    recipe, told = settled(photos, seed=3)
     assert recipe == RECIPES["scratch"].recipe.replace(seed=3)
     assert "60 training images are enough for a network of their own" in told
 
 
 def test_tiny_images_start_from_scratch(backbone, tmp_path):
     small = write_pictures(tmp_path / "small", side=choice.TINY)
-    assert "images of" in settled(small)[1]
-    assert settled(write_pictures(tmp_path / "larger", side=choice.TINY + 1))[0].weights != "none"
+    recipe, told = settled(small)
+    assert recipe == RECIPES["scratch"].recipe
+    assert f"images of {choice.TINY} px show too little" in told
 
 
 def test_recipes_that_name_their_weights_are_left_alone(folder):
@@ -200,12 +207,12 @@ def test_recipes_that_name_their_weights_are_left_alone(folder):
         assert choice.settled(folder, recipe) == (recipe, "")
 
 
-def test_a_run_that_began_from_scratch_goes_on_so(folder, tmp_path):
+def test_a_run_that_began_from_scratch_goes_on_so(photos, tmp_path):
     """As a run of 0.1.0 did, whose default was another."""
     before = RECIPES["scratch"].recipe.replace(width=0.1, epochs=1, report=False, warmup=0.0)
-    run = alexnet.train(folder, before, out=tmp_path / "run")
+    run = alexnet.train(photos, before, out=tmp_path / "run")
     now = RECIPES["folder"].recipe.replace(width=0.1, epochs=1, report=False, warmup=0.0)
-    assert alexnet.train(folder, now, out=run, resume=True) == run
+    assert alexnet.train(photos, now, out=run, resume=True) == run
 
 
 def test_well_known_data_sets_are_told(backbone, tmp_path):

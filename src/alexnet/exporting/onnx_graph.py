@@ -19,12 +19,7 @@ from alexnet.data.augment import view_windows
 from alexnet.errors import ModelError
 from alexnet.exporting.quantise import quantised
 from alexnet.network.description import Preprocessing
-from alexnet.network.model import (
-    AdaptiveAverage,
-    AlexNet,
-    AverageAndMaximum,
-    LocalResponseNorm,
-)
+from alexnet.network.model import AdaptiveAverage, AlexNet, AverageAndMaximum, LocalResponseNorm
 
 OPSET, IR = 17, 8  # of 2022: whatever runs ONNX at all reads them
 ONE, HALF, LOW = 2**14, 2**13, 2**8  # a weight of 1 in its high part; a low part that is one high

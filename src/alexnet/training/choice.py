@@ -17,6 +17,8 @@ CIFAR10 = set("airplane automobile bird cat deer dog frog horse ship truck".spli
 CIFAR10_TOO = {"plane": "airplane", "car": "automobile"}
 # a network that differs in these is another one than the backbone's
 NETWORK = "model conv_layers width columns norm pool activation map_side".split()
+# what only frozen layers have use for
+OF_FROZEN = "freeze cache cached_views frozen_dropout head finetune_epochs finetune_lr".split()
 
 
 def settled(data: str | Path, asked: Recipe, began_from: str = "") -> tuple[Recipe, str]:
@@ -41,7 +43,16 @@ def settled(data: str | Path, asked: Recipe, began_from: str = "") -> tuple[Reci
         )
     usual = preset("folder").recipe.to_dict()
     changed = {name: one for name, one in asked.to_dict().items() if one != usual[name]}
-    return preset("scratch").recipe.replace(**changed), f"starts from scratch: {why}{made}"
+    unused = [flag(name) for name in changed if name in OF_FROZEN]
+    if unused:
+        why += f"; {', '.join(unused)} of frozen layers left out"
+    kept = {name: one for name, one in changed.items() if name not in OF_FROZEN}
+    return preset("scratch").recipe.replace(**kept), f"starts from scratch: {why}{made}"
+
+
+def flag(name: str) -> str:
+    """A field of the recipe as it is asked for."""
+    return "--" + name.replace("_", "-")
 
 
 def made_for(images: int, classes: list[str]) -> str:
@@ -66,7 +77,7 @@ def reason_for_scratch(data: str | Path, asked: Recipe, began_from: str, images:
     usual = preset("folder").recipe
     other = [name for name in NETWORK if getattr(asked, name) != getattr(usual, name)]
     if other:
-        flags = ", ".join("--" + name.replace("_", "-") for name in other)
+        flags = ", ".join(map(flag, other))
         return f"the backbone is another network than asked for ({flags})"
     if images > MANY:
         return (
@@ -74,9 +85,7 @@ def reason_for_scratch(data: str | Path, asked: Recipe, began_from: str, images:
             f"--recipe finetune --weights {BACKBONE} it starts from the backbone all the same)"
         )
     size = preprocessing_of(asked, starting_weights(BACKBONE)).image_size
-    store = open_data(
-        data, image_size=size, greyscale=asked.greyscale, bad_images=asked.bad_images
-    )
+    store = open_data(data, image_size=size, greyscale=asked.greyscale, bad_images=asked.bad_images)
     side = store.x.shape[-1]
     if side <= TINY:
         return f"images of {side} px show too little of what the backbone was trained on"
