@@ -21,8 +21,8 @@ from torch import nn
 import alexnet
 from alexnet.errors import Interrupted, ModelError, RecipeError
 from alexnet.fitting.distillation import GRID, Student, Teacher
-from alexnet.network.description import Preprocessing, architecture
 from alexnet.network import weights
+from alexnet.network.description import Preprocessing, architecture
 from alexnet.network.model import AlexNet
 from alexnet.network.weights import weights_folder
 from alexnet.presets import RECIPES

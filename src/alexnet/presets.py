@@ -170,7 +170,7 @@ RECIPES: dict[str, Preset] = {
             finetune_lr=0.0001,
             lr_decay_below=0.8,
         ),
-        summary="a folder of your own images: from the backbone that comes with alexnet, or scratch",
+        summary="a folder of your own images, from the backbone that comes with alexnet",
         source="ours; docs/backbone.md",
         command="alexnet train PATH",
         expected="depends on the images",

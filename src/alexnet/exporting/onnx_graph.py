@@ -260,9 +260,9 @@ def _weight(graph: Graph, layer: nn.Linear, int8: bool) -> str:
     return graph.add("DequantizeLinear", *named, axis=0)
 
 
-def _pooled(graph: Graph, layer: nn.Module, x: str, side: int) -> str:
+def _pooled(graph: Graph, layer: AdaptiveAverage | AverageAndMaximum, x: str, side: int) -> str:
     """What goes into the fully connected layers, (B, D)."""
-    if not isinstance(layer, AverageAndMaximum):
+    if isinstance(layer, AdaptiveAverage):
         return graph.add("Flatten", _average(graph, layer, x, side), axis=1)
     parts = [_average(graph, layer.average, x, side), graph.add("GlobalMaxPool", x)]
     return graph.add("Concat", *[graph.add("Flatten", one, axis=1) for one in parts], axis=1)

@@ -60,8 +60,8 @@ class Student(nn.Module):
         self.average = AdaptiveAverage(GRID)
         channels = network.architecture.convs[-1].channels
         self.prediction = nn.Conv2d(channels, teacher.channels, 1)
-        nn.init.zeros_(self.prediction.weight)
-        nn.init.zeros_(self.prediction.bias)
+        for parameter in self.prediction.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         if not self.training:

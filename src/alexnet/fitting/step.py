@@ -42,8 +42,8 @@ def training_step(
         key: (seed, epoch, step), which alone decides what dropout drops.
 
     Returns:
-        The losses () or (M,), without the term, and how many guesses were right, () or (M,); both on the device,
-        so that nobody waits for it.
+        The losses () or (M,), without the term, and how many guesses were right, () or (M,); both
+        on the device, so that nobody waits for it.
     """
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_share", 1.0)

@@ -138,8 +138,11 @@ class AlexNet(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.features = nn.Sequential(*_feature_layers(architecture))
-        pool = AverageAndMaximum if architecture.map_maximum else AdaptiveAverage
-        self.avgpool = pool(architecture.map_side)
+        self.avgpool: AdaptiveAverage | AverageAndMaximum = (
+            AverageAndMaximum(architecture.map_side)
+            if architecture.map_maximum
+            else AdaptiveAverage(architecture.map_side)
+        )
         self.classifier = nn.Sequential(*_classifier_layers(architecture, classes))
         if init != "empty":
             initialise(self, init)

@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from alexnet.console import say, warn
+from alexnet.data.store import Batches
 from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError
 from alexnet.fitting.distillation import Student
 from alexnet.fitting.linear import solve
@@ -316,16 +317,29 @@ class Run:
         )
         self.fitted = {"penalty": found.penalty}
         self.save_best(head.state_dict(), freeze)
-        scores: list[float] = []
-        for batches in (centre, val):
-            logits, labels = inference.predict_logits(
-                head, [batches], self.inputs.dtype, "looking at the head"
-            )
-            scores.append(float(loss_of(self.recipe)(logits, labels)))
-            scores.append(float((logits.argmax(1) == labels).float().mean()))
+        (train_loss, train_top1), (val_loss, val_top1) = (
+            self._scores(head, batches) for batches in (centre, val)
+        )
         seconds = time.perf_counter() - start
-        speed = len(centre.indices) / seconds
-        return Epoch(1, *scores, 0.0, seconds, speed, 0.0, True, peak_memory(centre.device))
+        return Epoch(
+            epoch=1,
+            train_loss=train_loss,
+            train_top1=train_top1,
+            val_loss=val_loss,
+            val_top1=val_top1,
+            lr=0.0,
+            seconds=seconds,
+            train_images_per_second=len(centre.indices) / seconds,
+            waiting=0.0,
+            best=True,
+            peak_memory=peak_memory(centre.device),
+        )
+
+    def _scores(self, head: nn.Module, batches: Batches) -> tuple[float, float]:
+        """Loss and accuracy of a head on batches of features."""
+        logits, labels = inference.predict_logits(head, [batches], self.inputs.dtype, "the head")
+        right = (logits.argmax(1) == labels).float().mean()
+        return float(loss_of(self.recipe)(logits, labels)), float(right)
 
     def evaluate(self, split: str = "test") -> None:
         """Evaluates the best weights once on the test split, or on validation where there is
