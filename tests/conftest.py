@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("numprocesses"):  # this process runs tests
         from hypothesis import HealthCheck, settings
 
-        examples = 30 if "not slow" in config.getoption("markexpr") else 150
+        examples = 30 if "not slow" in config.getoption("markexpr") else 60
         settings.register_profile(
             "tier",
             max_examples=examples,

@@ -3,17 +3,21 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from makers import store_of
 
-from alexnet.atomic import disk_error, replacing, write_json
-from alexnet.data.store import Batches, Store, StoreWriter, keyed_generator
+from alexnet import atomic
+from alexnet.atomic import disk_error, remove_leftovers, replacing, write_json
+from alexnet.data.store import LOCK, Batches, Store, StoreWriter, keyed_generator
 from alexnet.errors import DataError, DiskError
 
 # -- Stores
@@ -121,13 +125,22 @@ def test_a_place_that_cannot_be_written_is_a_disk_error(tmp_path):
     assert caught.value.hint
 
 
-def test_what_a_killed_writer_left_is_removed_after_a_day(tmp_path):
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    """At once where its lock says that it is not at work; of 0.1.0, without locks, after a day."""
     for name, age in ((".packing-old", 2 * 86_400), (".packing-new", 60), ("old", 2 * 86_400)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.bin").write_bytes(b"x")
         os.utime(tmp_path / name / "x.bin", (time.time() - age,) * 2)
-    store_of(tmp_path, {"all": [0, 1]})
-    assert sorted(file.name for file in tmp_path.iterdir()) == [".packing-new", "made", "old"]
+    for name in (".packing-killed", ".packing-at-work"):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}{LOCK}").touch()
+    (tmp_path / f".packing-hardly-begun{LOCK}").touch()
+    (tmp_path / ".packing-empty").mkdir()
+    os.utime(tmp_path / ".packing-empty", (0, 0))
+    with FileLock(tmp_path / f".packing-at-work{LOCK}"):
+        store_of(tmp_path, {"all": [0, 1]})
+        left = {".packing-new", ".packing-at-work", f".packing-at-work{LOCK}"}
+        assert {file.name for file in tmp_path.iterdir()} == left | {"made", "old"}
 
 
 # -- Batches
@@ -259,6 +272,76 @@ def test_a_new_file_takes_its_place_with_the_usual_permissions(tmp_path):
         assert not (tmp_path / "deep/new.txt").exists()
     assert (tmp_path / "deep/new.txt").read_text() == "new"
     assert (tmp_path / "deep/new.txt").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from alexnet.atomic import replacing
+with replacing(Path(sys.argv[1])) as aside:
+    aside.write_text("half of it, and longer than what comes after")
+    os._exit(9)
+"""
+
+
+def test_what_a_killed_writer_left_of_a_file_is_taken_over(tmp_path):
+    path = tmp_path / "a.txt"
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+        assert not path.exists()
+        assert len(list(tmp_path.iterdir())) == 1
+    # as writers do that do not empty a file first
+    with replacing(path) as aside, open(aside, "r+") as file:
+        file.write("whole")
+    assert path.read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_writers_of_one_file_at_once_do_not_disturb_each_other(tmp_path):
+    path = tmp_path / "a.txt"
+    with replacing(path) as first:
+        first.write_text("first")
+        with replacing(path) as second:
+            second.write_text("second")
+            remove_leftovers(tmp_path)  # nor does who looks for what the killed left
+        assert path.read_text() == "second"
+        with pytest.raises(ValueError, match="third"), replacing(path):
+            raise ValueError("third")
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_leftovers_are_removed_and_nothing_else(tmp_path):
+    subprocess.run([sys.executable, "-c", KILLED, tmp_path / "a.txt"], check=False)
+    for name in (".a.txt.x_2345678.txt", ".a.12345678.txt", ".hidden", "a.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / ".b.txt.12345678.txt").touch()  # of 0.1.0
+    remove_leftovers(tmp_path)
+    left = {".a.txt.x_2345678.txt", ".a.12345678.txt", ".hidden", "a.txt"}
+    assert {file.name for file in tmp_path.iterdir()} == left
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="other locks, and links need rights")
+def test_a_link_in_the_way_is_not_followed(tmp_path):
+    (tmp_path / "theirs").write_text("theirs")
+    name = f".a.txt.{atomic.FIRST}.txt"
+    (tmp_path / name).symlink_to(tmp_path / "theirs")
+    (tmp_path / "a.txt").write_text("old")
+    with replacing(tmp_path / "a.txt") as aside:
+        aside.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert (tmp_path / "theirs").read_text() == "theirs"
+    assert {file.name for file in tmp_path.iterdir()} == {"a.txt", "theirs", name}
+
+
+def test_where_there_are_no_locks_every_writer_has_a_name_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic, "_locked", lambda file: None)
+    with replacing(tmp_path / "a") as first, replacing(tmp_path / "a") as second:
+        assert first != second
+        for aside in (first, second):
+            aside.write_text("new")
+    assert (tmp_path / "a").read_text() == "new"
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}])

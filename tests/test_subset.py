@@ -127,6 +127,16 @@ def test_pixels_without_files_become_png(tmp_path):
     assert len(list(out.rglob("*.png"))) == 4
 
 
+def test_what_a_killed_program_left_is_removed(animals, tmp_path):
+    part = select(read_source(animals), classes=2, per_class=(3, 1, 2))
+    left = tmp_path / ".part.alexnet-unfinished"
+    (left / "train" / "ant").mkdir(parents=True)
+    (left / "train" / "ant" / "half.png").write_bytes(b"half")
+    out = write_folder(part, tmp_path / "part")
+    assert not left.exists()
+    assert not list(out.rglob("half.png"))
+
+
 def test_a_failure_leaves_nothing(animals, tmp_path, monkeypatch):
     part = select(read_source(animals), classes=2, per_class=(3, 1, 2))
     (animals / "ant" / "0.png").unlink()

@@ -19,6 +19,7 @@ from alexnet.cli import main
 from alexnet.errors import Interrupted, RecipeError, RunError
 from alexnet.network.weights import weights_folder
 from alexnet.recipes import Recipe
+from alexnet.runs.directory import RunDirectory
 from alexnet.runs.evaluation import evaluate_run
 from alexnet.scoring.significance import mean_interval, paired_difference
 from alexnet.sweeping import results, sweep, trial_runs, trials
@@ -208,6 +209,38 @@ def test_killed_at_any_moment_it_ends_the_same(kind, folder, tmp_path, monkeypat
         assert done
         assert table(path) == expected
         shutil.rmtree(path)
+
+
+def test_what_a_killed_sweep_left_is_taken_over_or_removed(folder, tmp_path, monkeypatch):
+    """Of its definition, of a trial, and of the state of trials that had all come to an end."""
+
+    class Killed(BaseException):
+        pass
+
+    path = tmp_path / "sweep"
+    path.mkdir()
+    (path / ".sweep.json.00000000.json").write_text("half")
+    write_stack = trial_runs.write_stack
+
+    def killed_first(directory, *given):
+        (directory.path / ".metrics.json.00000000.json").write_text("half")
+        raise Killed
+
+    def killed_after(*given):
+        write_stack(*given)
+        raise Killed
+
+    for owner, name, killed in (
+        (RunDirectory, "write_figures", killed_first), (trial_runs, "write_stack", killed_after)
+    ):  # fmt: skip
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(owner, name, killed)
+            sweep.sweep(folder, FROZEN, GRID, out=path)
+    assert list((path / "stacks").iterdir())
+    sweep.sweep(folder, FROZEN, GRID, out=path)
+    whole = sweep.sweep(folder, FROZEN, GRID, out=tmp_path / "whole")
+    names = [{one.relative_to(each) for one in each.rglob("*")} for each in (path, whole)]
+    assert names[0] == names[1]
 
 
 def test_nothing_runs_twice(folder, tmp_path, monkeypatch):

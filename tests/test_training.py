@@ -23,6 +23,7 @@ from alexnet.errors import (
     RunError,
     WeightsError,
 )
+from alexnet.fitting.loop import State
 from alexnet.network import checkpoint
 from alexnet.recipes import Recipe, Resolved
 from alexnet.runs.evaluation import evaluate_run
@@ -214,6 +215,59 @@ def test_resuming_a_finished_run_changes_nothing(folder, run):
     assert alexnet.train(folder, TINY, out=run, resume=True) == run
     assert (run / "best.safetensors").read_bytes() == before
     assert len(lines(run)) == 2
+
+
+@pytest.mark.parametrize("there", [(), (".recipe.json.00000000.json",), ("recipe.json",)])
+def test_a_run_killed_before_its_second_file_is_taken_up(there, folder, run, tmp_path):
+    early = tmp_path / "early"
+    early.mkdir()
+    for name in there:
+        (early / name).write_text("half of it")
+    assert alexnet.train(folder, TINY, out=early, resume=True) == early
+    assert {path.name for path in early.iterdir()} == {path.name for path in run.iterdir()}
+    assert (early / "best.safetensors").read_bytes() == (run / "best.safetensors").read_bytes()
+
+
+class Killed(BaseException):
+    """As if the program ended here."""
+
+
+def test_tensorboard_shows_each_epoch_once_whenever_a_run_goes_on(folder, tmp_path, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def shown(run):
+        events = EventAccumulator(str(run)).Reload()
+        names = ("epoch/val_loss", "step/train_loss")
+        return [[(one.step, one.value) for one in events.Scalars(name)] for name in names]
+
+    recipe = change(tensorboard=True, log_every=1, epochs=4)
+    whole = shown(alexnet.train(folder, recipe, out=tmp_path / "whole"))
+    assert [step for step, _ in whole[0]] == [2, 5, 8, 11]  # 3 steps in an epoch
+    original = State.save
+    for epoch in (1, 2, 4):
+        for saved in (False, True):  # killed before the state is saved, or after
+
+            def save(state, path, epoch=epoch, saved=saved):
+                if len(state.history) < epoch or saved:
+                    original(state, path)
+                if len(state.history) == epoch:
+                    raise Killed
+
+            run = tmp_path / f"{epoch}{saved}"
+            monkeypatch.setattr(State, "save", save)
+            with pytest.raises(Killed):
+                alexnet.train(folder, recipe, out=run)
+            monkeypatch.setattr(State, "save", original)
+            alexnet.train(folder, recipe, out=run, resume=True)
+            assert shown(run) == whole, (epoch, saved)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_everything_comes_to_the_same_end():
+    from long.kills import kill
+
+    kills = kill(8, seed=0, names=["packing", "training", "a sweep of heads", "export"])
+    assert kills.kills.total() == 8
 
 
 def test_resuming_with_another_recipe_or_data_is_refused(folder, run):

@@ -280,7 +280,7 @@ def test_lower_layers_have_lower_rates(folder, made, tmp_path, monkeypatch):
 
 def test_recipes_that_start_from_official_weights_say_how_to_get_them(folder, tmp_path):
     for name, preset in RECIPES.items():
-        if preset.recipe.weights != "none":
+        if preset.recipe.weights.startswith("imagenet"):
             with pytest.raises(WeightsError, match="not on this machine") as caught:
                 alexnet.train(folder, name, out=tmp_path / name)
             assert "alexnet weights fetch imagenet-2014" in caught.value.hint
@@ -365,6 +365,23 @@ def test_the_finder_suggests_a_rate_that_works(folder, made, tmp_path, capsys):
     assert max(line["lr"] for line in lines(run)) <= found["lr"]
     again = alexnet.train(folder, change(FROZEN, lr=found["lr"]), out=tmp_path / "again")
     assert np.array_equal(logits(run), logits(again))  # looking changed nothing
+
+
+def test_a_finder_killed_before_it_noted_its_rate_looks_again(folder, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(*_):
+        raise Killed
+
+    recipe = change(TINY, lr="auto")
+    whole = alexnet.train(folder, recipe, out=tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(RunDirectory, "write_suggestion", killed)
+        alexnet.train(folder, recipe, out=tmp_path / "run")
+    run = alexnet.train(folder, recipe, out=tmp_path / "run", resume=True)
+    for name in ("lr.json", "lr.svg", "best.safetensors"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_only_finding_trains_nothing(folder, tmp_path):

@@ -19,6 +19,7 @@ from alexnet.network.checkpoint import load_model, load_network, save_network
 from alexnet.network.description import ARCHITECTURES, architecture
 from alexnet.network.model import AlexNet
 from alexnet.network.weights import (
+    SHIPPED,
     carry_over,
     fetch_weights,
     find_weights,
@@ -52,7 +53,7 @@ def test_a_state_dict_of_torchvisions_network_is_the_2014_network(tmp_path):
     assert network.architecture == ARCHITECTURES["2014"]
     assert network.tensors["features.0.weight"][3, 1, 2, 4] == 7
     assert (network.preprocessing.image_size, network.preprocessing.crop) == (256, 224)
-    assert [name for name, _ in listing()] == ["convolutions", "imagenet-2014"]
+    assert [name for name, _ in listing()] == ["convolutions", "backbone", "imagenet-2014"]
 
 
 @pytest.mark.parametrize("kind", ["pth", "wrapped.pth", "parallel.pth", "safetensors"])
@@ -130,7 +131,7 @@ def test_another_npz_is_refused(changes, message, family, tmp_path):
     with pytest.raises(WeightsError, match=message) as caught:
         import_weights(tmp_path / "bvlc.npz", "bvlc")
     assert caught.value.hint
-    assert named_weights() == {}
+    assert named_weights() == SHIPPED
 
 
 class Code:
@@ -180,7 +181,7 @@ def test_damaged_files_are_refused(name, damage, message, family, tmp_path):
     with pytest.raises(WeightsError, match=message) as caught:
         import_weights(path, "them")
     assert caught.value.hint
-    assert named_weights() == {}
+    assert named_weights() == SHIPPED
 
 
 def test_layers_that_do_not_fit_are_named(family, tmp_path):
@@ -259,7 +260,20 @@ def test_a_file_of_another_size_or_checksum_is_refused(change, official, monkeyp
     monkeypatch.setattr(weights, "OFFICIAL", {"official": dataclasses.replace(official, **change)})
     with pytest.raises(DownloadError):
         fetch_weights("official")
-    assert named_weights() == {}
+    assert named_weights() == SHIPPED
+
+
+def test_what_is_imported_as_official_is_that_file_or_said_to_be_another(
+    official, family, tmp_path, capsys
+):
+    other = tmp_path / "other.pth"
+    torch.save(AlexNet(family["2014"], 6).state_dict(), other)
+    import_weights(other, "official")
+    assert "other.pth is not the official file of official" in capsys.readouterr().err
+    named_weights()["official"].unlink()
+    import_weights(tmp_path / "official.pth", "official")
+    import_weights(other, "mine")
+    assert "not the official file" not in capsys.readouterr().err
 
 
 def test_without_a_network_it_says_what_to_do_instead(official, monkeypatch):

@@ -285,6 +285,24 @@ def test_a_judge_is_asked_after_each_epoch(folder, tmp_path):
     assert not job.missing
 
 
+def test_a_trial_killed_before_it_was_judged_is_judged_when_it_goes_on(folder, tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def killed(epoch):
+        if epoch.epoch == 2:
+            raise Killed
+        return False
+
+    sweep = SweepDirectory(tmp_path / "sweep")
+    job = Job(str(folder), sweep, tuple(plan(change(ALONE, epochs=4), [{"lr": 0.05}])))
+    with pytest.raises(Killed):
+        run_job(job, killed)
+    run_job(job, lambda epoch: epoch.epoch == 2)
+    outcome = result(job.sweep, job.trials[0])
+    assert (outcome.status, outcome.epochs) == ("pruned", 2)
+
+
 # -- studies
 
 
@@ -298,6 +316,7 @@ def test_every_point_of_every_study_is_a_recipe(name):
 
 @pytest.mark.slow
 def test_a_study_is_swept_by_its_name(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("alexnet.sweeping.estimates.MEASURED_SECONDS", 0.05)
     command = ["sweep", str(folder), "--study", "cifar10-ablation", "--fraction", "0.5"]
     command += ["--image-size", "32", "--crop-padding", "0", "--width", "0.1", "--batch-size", "8"]
     assert main([*command, "--dry-run"]) == 0

@@ -7,15 +7,20 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from alexnet.errors import AlexNetError, DiskError
 
+if sys.platform != "win32":
+    import fcntl
+
 # a name of `replacing`: a dot, the file's own name, eight letters, its ending once more
 LEFTOVER = re.compile(r"\.(.+)\.[a-z0-9_]{8}(\.\w+|)")
+FIRST = "0" * 8  # the letters that every writer tries first
 
 
 def disk_error(error: OSError, path: Path, needed: int = 0) -> AlexNetError:
@@ -48,35 +53,87 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yields a name beside `path` to write a file to; afterwards it is flushed and takes the name
     `path`.
 
-    If the block fails, nothing is left and `path` is as it was. OSErrors become DiskError.
+    If the block fails, nothing is left and `path` is as it was. What a killed writer of the same
+    file left is taken over. OSErrors become DiskError.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # the same ending, by which some writers choose a format
-        descriptor, name = tempfile.mkstemp(path.suffix, f".{path.name}.", path.parent)
-        os.close(descriptor)
+        held, aside = _opened_beside(path)
     except OSError as error:
         raise disk_error(error, path) from error
-    aside = Path(name)
+    with contextlib.closing(held):
+        try:
+            yield aside
+            aside.chmod(0o666 & ~_umask())  # until then it is private
+            sync(aside)
+            os.replace(aside, path)
+        except BaseException as error:
+            aside.unlink(missing_ok=True)  # the name may be another writer's once it is renamed
+            if isinstance(error, OSError):
+                raise disk_error(error, path) from error
+            raise
+    sync(path.parent)
+
+
+def _opened_beside(path: Path) -> tuple[IO[bytes], Path]:
+    """An empty file beside `path` that no other writer has until it is closed, and its name, which
+    has the same ending: some writers choose a format by it."""
+    first = path.with_name(f".{path.name}.{FIRST}{path.suffix}")
+    with contextlib.suppress(OSError):  # it is a link, or somebody else's
+        if sys.platform != "win32":  # where what is open cannot be renamed
+            descriptor = os.open(first, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            file = os.fdopen(descriptor, "r+b")
+            locked = _locked(file)
+            if locked is not False and _is_at(file, first):
+                if locked and os.fstat(descriptor).st_uid == os.geteuid():
+                    file.truncate()
+                    return file, first
+                first.unlink()  # for no writer can have it
+            file.close()
+    descriptor, name = tempfile.mkstemp(path.suffix, f".{path.name}.", path.parent)
+    file = os.fdopen(descriptor, "r+b")
+    if not _locked(file):
+        file.close()
+    return file, Path(name)
+
+
+def _locked(file: IO[bytes]) -> bool | None:
+    """Locks an open file until it is closed, at the latest with the process. False: somebody else
+    has it. None: there are no locks here."""
+    if sys.platform == "win32":
+        return None
     try:
-        yield aside
-        aside.chmod(0o666 & ~_umask())  # mkstemp's files are private
-        sync(aside)
-        os.replace(aside, path)
-        sync(path.parent)
-    except OSError as error:
-        raise disk_error(error, path) from error
-    finally:
-        aside.unlink(missing_ok=True)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # Lustre, for one, may have none
+        return None
+    return True
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    """Whether an open file still has a name; it may have been renamed since it was opened."""
+    return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file is called as `replacing` calls what is not finished."""
+    match = LEFTOVER.fullmatch(name)
+    return match is not None and Path(match[1]).suffix == match[2]
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Deletes what writers that were killed left in a folder. Nobody else may write there."""
+    """Deletes what writers that were killed left in a folder; without locks, where nobody else may
+    write there, what any writer has not finished."""
     with contextlib.suppress(OSError):
-        for file in folder.iterdir():
-            match = LEFTOVER.fullmatch(file.name)
-            if match and Path(match[1]).suffix == match[2]:
-                file.unlink(missing_ok=True)
+        for path in filter(lambda one: is_leftover(one.name), folder.iterdir()):
+            with contextlib.suppress(OSError):
+                with open(path, "r+b") as file:
+                    locked = _locked(file)
+                    if locked and _is_at(file, path):
+                        path.unlink()
+                if locked is None:
+                    path.unlink()
 
 
 def _umask() -> int:

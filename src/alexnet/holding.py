@@ -7,8 +7,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from alexnet.atomic import disk_error
 from alexnet.cache import cache_folder
 from alexnet.errors import RunError
@@ -17,11 +15,14 @@ from alexnet.errors import RunError
 @contextlib.contextmanager
 def one_at_a_time(path: Path, what: str) -> Iterator[None]:
     """While the block runs no other program of this user enters it with the same path. The lock
-    lies in the cache, not in anybody's folder, and ends with the process, however it ends.
+    lies in the cache, not in anybody's folder, and ends with the process, however it ends. Who
+    held it stays noted there: it is read only while somebody holds it.
 
     Raises:
         RunError: another program is in it; says which. DiskError: the cache cannot be written.
     """
+    from filelock import FileLock, Timeout  # not for those who only read
+
     name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:24]
     lock, who = (cache_folder() / "locks" / f"{name}{ending}" for ending in (".lock", ".txt"))
     try:
@@ -39,5 +40,4 @@ def one_at_a_time(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     finally:
-        who.unlink(missing_ok=True)
         held.release()

@@ -201,13 +201,18 @@ _SETTINGS = [
 def _global_generators() -> Callable[[], None]:
     """Reads the global random generators; what is returned puts them back."""
     seed, of_torch = torch.initial_seed(), torch.get_rng_state()
-    of_numpy, of_python = np.random.get_state(legacy=False), random.getstate()
+    # NumPy loads its generators when somebody asks for them
+    of_numpy = np.random.get_state(legacy=False) if "numpy.random" in sys.modules else None
+    of_python = random.getstate()
     of_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     of_mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
 
     def put_back() -> None:
         torch.set_rng_state(of_torch)
-        np.random.set_state(of_numpy)
+        if of_numpy is not None:
+            np.random.set_state(of_numpy)
+        elif "numpy.random" in sys.modules:  # in the meantime: as it would have begun
+            np.random.seed()
         random.setstate(of_python)
         if of_cuda is not None:
             torch.cuda.set_rng_state_all(of_cuda)

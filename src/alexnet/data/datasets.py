@@ -32,6 +32,7 @@ from alexnet.data.images import (
     is_deep,
     is_greyscale,
     open_image,
+    quiet,
 )
 from alexnet.data.layouts import read_tree
 from alexnet.data.official import digits_source
@@ -340,6 +341,7 @@ class _Packing:
         total = len(self.source.examples)
         shape = (3, self.side, self.side)
         with (
+            quiet,
             StoreWriter(cache_folder() / "stores", shape, "uint8") as writer,
             progress(f"packing {self.name} at {self.side} px, once", total) as advance,
         ):

@@ -18,8 +18,8 @@ import io
 import json
 import math
 import os
+import secrets
 import shutil
-import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ from alexnet.atomic import disk_error, read_object, sync
 from alexnet.errors import DataError, DiskError
 
 VERSION = 1
-ALIVE = ".at-work"  # locked by the process that writes a Store
+PACKING, LOCK = ".packing-", ".lock"  # a Store that is written; beside it, locked as long as it is
 BLOCK = 2**20  # bytes of x.bin, at least, that have one checksum
 REPACK = "Delete this folder; it is packed again from the source when next used."
 
@@ -232,7 +232,7 @@ class StoreWriter:
         self.rows = max(1, -(-BLOCK // max(1, self.row)))  # examples of a block
         self.sums: list[int] = []  # of the blocks, the last one perhaps not whole yet
         self.count = 0  # examples written
-        self.alive: BaseFileLock | None = None  # held while it is written what cannot go on
+        self.alive: BaseFileLock | None = None  # held while something is written that cannot go on
         try:
             parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(parent)
@@ -242,9 +242,10 @@ class StoreWriter:
                 self.file = open(self.aside / marks.ARRAY, "ab", buffering=0)
                 self._keep_what_is_sound()
             else:
-                self.aside = Path(tempfile.mkdtemp(dir=parent, prefix=".packing-"))
-                self.alive = FileLock(self.aside / ALIVE, timeout=0)
+                self.aside = parent / f"{PACKING}{secrets.token_hex(8)}"
+                self.alive = FileLock(f"{self.aside}{LOCK}")
                 self.alive.acquire()
+                self.aside.mkdir(mode=0o700)
                 self.file = open(self.aside / marks.ARRAY, "wb", buffering=0)
         except OSError as error:
             raise disk_error(error, parent) from error
@@ -341,7 +342,6 @@ class StoreWriter:
             (self.aside / marks.STORE).write_text(words, encoding="utf-8")
             for file in (*files, marks.STORE):
                 sync(self.aside / file)
-            self._end()
             try:
                 os.rename(self.aside, path)
             except OSError:
@@ -355,19 +355,14 @@ class StoreWriter:
     def __enter__(self) -> Self:
         return self
 
-    def _end(self) -> None:
-        """No longer at work."""
-        if self.alive is not None:
-            self.alive.release()
-            (self.aside / ALIVE).unlink(missing_ok=True)
-            self.alive = None
-
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         self.file.close()
-        self._end()
         # what is unfinished stays, to go on from; on a full disk its space is wanted back
         if not self.name or error is None or isinstance(error, DiskError):
             shutil.rmtree(self.aside, ignore_errors=True)
+        if self.alive is not None:
+            self.alive.release()
+            Path(self.alive.lock_file).unlink(missing_ok=True)
 
 
 def reopen_for_writing(path: Path) -> None:
@@ -381,17 +376,24 @@ def reopen_for_writing(path: Path) -> None:
 def remove_leftovers(parent: Path) -> None:
     """Deletes what writers left behind: those that cannot go on where they are not at work any
     more, the others after a month."""
-    for aside in parent.glob(".packing-*"):
-        with contextlib.suppress(OSError, Timeout):  # at work, or just finished
-            if (aside / ALIVE).exists():
-                with FileLock(aside / ALIVE, timeout=0):
-                    shutil.rmtree(aside, ignore_errors=True)
-            elif time.time() - (aside / marks.ARRAY).stat().st_mtime > 86_400:  # of 0.1.0
+    for lock in parent.glob(f"{PACKING}*{LOCK}"):
+        with contextlib.suppress(OSError, Timeout), FileLock(lock, timeout=0):  # at work
+            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            lock.unlink()
+    for aside in filter(Path.is_dir, parent.glob(f"{PACKING}*")):  # of 0.1.0, without a lock
+        with contextlib.suppress(OSError):
+            if not Path(f"{aside}{LOCK}").exists() and _age(aside) > 86_400:
                 shutil.rmtree(aside, ignore_errors=True)
     for aside in parent.glob(".unfinished-*"):
         with contextlib.suppress(OSError):
-            if time.time() - (aside / marks.ARRAY).stat().st_mtime > 30 * 86_400:
+            if _age(aside) > 30 * 86_400:
                 shutil.rmtree(aside, ignore_errors=True)
+
+
+def _age(aside: Path) -> float:
+    """Seconds since an unfinished Store was written to."""
+    array = aside / marks.ARRAY
+    return time.time() - (array if array.exists() else aside).stat().st_mtime
 
 
 def keyed_generator(*key: int) -> Generator:

@@ -5,7 +5,6 @@ import io
 import os
 import re
 import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from alexnet.data.images import Pixels
 from alexnet.data.sources import SPLITS, Example, Source
 from alexnet.data.store import keyed_seed
 from alexnet.errors import DataError, did_you_mean
+from alexnet.holding import one_at_a_time
 
 # of these classes the files 0-49 are val and 50-99 test; of the other five it is the reverse
 TINY_IMAGE10_FIRST_HALF_IS_VAL = frozenset({"n01443537", "n01698640", "n01768244", "n01774384"})
@@ -160,16 +160,21 @@ def write_folder(source: Source, out: Path) -> Path:
     files are copied as they are; pixels without a file become PNG.
 
     Raises:
-        DataError: `out` exists, or an image cannot be read. DiskError: no space.
+        DataError: `out` exists, or an image cannot be read. DiskError: no space. RunError: another
+            program writes it.
     """
-    if out.exists():
-        raise DataError(f"{out} exists already.", "Choose another place, or delete it.")
+    with one_at_a_time(out, f"{out} is being written"):
+        if out.exists():
+            raise DataError(f"{out} exists already.", "Choose another place, or delete it.")
+        aside = out.with_name(f".{out.name}.alexnet-unfinished")
+        shutil.rmtree(aside, ignore_errors=True)  # a killed program's
+        _write_folder(source, out, aside)
+    return out
+
+
+def _write_folder(source: Source, out: Path, aside: Path) -> None:
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-    except OSError as error:
-        raise disk_error(error, out) from error
-    try:
+        aside.mkdir(parents=True)
         with progress(f"writing {out.name}", len(source.examples)) as advance:
             for example, content in zip(source.examples, source.contents(), strict=True):
                 if isinstance(content, OSError):
@@ -191,11 +196,9 @@ def write_folder(source: Source, out: Path) -> Path:
             f"{one}\t{name}\n" for one, name in zip(source.classes, source.names, strict=True)
         )
         (aside / "words.txt").write_text(words, encoding="utf-8")
-        aside.chmod(0o755)
         os.rename(aside, out)
         sync(out.parent)
     except OSError as error:
         raise disk_error(error, out) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return out

@@ -100,7 +100,8 @@ def suggest(rates: list[float], losses: list[float]) -> Suggestion:
 
 def draw_suggestion(path: Path, found: Suggestion) -> None:
     """Writes the curve as an .svg file."""
-    from matplotlib.figure import Figure  # half a second to import
+    import matplotlib as mpl  # half a second to import
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.add_subplot()
@@ -110,5 +111,6 @@ def draw_suggestion(path: Path, found: Suggestion) -> None:
     first = found.losses[0]
     axes.set_ylim(min(found.losses) - 0.05 * first, first * 1.3)
     axes.legend()
-    with replacing(path) as aside:
-        figure.savefig(aside, format="svg")
+    # equal runs draw equal bytes: no date, no random names
+    with mpl.rc_context({"svg.hashsalt": "lr"}), replacing(path) as aside:
+        figure.savefig(aside, format="svg", metadata={"Date": None})

@@ -5,6 +5,7 @@ Every network here sees RGB. Weights made for BGR get the input channels of thei
 reversed when they are imported, and are then weights for RGB.
 """
 
+import hashlib
 import re
 import zipfile
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from alexnet.cache import cache_folder
-from alexnet.console import say
+from alexnet.console import say, warn
 from alexnet.data.fetch import Download, fetch_file
 from alexnet.errors import AlexNetError, WeightsError, did_you_mean
 from alexnet.network.checkpoint import (
@@ -126,6 +127,11 @@ def import_weights(file: str | Path, name: str) -> Path:
     if not path.is_file():
         raise WeightsError(f"there is no file {path}.", "Check the path.")
     network = read_foreign(path)
+    if name in OFFICIAL and not is_official(path, name):
+        warn(
+            f"{path.name} is not the official file of {name} ({OFFICIAL[name].file}): its SHA-256 "
+            "is another. What it is worth is for you to know; another name would say so"
+        )
     there = named_weights().get(name)
     if there is not None:
         if same_network(load_network(there), network):
@@ -137,6 +143,13 @@ def import_weights(file: str | Path, name: str) -> Path:
     target = weights_folder() / f"{name}.safetensors"
     save_network(target, network, source=path.name)
     return target
+
+
+def is_official(path: Path, name: str) -> bool:
+    """Whether a file is the official one of that name, byte for byte."""
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, OFFICIAL[name].algorithm)
+    return found.hexdigest() == OFFICIAL[name].checksum
 
 
 def read_foreign(path: Path) -> Network:

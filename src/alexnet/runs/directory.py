@@ -39,7 +39,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alexnet import marks
-from alexnet.atomic import disk_error, read_object, remove_leftovers, replacing, write_json
+from alexnet.atomic import (
+    disk_error,
+    is_leftover,
+    read_object,
+    remove_leftovers,
+    replacing,
+    write_json,
+)
 from alexnet.errors import RecipeError, RunError
 from alexnet.holding import one_at_a_time
 from alexnet.recipes import Recipe, Resolved
@@ -143,8 +150,10 @@ class RunDirectory:
 
     @property
     def just_begun(self) -> bool:
-        """Whether a program was killed between its first file and its second."""
-        return self._has(marks.RUN) and not self._has(marks.AROUND) and not self.trained
+        """Whether a program was killed before it had written its second file."""
+        if not self.path.is_dir():
+            return False
+        return {one.name for one in self.path.iterdir() if not is_leftover(one.name)} <= {marks.RUN}
 
     @property
     def trained(self) -> bool:
@@ -393,10 +402,14 @@ class RunDirectory:
         """What the data looked like; nothing where that is not known."""
         return self._optional("data.json")
 
-    def write_suggestion(self, suggestion: Mapping[str, Any]) -> Path:
-        """Keeps what the learning-rate finder found; returns the path for its curve."""
-        write_json(self.path / "lr.json", suggestion)
+    @property
+    def lr_curve(self) -> Path:
+        """Where the curve of the learning-rate finder is drawn."""
         return self.path / "lr.svg"
+
+    def write_suggestion(self, suggestion: Mapping[str, Any]) -> None:
+        """Keeps what the learning-rate finder found; written last, it says that it is done."""
+        write_json(self.path / "lr.json", suggestion)
 
     def suggested_lr(self) -> float | None:
         """The learning rate that was found; None where none was looked for.

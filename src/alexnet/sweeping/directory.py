@@ -16,12 +16,13 @@ Imports no torch.
 
 import csv
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from alexnet import marks
-from alexnet.atomic import read_object, replacing, write_json
+from alexnet.atomic import is_leftover, read_object, replacing, write_json
 from alexnet.errors import RecipeError, RunError
 from alexnet.recipes import Recipe
 from alexnet.runs.directory import RunDirectory
@@ -52,7 +53,7 @@ class SweepDirectory:
             RunError: it is not, or holds other files.
         """
         if not self.begun:
-            if self.path.exists() and any(self.path.iterdir()):
+            if self.path.exists() and not all(is_leftover(one.name) for one in self.path.iterdir()):
                 raise RunError(f"{self.path} holds other files.", ELSEWHERE)
             write_json(self.path / marks.SWEEP, definition)
             return
@@ -96,6 +97,10 @@ class SweepDirectory:
     def stack(self, name: str) -> Path:
         """Where the state of trials that train side by side is kept."""
         return self.path / "stacks" / f"{name}.safetensors"
+
+    def remove_stacks(self) -> None:
+        """Removes such states, which nobody needs once all trials have come to an end."""
+        shutil.rmtree(self.path / "stacks", ignore_errors=True)
 
     def log(self, name: str) -> Path:
         """Where is written what is said of trials that run in another process."""

@@ -107,6 +107,7 @@ def sweep(
         results = [result(folder, trial) for trial in (tpe.trials() if tpe else planned)]
         write_results(folder, results)
         clock.tell(job, results)
+    folder.remove_stacks()
     summarise(folder, results)
     say(f"report: {write_sweep_page(folder.path)}")
     return folder.path

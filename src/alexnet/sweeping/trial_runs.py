@@ -2,6 +2,7 @@
 were left."""
 
 import hashlib
+import itertools
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -79,15 +80,16 @@ def run_alone(job: Job, trial: Trial, judge: Judge | None = None) -> None:
         shutil.rmtree(directory.path, ignore_errors=True)
     try:
         run = set_up(job.data, trial.recipe, job.draw)
+        run.swept = trial.settings
         with run.opened(directory.path, resume=begun):
             run.introduce()
-            for epoch in run.train():
+            # the last epoch once more: perhaps it was killed before it was judged
+            for epoch in itertools.chain(run.history[-1:], run.train()):
                 if judge is not None and judge(epoch):
                     say("this trial is given up: others were better by then")
                     directory.write_pruned(epoch.epoch)
                     return
             run.evaluate("val")
-            write_settings(directory, trial)
     except Interrupted as error:
         raise Interrupted(error.message, "The same command goes on.") from error
     except DiskError:  # not this trial's fault
@@ -165,23 +167,15 @@ def write_stack(job: Job, trials: Sequence[Trial], run: Run, state: StackState) 
         if directory.status != "missing":
             continue
         each = twin(run, job.data, trial.recipe)
-        each.begin(directory)
-        each.history = state.history[model]
-        each.write_epochs(each.history)
-        if model in state.failed:
-            directory.write_failed(state.failed[model])
-            continue
-        each.save_best(state.best[model], freeze)
-        each.write_figures(logits[model], labels, "val")
-        if trial.recipe.tensorboard:
-            with EventFiles(directory.path, steps) as events:
+        each.history, each.swept = state.history[model], trial.settings
+        with directory.held():
+            each.begin(directory)
+            each.write_epochs(each.history)
+            if model in state.failed:
+                directory.write_failed(state.failed[model])
+                continue
+            each.save_best(state.best[model], freeze)
+            with EventFiles(each.events_path, steps, 0) as events:
                 for epoch in each.history:
                     events.write(epoch)
-        write_settings(directory, trial)
-
-
-def write_settings(directory: RunDirectory, trial: Trial) -> None:
-    """The swept fields and what they came to, for TensorBoard's table of hyper-parameters."""
-    if trial.recipe.tensorboard:
-        with EventFiles(directory.path) as events:
-            events.write_settings(trial.settings, directory.metrics()["top1"])
+            each.write_figures(logits[model], labels, "val")  # last: with them the trial is done

@@ -10,23 +10,25 @@ from alexnet.fitting.loop import Epoch, State
 class EventFiles:
     """Epochs under epoch/, some of the steps under step/."""
 
-    def __init__(self, path: Path | None, steps: int = 1, done: int = 0) -> None:
+    def __init__(self, path: Path | None, steps: int = 1, done: int | None = None) -> None:
         """Args: path: the run directory, None to write nothing; steps: in an epoch; done: epochs
-        that are there already."""
+        that are there already, all points after which are written again; None: nothing is."""
         self.writer: Any = None
         self.steps = steps
         if path is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(path), purge_step=done * steps if done else None)
+            again = None if done is None else done * steps
+            self.writer = SummaryWriter(str(path), purge_step=again)
 
     def write(self, epoch: Epoch) -> None:
         """The figures of an epoch."""
         if self.writer is None:
             return
         names = "train_loss train_top1 val_loss val_top1 lr train_images_per_second"
+        last = epoch.epoch * self.steps - 1  # its last step: what is written again is behind it
         for name in names.split():
-            self.writer.add_scalar(f"epoch/{name}", getattr(epoch, name), epoch.epoch * self.steps)
+            self.writer.add_scalar(f"epoch/{name}", getattr(epoch, name), last)
         self.writer.flush()
 
     def write_steps(self, epoch: Epoch, state: State, every: int) -> None:

@@ -51,6 +51,7 @@ class Run:
         self.history: list[Epoch] = []  # of the phases that are over, or as found on disk
         self.epochs = 0  # of all phases; a solved head counts as one
         self.fitted: dict[str, float] = {}  # a solved head's penalty, the temperature
+        self.swept: Mapping[str, Any] = {}  # fields that a sweep set
 
     @contextlib.contextmanager
     def opened(self, out: str | Path, resume: bool) -> Iterator[None]:
@@ -229,9 +230,9 @@ class Run:
             clip=recipe.clip,
             seed=recipe.seed,
         )
-        curve = self.directory.write_suggestion(vars(found))
-        draw_suggestion(curve, found)
-        say(f"learning rate {found.lr:g}: {found.reason} (curve: {curve})")
+        draw_suggestion(self.directory.lr_curve, found)
+        self.directory.write_suggestion(vars(found))
+        say(f"learning rate {found.lr:g}: {found.reason} (curve: {self.directory.lr_curve})")
         return found.lr
 
     def _run(self, phase: Phase) -> Iterator[Epoch]:
@@ -240,7 +241,9 @@ class Run:
         [val_batches, *_] = self.inputs.views(self.inputs.splits.val, phase.freeze)
         last = state.before + phase.epochs
 
-        with stop_on_signal() as stop, self._event_files(len(train_batches)) as events:
+        events_of_phase = EventFiles(self.events_path, len(train_batches), len(state.history))
+
+        with stop_on_signal() as stop, events_of_phase as events:
             try:
                 for epoch in fit(
                     state,
@@ -261,10 +264,11 @@ class Run:
                         weights = kept.state_dict()
                         state.best_weights = {name: one.clone() for name, one in weights.items()}
                     self.write_epochs(state.history)
-                    if epoch.epoch % recipe.save_every == 0 or epoch.epoch == last:
-                        state.save(self.directory.last)
                     events.write(epoch)
                     events.write_steps(epoch, state, recipe.log_every)
+                    # last: from here on a run that goes on does not come back to this epoch
+                    if epoch.epoch % recipe.save_every == 0 or epoch.epoch == last:
+                        state.save(self.directory.last)
                     say(epoch_line(epoch, self.epochs))
                     yield epoch
                     if self._patience_over():
@@ -283,9 +287,10 @@ class Run:
         if phase.freeze != "none":
             self.save_best(state.best_weights, phase.freeze)
 
-    def _event_files(self, steps: int) -> "EventFiles":
-        done = len(self.state.history)
-        return EventFiles(self.directory.path if self.recipe.tensorboard else None, steps, done)
+    @property
+    def events_path(self) -> Path | None:
+        """Where TensorBoard's files go, if there are to be any."""
+        return self.directory.path if self.recipe.tensorboard else None
 
     def _patience_over(self) -> bool:
         state = self.state
@@ -381,6 +386,9 @@ class Run:
         }
         ids = [self.inputs.store.ids[place] for place in indices]
         found = Predictions(logits.numpy(), labels.numpy(), ids, self.inputs.store.classes)
+        if self.swept:
+            with EventFiles(self.events_path) as events:
+                events.write_settings(self.swept, figures["top1"])
         self.directory.write_figures(figures, found)
         notes = []
         if figures["chose_epoch_on_it"]:
