@@ -127,9 +127,9 @@ def features(weights, data, counts, sizes):
                 print(f"{data} {each or ''} {name} {size} px: {summary(scores)}", flush=True)
 
 
-def commands(data, counts, recipes, weights):
+def commands(data, counts, recipes, weights, report):
     """Prints what `alexnet.train` comes to with each recipe: accuracy, and seconds of a training
-    from the call to the report."""
+    with packing, evaluation, and the report if it is asked for."""
     store = open_data(data, image_size=64)
     for each in counts:
         for recipe in recipes:
@@ -144,7 +144,7 @@ def commands(data, counts, recipes, weights):
                             target.parent.mkdir(parents=True, exist_ok=True)
                             shutil.copy(data / store.ids[row], target)
                     start = time.perf_counter()
-                    asked = alexnet.RECIPES[recipe].recipe.replace(seed=seed)
+                    asked = alexnet.RECIPES[recipe].recipe.replace(seed=seed, report=report)
                     if weights and asked.weights != "none":
                         asked = asked.replace(weights=weights)
                     run = alexnet.train(folder / "data", asked, out=folder / "run")
@@ -186,6 +186,7 @@ def main():
     parts.choices["features"].add_argument("--sizes", type=int, nargs="*", default=[READ_AT])
     parts.choices["commands"].add_argument("--recipes", nargs="*", default=["folder", "scratch"])
     parts.choices["commands"].add_argument("--weights", default="")
+    parts.choices["commands"].add_argument("--report", action="store_true")
     asked = parser.parse_args()
     if asked.part == "split":
         split(asked.source, asked.target)
@@ -194,7 +195,7 @@ def main():
     elif asked.part == "features":
         features(asked.weights, asked.data, asked.each, asked.sizes)
     else:
-        commands(asked.data, asked.each, asked.recipes, asked.weights)
+        commands(asked.data, asked.each, asked.recipes, asked.weights, asked.report)
 
 
 if __name__ == "__main__":
