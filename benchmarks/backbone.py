@@ -15,7 +15,7 @@ the maximum of the last map, of the image and its mirror, then logistic regressi
 give weights too that lie in the cache (bvlc-2012), or `untrained`. It is quick, and what choices
 are made with.
 
-`commands` trains with `alexnet.train` itself; --weights puts others in the place of the recipes'.
+`commands` trains with `alexnet.train` itself; --weights puts a file in the place of the backbone.
 
 Tasks: all images in five folds, with 3 seeds; or, with --each, so many training images of each
 class and 100 others to test, drawn with 3 seeds. Figures are means over seeds (and folds), with the
@@ -46,6 +46,7 @@ from alexnet.network.description import ARCHITECTURES
 from alexnet.network.frozen import FrozenPart
 from alexnet.network.inference import evaluation_views
 from alexnet.network.model import AlexNet, AverageAndMaximum
+from alexnet.network.weights import SHIPPED
 from alexnet.runs.directory import RunDirectory
 from alexnet.runs.resolution import FROM_SCRATCH, starting_weights
 from alexnet.runtime import choose_device, choose_precision
@@ -54,7 +55,7 @@ HELD_OUT = 5  # every fifth class
 TESTED = 100  # images of each unseen class
 SEEDS = 3
 C = 0.1  # of logistic regression; from 0.01 to 1 the figures are the same within a point
-READ_AT = 96  # px
+READ_AT = 112  # px
 
 
 def split(tiny, out):
@@ -130,6 +131,8 @@ def features(weights, data, counts, sizes):
 def commands(data, counts, recipes, weights, report):
     """Prints what `alexnet.train` comes to with each recipe: accuracy, and seconds of a training
     with packing, evaluation, and the report if it is asked for."""
+    if weights:
+        SHIPPED["backbone"] = weights.resolve()
     store = open_data(data, image_size=64)
     for each in counts:
         for recipe in recipes:
@@ -145,8 +148,6 @@ def commands(data, counts, recipes, weights, report):
                             shutil.copy(data / store.ids[row], target)
                     start = time.perf_counter()
                     asked = alexnet.RECIPES[recipe].recipe.replace(seed=seed, report=report)
-                    if weights and asked.weights != "none":
-                        asked = asked.replace(weights=weights)
                     run = alexnet.train(folder / "data", asked, out=folder / "run")
                     seconds.append(time.perf_counter() - start)
                     scores.setdefault(seed, []).append(RunDirectory(run).metrics()["top1"])
@@ -185,7 +186,7 @@ def main():
     parts.choices["features"].add_argument("--weights", nargs="*", default=["backbone"])
     parts.choices["features"].add_argument("--sizes", type=int, nargs="*", default=[READ_AT])
     parts.choices["commands"].add_argument("--recipes", nargs="*", default=["folder", "scratch"])
-    parts.choices["commands"].add_argument("--weights", default="")
+    parts.choices["commands"].add_argument("--weights", type=Path)
     parts.choices["commands"].add_argument("--report", action="store_true")
     asked = parser.parse_args()
     if asked.part == "split":

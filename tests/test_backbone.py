@@ -195,6 +195,14 @@ def test_many_images_start_from_scratch(photos, backbone, monkeypatch):
     assert "60 training images are enough for a network of their own" in told
 
 
+def test_few_images_train_the_head_alone(photos, backbone, monkeypatch):
+    assert settled(photos)[0].finetune_epochs == 0
+    assert settled(photos, finetune_epochs=4)[0].finetune_epochs == 4
+    monkeypatch.setattr(choice, "ENOUGH", 60)
+    usual = RECIPES["folder"].recipe
+    assert settled(photos)[0] == usual.replace(weights="backbone")
+
+
 def test_tiny_images_start_from_scratch(backbone, tmp_path):
     small = write_pictures(tmp_path / "small", side=choice.TINY)
     recipe, told = settled(small)

@@ -12,6 +12,7 @@ BACKBONE = "backbone"
 # training images from which on a network of its own learns more than the backbone knows, and the
 # side in px up to which images show too little of what it knows; docs/backbone.md has the figures
 MANY, TINY = 20_000, 16
+ENOUGH = 1000  # training images; with fewer, validation does not show whether training all helps
 # CIFAR-10's classes, and what else two of them are called
 CIFAR10 = set("airplane automobile bird cat deer dog frog horse ship truck".split())
 CIFAR10_TOO = {"plane": "airplane", "car": "automobile"}
@@ -36,13 +37,12 @@ def settled(data: str | Path, asked: Recipe, began_from: str = "") -> tuple[Reci
     images, classes = outline(data)
     made = made_for(images, classes)
     why = reason_for_scratch(data, asked, began_from, images)
-    if not why:
-        return asked.replace(weights=BACKBONE), (
-            f"starts from our backbone, five convolutions trained on Tiny ImageNet: "
-            f"{preset('folder').expected}{made}"
-        )
     usual = preset("folder").recipe.to_dict()
     changed = {name: one for name, one in asked.to_dict().items() if one != usual[name]}
+    if not why:
+        few = images < ENOUGH and "finetune_epochs" not in changed
+        recipe = asked.replace(weights=BACKBONE, **({"finetune_epochs": 0} if few else {}))
+        return recipe, f"starts from our backbone: {preset('folder').expected}{made}"
     unused = [flag(name) for name in changed if name in OF_FROZEN]
     if unused:
         why += f"; {', '.join(unused)} of frozen layers left out"
