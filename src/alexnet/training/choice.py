@@ -47,6 +47,8 @@ def settled(data: str | Path, asked: Recipe, began_from: str = "") -> tuple[Reci
     if unused:
         why += f"; {', '.join(unused)} of frozen layers left out"
     kept = {name: one for name, one in changed.items() if name not in OF_FROZEN}
+    if "image_size" in kept:
+        kept.setdefault("crop", "auto")  # which it was when the size was chosen
     return preset("scratch").recipe.replace(**kept), f"starts from scratch: {why}{made}"
 
 
