@@ -1,26 +1,39 @@
-"""Figures: equal ones are equal bytes, they take the page's colours, and whatever stands in a label
-is text."""
+"""Figures: equal ones are equal bytes, they take the page's colours, or those of paper in a file,
+and whatever stands in a label is text."""
 
+import io
 import re
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from makers import HOSTILE
+from PIL import Image
 
+from alexnet.network.description import ARCHITECTURES
+from alexnet.network.layers import layers
 from alexnet.reporting import charts
-from alexnet.reporting.charts import Curve, Level
-from alexnet.reporting.drawing import LOOK, VARIABLES, label
+from alexnet.reporting.charts import Curve, Level, Trade
+from alexnet.reporting.drawing import LIGHT, MARKED, label
+from alexnet.reporting.network_drawing import network_drawing
 from alexnet.scoring.metrics import reliability
 
 BINS = reliability(np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), np.array([0, 1, 1]))
 
 
-def every_chart(names):
+def every_drawing(names):
     """One of each kind, with these names wherever there is one."""
     k = len(names)
     confusion = np.random.default_rng(0).integers(1, 30, (k, k))
+    line = np.linspace(0, 1, 5)
     return {
+        "trades": charts.trades(
+            names[0],
+            (names[0], names[1]),
+            [Trade(name, line, line**2, 0.5) for name in names],
+            chance=True,
+        ),
+        "network": network_drawing(layers(ARCHITECTURES["2012"], 10, 227), names[0]),
         "curves": charts.curves(names[0], [Curve(name, [1.0, 0.5], mark=2) for name in names]),
         "bars": charts.class_bars(names, [10] * k, [3] * k),
         "profile": charts.class_profile(names, [10] * k, [3] * k),
@@ -32,6 +45,11 @@ def every_chart(names):
             [names[0], names[1]], [[name, name] for name in names], np.linspace(0, 1, k).tolist(), 1
         ),
     }
+
+
+def every_chart(names):
+    """The same, as they stand in a page."""
+    return {kind: drawing.inline for kind, drawing in every_drawing(names).items()}
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +66,61 @@ def test_equal_figures_are_equal_bytes(plain):
     assert every_chart(["cat", "dog", "eel"]) == plain
 
 
-@pytest.mark.parametrize("kind", ["curves", "bars", "map", "reliability", "effect", "parallel"])
+@pytest.mark.parametrize(
+    "kind", ["curves", "bars", "map", "reliability", "trades", "effect", "parallel", "network"]
+)
 def test_colours_are_the_pages(plain, kind):
     drawing = plain[kind]
     assert "var(--" in drawing
-    assert not any(colour in drawing for colour in VARIABLES)
+    assert not any(colour in drawing for colour in MARKED.values())
     colours = {found.lower() for found in re.findall(r"#[0-9a-fA-F]{6}\b", drawing)}
     assert not colours, "a colour that does not follow dark mode"
     assert "DejaVu" not in drawing  # nor its fonts
+
+
+@pytest.fixture(scope="module")
+def files():
+    """(SVG, PNG) of each kind."""
+    return {kind: (one.svg, one.png) for kind, one in every_drawing(["cat", "dog", "eel"]).items()}
+
+
+@pytest.mark.slow
+def test_a_file_has_the_colours_of_paper_and_text_as_text(files):
+    for kind, (content, picture) in files.items():
+        text = content.decode("utf-8")
+        root = ElementTree.fromstring(text)
+        assert "var(" not in text, kind
+        assert not any(colour in text for colour in MARKED.values()), kind
+        assert root[0].get("fill") == LIGHT["paper"]
+        assert "hover" not in text
+        pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).reshape(-1, 3)
+        assert (pixels == 255).all(1).mean() > 0.2, f"{kind} is not on white"
+        odd = [int(colour[1:], 16) for colour in MARKED.values()]
+        assert not np.isin(pixels.astype(int) @ [65536, 256, 1], odd).any(), kind
+        if kind in ("bars", "map"):
+            assert "eel" in "".join(root.itertext())
+
+
+@pytest.mark.slow
+def test_equal_files_are_equal_bytes(files):
+    again = every_drawing(["cat", "dog", "eel"])
+    for kind, (text, picture) in files.items():
+        assert again[kind].svg == text
+        assert again[kind].png == picture
+
+
+def test_a_png_can_be_printed():
+    picture = Image.open(io.BytesIO(charts.curves("loss", [Curve("", [1, 2])]).png))
+    assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+    assert picture.width == round(380 / 72 * 300)
+    names = [str(number) for number in range(150)]
+    large = charts.confusion_map(names, np.eye(150, dtype=np.int64), large=True)
+    assert Image.open(io.BytesIO(large.png)).size == (3600, 3600)
+
+
+def test_files_are_named_after_their_titles():
+    assert charts.curves("peak memory, GiB", []).name == "peak-memory-gib"
+    assert charts.curves("שלום", []).name == "figure"
 
 
 def test_nothing_leaks_out_of_a_figure(plain):
@@ -70,8 +135,8 @@ def test_nothing_leaks_out_of_a_figure(plain):
 
 def test_names_used_inside_figures_differ_between_figures():
     one, other = (
-        charts.curves("loss", [Curve("", [1, 2])]),
-        charts.curves("lr", [Curve("", [1, 2])]),
+        charts.curves("loss", [Curve("", [1, 2])]).inline,
+        charts.curves("lr", [Curve("", [1, 2])]).inline,
     )
     ids = [set(re.findall(r' id="([^"]+)"', drawing)) for drawing in (one, other)]
     assert ids[0]
@@ -107,7 +172,7 @@ def test_users_settings_do_not_change_figures(plain):
     with matplotlib.rc_context({"axes.facecolor": "#ff0000", "lines.linewidth": 9}):
         assert every_chart(["cat", "dog", "eel"]) == plain
         assert matplotlib.rcParams["lines.linewidth"] == 9  # and ours do not stay
-    assert matplotlib.rcParams["text.parse_math"] is not LOOK["text.parse_math"]
+    assert matplotlib.rcParams["text.parse_math"]
 
 
 def test_confused_classes_stand_together():
@@ -130,7 +195,7 @@ def test_a_map_tells_its_cells():
     names = [f"class {number}" for number in range(60)]
     confusion = 20 * np.eye(60, dtype=np.int64)
     confusion[3, 7] = 5
-    root = ElementTree.fromstring(charts.confusion_map(names, confusion))
+    root = ElementTree.fromstring(charts.confusion_map(names, confusion).inline)
     told = {one.text: one for one in root.iter("title")}
     assert "class 3, taken for class 7: 5 of 25" in told
     assert "class 3: 20 of 25 right" in told
@@ -150,13 +215,31 @@ def test_a_map_tells_its_cells():
     assert (x - left) / width == pytest.approx(7, abs=0.1)
 
 
+def test_calibration_counts_are_written():
+    bins = reliability(np.array([[0.9, 0.1]] * 1234 + [[0.6, 0.4]]), np.zeros(1235, np.int64))
+    words = [
+        one.text
+        for one in ElementTree.fromstring(charts.reliability_diagram("x", bins).inline).iter("text")
+    ]
+    assert {"1,234", "1"} <= set(words)
+
+
 def test_a_curve_marks_the_chosen_epoch_and_leaves_gaps():
-    marked = charts.curves("loss", [Curve("a", [3.0, float("nan"), 1.0], mark=3)])
-    plain = charts.curves("loss", [Curve("a", [3.0, float("nan"), 1.0])])
-    beyond = charts.curves("loss", [Curve("a", [3.0, float("nan"), 1.0], mark=2)])
+    marked = charts.curves("loss", [Curve("a", [3.0, float("nan"), 1.0], mark=3)]).inline
+    plain = charts.curves("loss", [Curve("a", [3.0, float("nan"), 1.0])]).inline
+    beyond = charts.curves("loss", [Curve("a", [3.0, float("nan"), 1.0], mark=2)]).inline
     assert marked.count("<use") == plain.count("<use") + 1
     assert beyond == plain  # there is no point to mark
     assert "nan" not in marked.lower()
+
+
+def test_equal_accuracies_are_no_more_than_they_are():
+    equal = charts.parallel_coordinates(["lr"], [["1"], ["2"]], [1.0, 1.0], 0).inline
+    assert "100.0 %" in equal
+    assert "200.0 %" not in equal
+    effect = charts.main_effect("lr", [Level("1", 1.0, [1.0]), Level("2", 1.0, [1.0])]).inline
+    assert "100 %" in effect
+    assert "102 %" not in effect
 
 
 def test_numbers_are_sorted_as_numbers():

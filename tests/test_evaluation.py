@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import warnings
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,14 @@ from alexnet.errors import DataError, RecipeError
 from alexnet.network.inference import average_views
 from alexnet.recipes import Recipe
 from alexnet.runs.evaluation import evaluate_run
-from alexnet.scoring.metrics import calibration_error, metrics, softmax, top_k, wilson_interval
+from alexnet.scoring.metrics import (
+    calibration_error,
+    class_scores,
+    metrics,
+    softmax,
+    top_k,
+    wilson_interval,
+)
 
 
 def random_case(n=200, k=7, seed=0):
@@ -45,6 +53,40 @@ def test_figures_equal_scikit_learns():
     assert [one["top1"] for one in ours["per_class"].values()] == pytest.approx(recalls.tolist())
     assert list(ours["per_class"]) == names
     assert ours["chance"] == np.bincount(labels).max() / 200
+
+
+@pytest.mark.parametrize("k", [2, 7, 40])
+def test_precision_recall_and_f1_equal_scikit_learns(k):
+    logits, labels, names = random_case(n=150, k=k)
+    if k > 2:  # one class is never guessed, and of another there are no images
+        logits[:, 1] = -1e9
+        labels[labels == 2] = 0
+    ours, guesses = metrics(logits, labels, names, "test"), logits.argmax(1)
+    there = np.unique(labels)
+
+    def theirs(average):
+        return sk.precision_recall_fscore_support(
+            labels, guesses, labels=there, average=average, zero_division=0
+        )
+
+    for place, name in enumerate(("precision", "top1", "f1", "n")):
+        found = [ours["per_class"][names[label]][name] for label in there]
+        assert found == pytest.approx(theirs(None)[place].tolist())
+    for average in ("macro", "weighted"):
+        assert list(ours[average].values()) == pytest.approx(theirs(average)[:3])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of guesses without images
+        balanced = sk.balanced_accuracy_score(labels, guesses)
+    assert ours["balanced_accuracy"] == pytest.approx(balanced)
+
+
+def test_scores_by_hand():
+    found = class_scores(np.array([[3, 1, 0], [2, 2, 0], [0, 0, 0]]))
+    assert found.precision.tolist() == pytest.approx([3 / 5, 2 / 3, 0])
+    assert found.recall.tolist() == [3 / 4, 1 / 2, 0]
+    assert found.f1.tolist() == pytest.approx([2 / 3, 4 / 7, 0])
+    assert found.mean()["recall"] == 5 / 8  # of the two classes that have images
+    assert found.mean(weighted=True)["f1"] == pytest.approx((2 / 3 + 4 / 7) / 2)
 
 
 def test_a_class_without_images_is_left_out_of_the_table():
@@ -245,11 +287,13 @@ def test_eval_prints_csv_and_any_top_k(run, capsys):
     assert main(["eval", str(run), "--split", "all", "--format", "csv", "--top", "2"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["class"] for row in rows] == ["(all)", "blue", "green", "red"]
+    assert float(rows[0]["f1"]) == figures["macro"]["f1"]
     for key in ("n", "top1", "top2", "top5", "nll", "ece"):
         assert float(rows[0][key]) == figures[key]
     assert [float(rows[0][key]) for key in ("top1_low", "top1_high")] == figures["top1_interval"]
     for row in rows[1:]:
-        assert float(row["top1"]) == figures["per_class"][row["class"]]["top1"]
+        for key in ("top1", "precision", "f1"):
+            assert float(row[key]) == figures["per_class"][row["class"]][key]
         assert float(row["top1_low"]) <= float(row["top1"]) <= float(row["top1_high"])
         assert row["nll"] == ""
     assert main(["eval", str(run), "--top", "2", "--classes", "red"]) == 0

@@ -1,6 +1,7 @@
 """Explanations: against formulas by hand, a reference Grad-CAM, and scikit-learn's neighbours."""
 
 import base64
+import dataclasses
 import io
 import itertools
 import json
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from makers import change, network_of, picture, snapshot, write_pictures
+from makers import TINY, change, network_of, noise, picture, snapshot, write_pictures
 from PIL import Image
 from sklearn.datasets import load_sample_image
 from sklearn.neighbors import NearestNeighbors
@@ -477,6 +478,31 @@ def test_illustrations_are_what_the_predictions_say(run, folder):
             assert near["id"].startswith(near["label"])
 
 
+def test_maps_lie_over_the_photograph_at_its_own_resolution(tmp_path):
+    """Not over the few pixels that the network saw of it."""
+    folder = tmp_path / "photos"
+    for number in range(24):
+        path = folder / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise(number, (8, 6)).resize((400, 300), Image.Resampling.BICUBIC).save(path)
+    run = alexnet.train(
+        folder, change(TINY, image_size=20, crop=16, epochs=1), out=tmp_path / "run"
+    )
+    found = RunDirectory(run).predictions()
+    wrong = np.eye(2, dtype=np.float32)[1 - found.labels]
+    dataclasses.replace(found, logits=wrong).save(run / "predictions.npz")
+    told = json.loads(illustrate(run).read_text())["mistakes"][0]
+    _, pixels = opened(folder / told["id"])
+    middle = pixels[30:270, 80:320].astype(np.uint8)  # 16 of 20 px of the centre square
+    expected = np.asarray(Image.fromarray(middle).resize((192, 192), Image.Resampling.BILINEAR))
+    assert decoded(told["image"]).shape == decoded(told["cam"]).shape == (192, 192, 3)
+    assert abs(decoded(told["image"]) - expected.astype(int)).mean() < 3
+    (tmp_path / "photos").rename(tmp_path / "elsewhere")
+    store = Store.open(next(iter((weights_folder().parent / "stores").glob("*"))))
+    told = json.loads(illustrate(run, store).read_text())["mistakes"][0]
+    assert decoded(told["cam"]).shape == (16, 16, 3)
+
+
 def test_illustrations_repeat_and_take_an_open_store(run, folder):
     first = illustrate(run).read_bytes()
     store = Store.open(next(iter((weights_folder().parent / "stores").glob("*"))))
@@ -489,9 +515,10 @@ def test_the_surest_mistakes_are_others_than_the_hardest(run):
     logits = np.zeros((40, 3), np.float32)
     labels = np.zeros(40, np.int64)
     logits[:, 1] = np.arange(40) / 10
-    store = own_data(RunDirectory(run).settings, trained.preprocessing).store
-    many = type(found)(logits, labels, store.ids[:40], found.classes)
-    show = showcase.Showcase(trained, store, many, np.arange(40, 60), 0)
+    settings = RunDirectory(run).settings
+    own = own_data(settings, trained.preprocessing)
+    many = type(found)(logits, labels, own.store.ids[:40], found.classes)
+    show = showcase.Showcase(trained, own, many, settings)
     hardest, surest = show.mistakes()
     assert hardest == list(range(39, 27, -1))
     assert surest == list(range(27, 15, -1))

@@ -1,25 +1,28 @@
 """Pages: their numbers are those of the run, they need nothing from outside, and hostile names are
 inert."""
 
+import csv
 import dataclasses
+import itertools
 import json
-import math
 import re
 import shutil
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from makers import HOSTILE, data_uri, run_directory
+from makers import HOSTILE, data_uri, run_directory, write_image
 
 from alexnet.atomic import write_json
 from alexnet.cli import main
 from alexnet.errors import InputError, RunError
+from alexnet.marks import kind_of
 from alexnet.presets import RECIPES
 from alexnet.reporting.comparison import common, compare, scores, short_names
 from alexnet.reporting.illustrations import Album, read_data_state, read_illustrations
-from alexnet.reporting.report import same_recipe, write_report
+from alexnet.reporting.report import failings, same_recipe, write_report
 from alexnet.runs.directory import Predictions, RunDirectory, Settings
 from alexnet.scoring import metrics as figures
 from alexnet.scoring.significance import mcnemar
@@ -31,9 +34,9 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 ADDRESSES = {"src", "href", "srcset", "action", "formaction", "data", "poster", "background"}
 ADDRESSES |= {"xlink:href", "ping", "cite", "manifest"}
 ELEMENTS = set(
-    "html head meta title style body h1 h2 h3 p b div dl dt dd small figure figcaption svg g path "
-    "text tspan use defs clippath rect image table tr th td details summary bdi span img pre "
-    "footer code".split()
+    "html head meta title style body nav section a h1 h2 h3 p b div dl dt dd small figure "
+    "figcaption svg g path text tspan use defs clippath rect image table tr th td details "
+    "summary bdi span img pre footer code".split()
 )
 
 
@@ -75,8 +78,13 @@ def opened(path):
     assert page.policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
     assert page.elements <= ELEMENTS
     assert not page.running
+    text = path.read_text(encoding="utf-8")
     for address in page.addresses:
-        assert re.match(r"#|data:image/(png|jpeg|webp);base64,", address), address
+        if address.startswith("#"):
+            assert f' id="{address[1:]}"' in text, address
+        elif not re.match(r"data:image/(png|jpeg|webp);base64,", address):
+            assert ":" not in address
+            assert (path.parent / unquote(address)).is_file(), address
     assert "url(http" not in path.read_text(encoding="utf-8")
     return page
 
@@ -145,10 +153,14 @@ def test_the_numbers_are_those_of_the_run(run):
     assert write_report(run) == run / "report.html"
     page = opened(run / "report.html")
     found = json.loads((run / "metrics.json").read_text())
-    for key in ("top1", "top5", "chance"):
+    for key in ("top1", "chance", "balanced_accuracy"):
         assert f"{100 * found[key]:.2f} %" in page.text
     low, high = found["top1_interval"]
-    assert f"from {100 * low:.2f} % to {100 * high:.2f} %" in page.text
+    assert f"between {100 * low:.2f} % and {100 * high:.2f} %" in page.text
+    assert "top-5" not in page.text  # of three classes
+    for three in (*found["per_class"].values(), found["macro"], found["weighted"]):
+        values = [three["precision"], three.get("recall", three.get("top1")), three["f1"]]
+        assert " ".join(f"{100 * one:.1f} %" for one in values) in page.text
     assert f"ECE {found['ece']:.4f}, NLL {found['nll']:.4f}" in page.text
     for name, one in found["per_class"].items():
         told = f"{name}: {100 * one['top1']:.1f} %, {round(one['n'] * one['top1'])} of {one['n']}"
@@ -161,23 +173,33 @@ def test_the_numbers_are_those_of_the_run(run):
     assert "no illustrations.json" in page.text
 
 
+def snapshot_of(folder):
+    """Every file below a folder with its content."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
 def test_an_equal_run_is_an_equal_page(run, tmp_path, drawn_once):
-    write_report(run, tmp_path / "a.html")
+    first = snapshot_of(write_report(run, tmp_path / "a" / "page.html").parent)
     drawn_once.clear()
-    write_report(run, tmp_path / "b.html")
-    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+    assert snapshot_of(write_report(run, tmp_path / "b" / "page.html").parent) == first
+    assert len(first) > 20  # its figures and tables too
 
 
 def test_sections_are_in_order(run):
     write_json(run / "illustrations.json", illustrations())
     write_json(run / "data.json", data_state())
     page = write_report(run).read_text(encoding="utf-8")
-    assert re.findall("<h2>(.*?)</h2>", page) == [
-        "Training", "Accuracy of each class", "What is taken for what", "Samples",
-        "The hardest mistakes", "The most confident mistakes", "Can its confidence be trusted?",
+    headings = re.findall('<h2 data-of="([a-z]+)">(.*?)</h2>', page)
+    assert [heading for _, heading in headings] == [
+        "Training", "How well each class is found", "Confusion matrix: what is taken for what",
+        "Images that were confused", "The hardest mistakes", "The most confident mistakes",
+        "Samples", "Can its confidence be trusted?", "Precision against recall, and the ROC",
         "What the data looked like", "What it learned to see", "Nearest neighbours", "Speed",
         "How to repeat it",
     ]  # fmt: skip
+    links = re.findall('<a href="#([a-z]+)">(.*?)</a>', page)
+    assert links == headings, "the list of contents"
     opened(run / "report.html")
 
 
@@ -262,6 +284,7 @@ def test_a_head_that_was_solved_has_no_curves(run):
     page = opened(write_report(run))
     assert "Training" not in page.text
     assert "Speed" not in page.text
+    assert not (run / "epochs.csv").exists()
 
 
 def test_waiting_and_memory_are_shown_where_they_are_known(run):
@@ -272,6 +295,95 @@ def test_waiting_and_memory_are_shown_where_they_are_known(run):
     page = opened(write_report(run))
     assert "peak memory, GiB" in page.text
     assert "share of time spent waiting for data" in page.text
+
+
+# -- files beside the page
+
+
+def table(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def test_every_figure_is_a_file_too(run):
+    page = opened(write_report(run))
+    drawn = write_report(run).read_text(encoding="utf-8").count("<svg")
+    linked = {address for address in page.addresses if address.startswith("figures/")}
+    assert len(linked) == 2 * drawn
+    assert {f"figures/{path.name}" for path in (run / "figures").iterdir()} == linked
+    assert "figures/confusion-matrix.svg" in linked
+    for path in (run / "figures").iterdir():
+        start = path.read_bytes()[:200]
+        assert start.startswith(b"\x89PNG") if path.suffix == ".png" else b"<?xml" in start
+
+
+def test_every_table_is_a_file_too(run):
+    page = opened(write_report(run))
+    found = json.loads((run / "metrics.json").read_text())
+    assert {"epochs.csv", "classes.csv", "confusion.csv"} <= set(page.addresses)
+    heading, *rows = table(run / "classes.csv")
+    assert heading == ["class", "name", "images", "precision", "recall", "f1"]
+    for row in rows[:3]:
+        one = found["per_class"][row[1]]
+        assert [float(value) for value in row[2:]] == [
+            one["n"], one["precision"], one["top1"], one["f1"],
+        ]  # fmt: skip
+    assert [float(value) for value in rows[3][3:]] == list(found["macro"].values())
+    assert [float(value) for value in rows[4][3:]] == list(found["weighted"].values())
+    heading, *rows = table(run / "confusion.csv")
+    assert heading[1:] == found["names"]
+    assert [[int(value) for value in row[1:]] for row in rows] == found["confusion"]
+    heading, *rows = table(run / "epochs.csv")
+    epochs = RunDirectory(run).epochs()
+    assert [float(row[heading.index("val_loss")]) for row in rows] == [
+        one["val_loss"] for one in epochs
+    ]
+
+
+def test_a_page_elsewhere_keeps_its_files_beside_it(run, tmp_path):
+    page = opened(write_report(run, tmp_path / "mine" / "my page.html"))
+    assert "my%20page_files/loss.png" in page.addresses
+    assert "my%20page_files/classes.csv" in page.addresses
+    assert not (run / "figures").exists()
+    assert not (run / "classes.csv").exists()
+    assert kind_of(tmp_path / "mine" / "my page_files"), "it could be taken for data"
+
+
+def test_formulas_stay_text_in_tables(tmp_path):
+    run = run_directory(tmp_path / "run", names=("=1+1", "@a", "b"))
+    write_report(run)
+    assert [row[0] for row in table(run / "confusion.csv")[1:]] == ["'=1+1", "'@a", "b"]
+
+
+def test_names_of_files_are_linked_while_they_are_there(run, tmp_path):
+    photos = tmp_path / "all my photos"
+    write_image(photos / "cat" / "1 ä.jpg")
+    write_image(tmp_path / "secret.jpg")
+    fields = json.loads((run / "recipe.json").read_text())
+    write_json(run / "recipe.json", fields | {"data": str(photos)})
+    ids = ["cat/1 ä.jpg", "cat/gone.jpg", "../secret.jpg", str(tmp_path / "secret.jpg")]
+    samples = [picture(n, id=id_, guess="cat", p=0.9) for n, id_ in enumerate(ids)]
+    write_json(run / "illustrations.json", illustrations() | {"samples": samples})
+    page = opened(write_report(run))
+    linked = [unquote(one) for one in page.addresses if "jpg" in one]
+    assert linked == ["../all my photos/cat/1 ä.jpg"]
+    for id_ in ids:
+        assert id_ in page.text
+
+
+def test_what_it_cannot_do_is_said(run):
+    names, chance = ["cat", "dog", "eel"], {"top1_interval": [0.3, 0.6], "chance": 0.34}
+    confusion = np.array([[15, 15, 0], [15, 15, 0], [0, 30, 0]])
+    told = list(failings(names, chance, confusion))
+    assert "not shown to do better than always guessing" in told[0]
+    assert told[1] == "No image is recognised of: eel."
+    assert "cat and dog are not told apart: of 60 images taken for one of the two, 30" in told[2]
+    assert len(told) == 3
+    sound = {"top1_interval": [0.7, 0.9], "chance": 0.34}
+    assert not list(failings(names, sound, np.array([[16, 14, 0], [14, 16, 0], [0, 0, 1]])))
+    found = json.loads((run / "metrics.json").read_text())
+    write_json(run / "metrics.json", found | {"top1_interval": [0.1, 0.9]})
+    assert "not shown to do better" in opened(write_report(run)).text
 
 
 # -- hostile names, untrusted files
@@ -302,24 +414,56 @@ def test_hostile_names_are_inert(hostile_run):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
-def test_a_browser_fetches_nothing_and_finds_room(hostile_run):
+def test_a_browser_fetches_nothing_and_finds_room(hostile_run, sweep, tmp_path):
+    """Nor is anything clipped, on a telephone, a tablet or a screen; and what a telephone shows
+    before anything is unfolded is short."""
     playwright = pytest.importorskip("playwright.sync_api")
-    page_file = write_report(hostile_run)
+    others = [
+        run_directory(tmp_path / f"a rather long name of a run, {n}", seed=n, n=90, lr=n / 10)
+        for n in range(1, 5)
+    ]
+    write_json(others[0] / "illustrations.json", illustrations())
+    pages = [write_report(hostile_run), write_report(others[0]), write_sweep_page(sweep)]
+    pages.append(compare(others, tmp_path / "comparison.html"))
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
-        for width in (360, 1280):
-            page = browser.new_page(viewport={"width": width, "height": 800})
+        for page_file, width in itertools.product(pages, (360, 390, 768, 1280)):
+            page = browser.new_page(viewport={"width": width, "height": 844})
             said, asked = [], []
             page.on("console", lambda message, said=said: said.append(message.text))
             page.on("dialog", lambda dialog, said=said: said.append(dialog.message))
             page.on("request", lambda request, asked=asked: asked.append(request.url))
             page.goto(page_file.as_uri())
+            if width == 390 and page_file != pages[0]:  # whose names are endless
+                assert page.evaluate("document.documentElement.scrollHeight") < 8 * 844
             page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, page_file
             assert not said
             assert [url for url in asked if not url.startswith("data:")] == [page_file.as_uri()]
+            page.close()
+        browser.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
+def test_links_of_the_contents_unfold_and_paper_shows_all(run):
+    playwright = pytest.importorskip("playwright.sync_api")
+    page_file = write_report(run)
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.goto(page_file.as_uri())
+        section = page.locator("#calibration")
+        assert not section.is_visible()
+        page.click("nav a[href='#calibration']")
+        assert section.is_visible()
+        assert not page.locator("#speed").is_visible()
+        page.emulate_media(media="print")
+        assert page.locator("#speed").is_visible()
         browser.close()
 
 
@@ -460,8 +604,7 @@ def test_epochs_hold_numbers_only(run):
     line = '{"epoch": 1, "val_loss": NaN, "note": "<b>", "best": true, "waiting": null}\n'
     (run / "epochs.jsonl").write_text(line)
     [found] = RunDirectory(run).epochs()
-    assert set(found) == {"epoch", "val_loss", "best"}
-    assert math.isnan(found["val_loss"])
+    assert set(found) == {"epoch", "best"}
     opened(write_report(run))
 
 
@@ -483,6 +626,20 @@ def test_two_runs_are_compared_over_the_same_images(tmp_path):
     assert rows[1]["only_this"] == (~a & b).sum()
     assert "lr 0.1 0.2" in page.text
     assert "epochs" not in page.text.split("What differs")[1].split("Where they")[0]
+
+
+def test_the_tables_of_a_comparison(tmp_path):
+    runs = [
+        run_directory(tmp_path / name, n=90, lr=lr) for name, lr in (("one", 0.1), ("two", 0.2))
+    ]
+    page = opened(compare(runs, tmp_path / "page.html"))
+    assert {"page_files/runs.csv", "page_files/loss.svg"} <= set(page.addresses)
+    assert table(tmp_path / "page_files" / "recipes.csv") == [
+        ["field", "one", "two"], ["lr", "0.1", "0.2"],
+    ]  # fmt: skip
+    heading, *rows = table(tmp_path / "page_files" / "runs.csv")
+    hits = RunDirectory(runs[0]).predictions().hits
+    assert float(rows[0][heading.index("accuracy")]) == hits.mean()
 
 
 def test_a_small_difference_is_noise_and_a_planted_one_is_found(tmp_path):
@@ -651,13 +808,25 @@ def test_a_sweep_in_one_page(sweep):
     page = opened(sweep / "report.html")
     assert page.text.count("cannot be told apart from the best") == 1
     assert page.text.count("worse") == 1
-    assert "65.00 % of 80 test images, with lr=0.1, model=small" in page.text
-    assert "The test split was looked at once, for the winner" in page.text
-    assert "Matters: 0.1 instead of 0.01 brings +20.00 points" in page.text
-    assert "No effect at all" in page.text
+    assert "65.00 % of 80 test images are classified right with lr=0.1, model=small" in page.text
+    assert "the test images were looked at once, afterwards" in page.text
+    assert "It matters: 0.1 instead of 0.01 brings +20.00 points of accuracy" in page.text
+    assert "It did nothing at all" in page.text
     assert "not finite: <script>" in page.text
     assert "<2014>" in page.text
-    assert "All trials" in page.text
+    assert "All trainings" in page.text
+
+
+def test_the_tables_of_a_sweep_are_linked(sweep, tmp_path):
+    page = opened(write_sweep_page(sweep))
+    assert {"results.csv", "configurations.csv"} <= set(page.addresses)
+    heading, *rows = table(sweep / "configurations.csv")
+    assert heading[:3] == ["lr", "model", "val_top1"]
+    assert [row[:3] for row in rows] == [
+        ["0.1", "small", "0.7"], ["0.1", "<2014>", "0.69"], ["0.01", "small", "0.5"],
+    ]  # fmt: skip
+    elsewhere = opened(write_sweep_page(sweep, tmp_path / "s.html"))
+    assert {"sweep/results.csv", "s_files/configurations.csv"} <= set(elsewhere.addresses)
 
 
 def test_a_sweep_of_several_seeds(sweep):
@@ -667,7 +836,8 @@ def test_a_sweep_of_several_seeds(sweep):
     write_json(sweep / "summary.json", summary)
     page = opened(write_sweep_page(sweep))
     assert "70.00 % of 80" in page.text
-    assert "mean of 2 seeds, which go from 65.00 % to 75.00 %" in page.text
+    assert "trained with 2 seeds" in page.text
+    assert "they range from 65.00 % to 75.00 %" in page.text
 
 
 def test_pruned_trials_are_curves_without_a_score(sweep):
@@ -675,7 +845,7 @@ def test_pruned_trials_are_curves_without_a_score(sweep):
     failed = next(line for line in table.splitlines() if line.startswith("t3"))
     (sweep / "results.csv").write_text(table.replace(failed, "t3,0.01,<2014>,pruned,,1,,,"))
     page = opened(write_sweep_page(sweep))
-    assert "1 pruned" in page.text
+    assert "1 given up early" in page.text
     assert "Failed trials" not in page.text
 
 

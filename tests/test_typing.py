@@ -37,6 +37,7 @@ except alexnet.AlexNetError as error:
 
 figures: dict[str, Any] = alexnet.evaluate(run, split="test", views=2, classes=["1", "2"])
 model: alexnet.Classifier = alexnet.load(run, device="cpu", precision="fp32")
+layers: list[str] = [one.name for one in alexnet.describe(run, image_size=64).layers]
 picture = Image.new("RGB", (9, 9))
 names: NDArray[np.str_] = model.predict(["a.png", Path("b.png"), b"bytes", picture])
 p: NDArray[np.float32] = model.predict_proba(np.zeros((9, 9, 3), np.uint8))

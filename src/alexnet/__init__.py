@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from alexnet.classification.predict import load
     from alexnet.data.store import Batches
     from alexnet.fitting.loop import State, fit
+    from alexnet.reporting.networks import describe
     from alexnet.runs.evaluation import evaluate_run as evaluate
     from alexnet.training.train import train
 
@@ -30,6 +31,7 @@ __all__ = [
     "Classifier",
     "Recipe",
     "State",
+    "describe",
     "evaluate",
     "fit",
     "load",
@@ -39,6 +41,7 @@ __all__ = [
 _WHERE = {
     "train": ("alexnet.training.train", "train"),
     "evaluate": ("alexnet.runs.evaluation", "evaluate_run"),
+    "describe": ("alexnet.reporting.networks", "describe"),
     "load": ("alexnet.classification.predict", "load"),
     "Classifier": ("alexnet.classification.classifier", "Classifier"),
     "fit": ("alexnet.fitting.loop", "fit"),

@@ -2,6 +2,7 @@
 new one, whatever happens in between."""
 
 import contextlib
+import csv
 import errno
 import json
 import os
@@ -9,14 +10,16 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from alexnet.errors import AlexNetError, DiskError
 
 if sys.platform != "win32":
     import fcntl
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # a name of `replacing`: a dot, the file's own name, eight letters, its ending once more
 LEFTOVER = re.compile(r"\.(.+)\.[a-z0-9_]{8}(\.\w+|)")
@@ -152,16 +155,70 @@ def write_json(path: Path, value: Any) -> None:
         )
 
 
+def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Writes a table, whole or not at all."""
+    with (
+        replacing(path) as aside,
+        open(aside, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        csv.writer(file).writerows(rows)
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object that a file holds.
 
     Raises:
         OSError: there is no such file, or it cannot be read. ValueError: it holds something else.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+    found = from_json(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise ValueError("it holds no JSON object")
     return found
+
+
+def read_arrays(path: Path, names: Iterable[str]) -> "dict[str, NDArray[Any]]":
+    """Of an .npz file the arrays of these names, as far as they are there. No pickle is read.
+
+    Raises:
+        OSError: there is no such file. ValueError: it is damaged, or no .npz.
+    """
+    import numpy as np  # which the command line does without
+
+    with open(path, "rb") as file:
+        if not is_zip(file):
+            raise ValueError("it is no .npz archive")  # NumPy would speak of pickles
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                found = {name: archive[name] for name in names if name in archive.files}
+        except Exception as error:  # of every kind, from zipfile, zlib and headers of arrays
+            raise ValueError(str(error) or type(error).__name__) from error
+    if not all(isinstance(one, np.ndarray) for one in found.values()):
+        raise ValueError("it holds something else than arrays")
+    return found
+
+
+def is_zip(file: Path | IO[bytes]) -> bool:
+    """Whether a file is a zip archive, or what is left of one."""
+    import zipfile
+
+    try:
+        return zipfile.is_zipfile(file)
+    except zipfile.BadZipFile:  # whoever opens it hears the reason
+        return True
+
+
+def from_json(text: str | bytes) -> Any:
+    """The value that a JSON text holds.
+
+    Raises:
+        ValueError: it is none, or is nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of a JSON file is a number to compute with; NaN and 1e400 are none."""
+    return isinstance(value, int | float) and abs(value) < 2**63

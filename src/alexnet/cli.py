@@ -10,6 +10,7 @@ import tyro
 from alexnet.commands.about import Doctor, Recipes
 from alexnet.commands.data import DataCheck, DataFetch, DataPrepare, DataSubset
 from alexnet.commands.deliver import Export, Serve, Webcam
+from alexnet.commands.describe import Describe
 from alexnet.commands.evaluate import Eval, Explain, Report
 from alexnet.commands.predict import Predict
 from alexnet.commands.sweep import Sweep
@@ -29,6 +30,7 @@ Command = (
     | Serve
     | Webcam
     | Report
+    | Describe
     | Recipes
     | DataFetch
     | DataPrepare
@@ -49,6 +51,7 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "serve": Serve,
     "webcam": Webcam,
     "report": Report,
+    "describe": Describe,
     "recipes": Recipes,
     "data fetch": DataFetch,
     "data prepare": DataPrepare,

@@ -456,12 +456,19 @@ def checked(name: str, value: object, hint: Any) -> Any:
         return value
     if origin is tuple:
         parts = get_args(hint)
+        if parts[1:] == (...,) and isinstance(value, (tuple, list)):
+            parts = parts[:1] * len(value)
         if not isinstance(value, (tuple, list)) or len(value) != len(parts):
             raise RecipeError(
                 f"{name} is {value!r}, expected {len(parts)} numbers.",
                 f"Example: {name}=(0.5, 0.5, 0.5)",
             )
         return tuple(checked(name, one, part) for one, part in zip(value, parts, strict=True))
+    if hint in (int, float) and isinstance(value, int | float) and not abs(value) < 2**63:
+        raise RecipeError(  # a NaN is none, and no integer has more than 64 bits
+            f"{name} is {value!r}, expected a number below 2^63.",
+            "`alexnet train --help` explains the fields.",
+        )
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
@@ -475,7 +482,7 @@ def checked(name: str, value: object, hint: Any) -> Any:
             f"{name} is {value!r}, expected {kind}.", "`alexnet recipes` explains the fields."
         )
     for limit in limits:
-        if value not in limit:  # NaN is in no range
+        if value not in limit:
             raise RecipeError(
                 f"{name} is {value!r}, expected {limit}.",
                 "`alexnet train --help` explains the fields.",

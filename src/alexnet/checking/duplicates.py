@@ -12,7 +12,6 @@ Shapes: N images, K frequencies a side, S px a side, P pairs.
 """
 
 import hashlib
-import json
 import math
 from collections import defaultdict
 from dataclasses import asdict, dataclass
@@ -25,7 +24,7 @@ from scipy.fft import dct, irfft2, rfft2
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from alexnet.atomic import write_json
+from alexnet.atomic import read_object, write_json
 from alexnet.cache import cache_folder
 from alexnet.console import progress
 from alexnet.data.store import Store
@@ -89,7 +88,7 @@ def find_duplicates(store: Store) -> Duplicates:
 
 def _read(path: Path) -> Duplicates | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_object(path)
         pairs = [Pair(*pair) for pair in found["pairs"]]
         return Duplicates(found["exact"], found["near"], pairs, found["blank"])
     except (OSError, ValueError, KeyError, TypeError):

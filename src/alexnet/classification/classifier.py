@@ -16,7 +16,7 @@ from PIL import Image
 from alexnet.console import progress
 from alexnet.data.images import BadImage, Pixels
 from alexnet.data.objects import Picture, as_list, content_of, name_of
-from alexnet.errors import DataError
+from alexnet.errors import DataError, WeightsError
 from alexnet.network.description import find_class
 
 Probabilities = NDArray[np.float32]
@@ -33,6 +33,21 @@ class Prediction:
     p: Probabilities | None  # (K,) probabilities; None if the file cannot be used
     pixels: Pixels | None = None  # (3, S, S) uint8, its centre square; S the image size or less
     reason: str = ""  # why it cannot be used
+
+
+def numbers(p: Probabilities) -> Probabilities:
+    """The probabilities that a network gave.
+
+    Raises:
+        WeightsError: some are no numbers.
+    """
+    if not np.isfinite(p).all():
+        raise WeightsError(
+            "the network does not give numbers for these images: weights of it are damaged, or the "
+            "training had no good end.",
+            "Fetch or copy the file again, or train again.",
+        )
+    return p
 
 
 class Classifier(ABC):
@@ -62,7 +77,11 @@ class Classifier(ABC):
 
     @abstractmethod
     def probabilities(self, squares: Sequence[Pixels]) -> Probabilities:
-        """(N, K) of the centre squares of N images, at most BATCH of them."""
+        """(N, K) of the centre squares of N images, at most BATCH of them.
+
+        Raises:
+            WeightsError: they are no numbers.
+        """
 
     @property
     def classes_(self) -> NDArray[np.str_]:

@@ -1,7 +1,6 @@
 """The classifier of an exported .onnx file, with onnxruntime alone. Imports no torch."""
 
 import itertools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -9,9 +8,11 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from alexnet.classification.classifier import Classifier, Probabilities
+from alexnet.atomic import from_json
+from alexnet.classification.classifier import Classifier, Probabilities, numbers
 from alexnet.data.images import Pixels, open_image, square_pixels
 from alexnet.errors import RecipeError, RunError, WeightsError, needs_extra
+from alexnet.network.description import Preprocessing, class_names
 
 VERSION = 1  # of the description in the metadata
 FATAL_ONLY = 4  # onnxruntime's own words on standard error are left to its exceptions
@@ -49,8 +50,8 @@ class OnnxClassifier(Classifier):
         self.session = _session(model, self.path)
         self.about = _description(self.session, self.path)
         self.classes, self.names = self.about["classes"], self.about["names"]
-        self.image_size = self.about["preprocessing"]["image_size"]
-        self.white: int = self.about["preprocessing"]["range"]
+        how = Preprocessing.from_dict(self.about["preprocessing"])
+        self.image_size, self.white = how.image_size, how.range
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle holds: the file itself, so that it works where there is none.
@@ -72,8 +73,8 @@ class OnnxClassifier(Classifier):
 
     @property
     def metrics(self) -> dict[str, Any]:
-        figures: dict[str, Any] = self.about.get("metrics") or {}
-        if not figures:
+        figures = self.about.get("metrics")
+        if not isinstance(figures, dict) or not figures:
             raise RunError(
                 f"{self.path} holds no figures.", "Its run was not evaluated: alexnet eval RUN"
             )
@@ -93,8 +94,14 @@ class OnnxClassifier(Classifier):
     def run(self, images: Pixels) -> Probabilities:
         """(N, K) of images (N, H, W, 3) uint8 RGB, whole and of any size: the graph scales, crops
         and normalises them."""
-        [p] = self.session.run(None, {"images": images})
-        return np.asarray(p, dtype=np.float32)
+        try:
+            [p] = self.session.run(None, {"images": images})
+        except Exception as error:  # its exceptions have no base of their own
+            raise WeightsError(
+                f"{self.path} cannot be computed ({_first_line(error)}).",
+                "It is damaged; export the run again.",
+            ) from error
+        return numbers(np.asarray(p, dtype=np.float32))
 
 
 def _session(model: Path | bytes, name: str) -> Any:
@@ -106,8 +113,9 @@ def _session(model: Path | bytes, name: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL_ONLY
     content = str(model) if isinstance(model, Path) else model
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    how: dict[str, Any] = {"providers": ["CPUExecutionProvider"]}
+    try:  # without falling back on the same once more, and saying so on standard output
+        return onnxruntime.InferenceSession(content, options, **how, enable_fallback=0)
     except Exception as error:  # its exceptions have no base of their own
         raise WeightsError(
             f"{name} cannot be read as ONNX ({_first_line(error)}).",
@@ -117,17 +125,16 @@ def _session(model: Path | bytes, name: str) -> Any:
 
 def _description(session: Any, name: str) -> dict[str, Any]:
     try:
-        about: dict[str, Any] = json.loads(session.get_modelmeta().custom_metadata_map["alexnet"])
+        about: dict[str, Any] = from_json(session.get_modelmeta().custom_metadata_map["alexnet"])
         if about["version"] != VERSION:
             raise ValueError(f"version {about['version']}, expected {VERSION}")
-        lists = [[str(one) for one in about[key]] for key in ("classes", "names")]
-        about["preprocessing"]["image_size"] = int(about["preprocessing"]["image_size"])
-        about["preprocessing"]["range"] = int(about["preprocessing"].get("range", 0))
+        lists = [class_names(about[key]) for key in ("classes", "names")]
+        Preprocessing.from_dict(about["preprocessing"])
         [output] = session.get_outputs()
         if {len(one) for one in lists} != {output.shape[-1]}:
             raise ValueError(f"{len(lists[0])} classes, {output.shape[-1]} outputs")
-        return {**about, "classes": lists[0], "names": lists[1]}
-    except (KeyError, ValueError, TypeError) as error:
+        return about
+    except (KeyError, ValueError, TypeError, IndexError) as error:
         raise WeightsError(
             f"{name} was not written by this alexnet: its description is missing or damaged "
             f"({_first_line(error)}).",

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load, save
 
-from alexnet.classification.classifier import Classifier, Probabilities
+from alexnet.classification.classifier import Classifier, Probabilities, numbers
 from alexnet.data.images import Pixels, load_image
 from alexnet.errors import RecipeError
 from alexnet.network.checkpoint import Trained, load_weights
@@ -82,7 +82,7 @@ class RunClassifier(Classifier):
             forward(self.model, transform(x, self.generator), self.dtype)
             for transform in self.transforms
         ]
-        return softmax(average_views(views).cpu().numpy()).astype(np.float32)
+        return numbers(softmax(average_views(views).cpu().numpy()).astype(np.float32))
 
 
 @as_found()

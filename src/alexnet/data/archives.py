@@ -5,6 +5,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import stat
 import struct
 import tarfile
@@ -27,6 +28,7 @@ PIECE = 2**20  # bytes read at a time
 # a compressed tar may expand to so many times its size, and to so many bytes more
 MOST_EXPANSION, FREE_EXPANSION = 200, 2**28
 LONGEST_HEADER = 2**20  # bytes of a long name or of attributes in a tar
+MOST_DIGITS = 500  # in a row in there
 
 FORMATS: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.GzipFile,
@@ -111,11 +113,13 @@ class _Archive(Generic[Entry]):
         """Links become the members they lead to."""
         folders = 0
         parents = self.directories | {path.rpartition("/")[0] for path in self.entries}
+        ends: dict[str, str] = {}  # where links lead in the end
         for path, target in pointing.items():
-            seen = {path}
+            seen = {path: None}
             while target in pointing and target not in seen:
-                seen.add(target)
-                target = pointing[target]
+                seen[target] = None
+                target = ends.get(target, pointing[target])
+            ends |= dict.fromkeys(seen, target)
             if target not in self.entries and target in parents:
                 folders += 1
             else:
@@ -279,15 +283,31 @@ class _Span(NamedTuple):
 
 class _Headers:
     """A file as tarfile reads headers from it: one that claims megabytes is refused before it takes
-    memory."""
+    memory, and one that tarfile would be at for hours before it takes time."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.seek, self.tell = file, file.seek, file.tell
 
     def read(self, size: int) -> bytes:
-        if size > LONGEST_HEADER:
+        if not 0 <= size <= LONGEST_HEADER:
             raise tarfile.ReadError(f"a header of {size:,} bytes")
-        return self.file.read(size)
+        content = self.file.read(size)
+        if size > tarfile.BLOCKSIZE:
+            _refuse_costly(content)
+        return content
+
+
+def _refuse_costly(header: bytes) -> None:
+    """tarfile looks for digits before one word, from each digit anew, and in each record of
+    "LENGTH KEY=VALUE" for the equals sign, which need not be in it."""
+    if re.search(rb"[0-9]{%d}" % MOST_DIGITS, header):
+        raise tarfile.ReadError("a header of nothing but digits")
+    place = looked_at = 0
+    while record := re.compile(rb"([0-9]{1,9}) ").match(header, place):
+        looked_at += max(0, header.find(b"=", place) - place)
+        place += max(1, int(record[1]))
+        if looked_at > 4 * len(header):
+            raise tarfile.ReadError("a header whose records overlap")
 
 
 class TarTree(_Archive[_Span]):
@@ -319,8 +339,12 @@ class TarTree(_Archive[_Span]):
         links: dict[int, str] = {}
         reader: IO[bytes] = _Headers(self.file)  # type: ignore[assignment]
         with tarfile.open(fileobj=reader, mode="r:") as archive:
+            place = -1
             while (member := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # or all headers stay
+                if archive.offset <= place:  # of a negative size
+                    raise tarfile.ReadError("it leads back to what was read")
+                place = archive.offset
                 raw = member.name.encode("utf-8", "surrogateescape")
                 name = member.name if raw.isascii() or _is_text(member.name) else raw
                 if member.isdir():

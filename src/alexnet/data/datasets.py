@@ -3,7 +3,7 @@ to its splits."""
 
 import contextlib
 import hashlib
-import json
+import os
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet import marks
-from alexnet.atomic import write_json
+from alexnet.atomic import read_object, write_json
 from alexnet.cache import cache_folder
 from alexnet.console import progress, say, warn
 from alexnet.data.fetch import DOWNLOADS, downloaded
@@ -157,9 +157,9 @@ def find_packed(index: Path, image_size: int, white: int | None) -> Store | None
     of that white."""
     known = read_index(index)
     for size in (str(image_size), str(known.get("native") or "")):
-        if size in known.get("stores", {}) and int(size) <= image_size:
+        if size in known.get("stores", {}) and size.isdecimal() and int(size) <= image_size:
             path = cache_folder() / "stores" / known["stores"][size]
-            if path.exists():
+            if os.path.exists(path):  # also of what no path can be called
                 store = Store.open(path)
                 missing = heic_is_there() and any(
                     INSTALL_HEIC in one for one in store.info["left_out"]
@@ -227,10 +227,12 @@ def read_source(where: Path) -> Source:
 def read_index(path: Path) -> dict[str, Any]:
     """What is known of a source from its last packing; nothing, if that cannot be read."""
     try:
-        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return index
+        index = read_object(path)
     except (OSError, ValueError):
         return {}
+    stores = index.get("stores", {})
+    sound = isinstance(stores, dict) and all(isinstance(one, str) for one in stores.values())
+    return index if sound else {}
 
 
 def accepted(store: Store, bad_images: str) -> Store:

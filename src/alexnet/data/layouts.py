@@ -11,7 +11,7 @@ The first three in a folder, a zip or a tar archive.
 """
 
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -221,9 +221,8 @@ class _Reader:
         empty = []
         for one in folder.inner:
             form = unicodedata.normalize("NFC", one.name)
-            name = (
-                one.name if first or one.name in by_form.values() else by_form.get(form, one.name)
-            )
+            meant = known is None or one.name in known
+            name = one.name if meant else by_form.get(form, one.name)
             if known and name not in known and is_unlabelled(name):
                 self.unlabelled += one.count
                 if one.count:
@@ -379,7 +378,8 @@ class _Reader:
 
 def distinct(names: list[str], classes: list[str]) -> list[str]:
     """The names, with the class identifier behind those that occur twice."""
+    counts = Counter(names)
     return [
-        f"{name} ({identifier})" if names.count(name) > 1 else name
+        f"{name} ({identifier})" if counts[name] > 1 else name
         for name, identifier in zip(names, classes, strict=True)
     ]

@@ -22,7 +22,7 @@ import secrets
 import shutil
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -112,11 +112,14 @@ class Store:
             info = read_object(path / marks.STORE)
             version, shape, dtype = info["version"], tuple(info["shape"]), np.dtype(info["dtype"])
             rows = int(info.get("block", 1))
-            size = math.prod(map(int, shape)) * dtype.itemsize
-            if not shape or min(shape) < 0 or rows < 1:
+            size = math.prod(shape) * dtype.itemsize
+            if len(shape) > 4 or not all(isinstance(one, int) and one > 0 for one in shape):
                 raise ValueError(f"a shape of {shape}")
+            if not shape or dtype.kind not in "uf" or not 1 <= rows < 2**63:
+                raise ValueError(f"an array of {dtype} in blocks of {rows}")
             if version == VERSION and info.get("crc32", own_checksum(info)) != own_checksum(info):
                 raise ValueError("its checksum is not that of its content")
+            check_info(info, shape[0])
         except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else error
             raise DataError(
@@ -136,6 +139,8 @@ class Store:
         array = np.memmap(path / marks.ARRAY, dtype=dtype, mode="r", shape=shape)
         store = cls(path, array, info)
         sums = store._array("crc32.npy") if "block" in info else None
+        if sums is not None and sums.shape != (-(-shape[0] // rows),):
+            raise DataError(f"the Store {path} is damaged: its blocks are not its own.", REPACK)
         checked = CheckedArray(path, array, rows, sums)
         return replace(store, x=cast(NDArray[Any], checked))
 
@@ -148,7 +153,7 @@ class Store:
                 f"the Store {self.path} is damaged: {name} cannot be read ({error.strerror}).",
                 REPACK,
             ) from error
-        expected = self.info["sha256"].get(name, "none")
+        expected = self._said("sha256").get(name, "none")
         self._compare(name, hashlib.sha256(content).hexdigest(), expected)
         return content
 
@@ -164,6 +169,12 @@ class Store:
         found: NDArray[Any] = np.load(io.BytesIO(self._sound(name)), allow_pickle=False)
         return found
 
+    def _said(self, key: str) -> Any:
+        """What store.json says; DataError if it does not."""
+        if key not in self.info:
+            raise DataError(f"the Store {self.path} is damaged: it has no {key!r}.", REPACK)
+        return self.info[key]
+
     @cached_property
     def y(self) -> NDArray[np.int64]:
         """(N,) labels, indices into `classes`."""
@@ -177,28 +188,28 @@ class Store:
     @cached_property
     def content(self) -> NDArray[np.uint8] | None:
         """(N, 8) the beginning of each file's SHA-256; None in Stores of 0.1.0 and of features."""
-        return self._array("content.npy") if "content.npy" in self.info["sha256"] else None
+        return self._array("content.npy") if "content.npy" in self._said("sha256") else None
 
     @property
     def classes(self) -> list[str]:
         """Class identifiers: folder names or WordNet ids. The index is the label."""
-        return list(self.info["classes"])
+        return list(self._said("classes"))
 
     @property
     def names(self) -> list[str]:
         """Readable class names, all different, in the order of `classes`."""
-        return list(self.info["names"])
+        return list(self._said("names"))
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 over every example's split, class, path and content, whatever the container or
         the size packed."""
-        return str(self.info["fingerprint"])
+        return str(self._said("fingerprint"))
 
     def split(self, name: str) -> NDArray[np.int64]:
         """Indices of the split `name` ("train", "val", "test" or "all"); none if there is no such
         split."""
-        start, stop = self.info["splits"].get(name, (0, 0))
+        start, stop = self._said("splits").get(name, (0, 0))
         return np.arange(start, stop)
 
     def __len__(self) -> int:
@@ -206,9 +217,44 @@ class Store:
 
     def verify(self) -> None:
         """Reads everything and compares checksums; DataError names the file that has changed."""
-        for name, expected in self.info["sha256"].items():
-            with open(self.path / name, "rb") as file:
-                self._compare(name, hashlib.file_digest(file, "sha256").hexdigest(), expected)
+        for name, expected in self._said("sha256").items():
+            try:
+                with open(self.path / name, "rb") as file:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+            except (OSError, ValueError) as error:  # ValueError: no file can have such a name
+                found = str(error)
+            self._compare(name, found, expected)
+
+
+def check_info(info: dict[str, Any], examples: int) -> None:
+    """ValueError if what store.json says, as far as it does, cannot be: that of 0.1.0 has no
+    checksum."""
+    known: dict[str, Callable[[Any], bool]] = {
+        "classes": _are_words,
+        "names": _are_words,
+        "left_out": _are_words,
+        "fingerprint": lambda one: isinstance(one, str),
+        "source": lambda one: isinstance(one, str),
+        "sha256": lambda one: isinstance(one, dict) and _are_words(list(one.values())),
+        "splits": lambda one: all(
+            isinstance(start, int) and isinstance(stop, int) and 0 <= start <= stop <= examples
+            for start, stop in one.values()
+        ),
+        "bad": lambda one: all(
+            _are_words([each["id"], each["class"], each["reason"]]) for each in one
+        ),
+    }
+    for key, is_sound in known.items():
+        with contextlib.suppress(AttributeError):
+            if key not in info or is_sound(info[key]):
+                continue
+        raise ValueError(f"{key} is not what it should be")
+    if {"classes", "names"} <= set(info) and len(info["classes"]) != len(info["names"]):
+        raise ValueError("there are not as many classes as names")
+
+
+def _are_words(found: Any) -> bool:
+    return isinstance(found, list) and all(isinstance(one, str) for one in found)
 
 
 def own_checksum(info: dict[str, Any]) -> int:

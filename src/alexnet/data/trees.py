@@ -3,13 +3,12 @@
 import hashlib
 import os
 import stat
-import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import IO, Protocol
 
 from alexnet import marks
-from alexnet.atomic import disk_error
+from alexnet.atomic import disk_error, is_zip
 from alexnet.data.archives import LARGEST_FILE, TAR_ENDINGS, TarTree, ZipTree, is_tar
 from alexnet.data.names import DEEPEST, hidden, told_outputs
 from alexnet.errors import DataError
@@ -179,7 +178,7 @@ def open_tree(where: Path, space: Path) -> Tree:
         return FolderTree(where)
     if is_tar(where):
         return TarTree(where, space)
-    if zipfile.is_zipfile(where) or name.endswith(".zip"):
+    if is_zip(where) or name.endswith(".zip"):
         return ZipTree(where)
     if name.endswith(TAR_ENDINGS):
         return TarTree(where, space)

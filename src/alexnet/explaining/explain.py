@@ -180,13 +180,14 @@ def nearest_neighbours(
 
 def overlay(picture: NDArray[np.uint8], cam: NDArray[np.float32]) -> NDArray[np.uint8]:
     """A picture (H, W, 3) uint8 with a map (h, w) from 0 to 1 laid over it, enlarged to its size:
-    colours from blue to red, and the more of them the higher the map."""
+    the higher, the lighter the colour and the more of it, from violet to yellow; none where it is
+    0. Equal steps of the map look equal, to colour-blind eyes too (viridis)."""
     from matplotlib import colormaps  # half a second to import
 
     smooth = F.interpolate(torch.from_numpy(cam)[None, None], picture.shape[:2], mode="bilinear")
     heat = smooth[0, 0].numpy()[..., None]
-    colours = colormaps["turbo"](heat[..., 0])[..., :3] * 255
-    share = 0.15 + 0.5 * heat
+    colours = colormaps["viridis"](heat[..., 0])[..., :3] * 255
+    share = 0.65 * heat
     blended: NDArray[np.uint8] = (picture * (1 - share) + colours * share).round().astype(np.uint8)
     return blended
 

@@ -4,6 +4,7 @@ Rows are places in the Store of the run; N evaluated images, K classes.
 """
 
 import base64
+import contextlib
 import io
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from alexnet.data.images import Pixels
+from alexnet.data.images import BadImage, Pixels, open_image, square_pixels
+from alexnet.data.originals import original
 from alexnet.data.store import Batches, Store, keyed_generator
 from alexnet.errors import DataError
 from alexnet.explaining.explain import (
@@ -31,13 +33,13 @@ from alexnet.explaining.explain import (
 from alexnet.network.checkpoint import Trained
 from alexnet.network.frozen import FrozenPart
 from alexnet.network.inference import EVALUATION_BATCH, evaluation_transforms, predict_logits
-from alexnet.runs.directory import Predictions, RunDirectory
-from alexnet.runs.own_data import own_data
+from alexnet.runs.directory import Predictions, RunDirectory, Settings
+from alexnet.runs.own_data import OwnData, own_data
 from alexnet.runtime import choose_device, choose_precision
 from alexnet.scoring.metrics import Floats, Labels, softmax
 
 SAMPLES, MISTAKES, CONFUSIONS, UNITS, QUERIES = 24, 12, 12, 6, 6
-PLAIN_SIDE, CAM_SIDE = 96, 128  # px of a picture at most
+PLAIN_SIDE, CAM_SIDE = 128, 192  # px of a picture at most
 TINY_SIDE = 40  # px, below which PNG may be smaller than JPEG
 # Images looked at, at most: for units, and for neighbours. Where a network sees many pixels they
 # are fewer, so that a CPU is done in a few seconds.
@@ -64,7 +66,7 @@ def illustrate(run: str | Path, store: Store | None = None) -> Path:
     directory = RunDirectory(run)
     trained, found, settings = directory.load(), directory.predictions(), directory.settings
     own = own_data(settings, trained.preprocessing, store)
-    show = Showcase(trained, own.store, found, own.splits.train, settings.recipe.seed)
+    show = Showcase(trained, own, found, settings)
     mistakes, confident = show.mistakes()
     pictured = show.with_cams([*mistakes, *confident])
     return directory.write_illustrations(
@@ -84,13 +86,14 @@ class Showcase:
     """Chooses and draws the pictures of a run. Places are among the evaluated images."""
 
     def __init__(
-        self, trained: Trained, store: Store, found: Predictions, training: Labels, seed: int
+        self, trained: Trained, own: OwnData, found: Predictions, settings: Settings
     ) -> None:
-        """`training` are the rows of the training images."""
+        """`found` are the predictions of images of the run's `own` data."""
         self.device = choose_device("auto")
         self.dtype, _ = choose_precision("auto", self.device)
         self.model, self.how = trained.model.to(self.device), trained.preprocessing
-        self.names, self.store, self.found = trained.names, store, found
+        self.names, self.found, self.data = trained.names, found, settings.data
+        self.store = store = own.store
         rows = {one: row for row, one in enumerate(store.ids)}
         missing = [one for one in found.ids if one not in rows]
         if missing or found.classes != store.classes:
@@ -102,11 +105,11 @@ class Showcase:
         self.rows = np.array([rows[one] for one in found.ids])
         self.p = softmax(found.logits)  # (N, K)
         self.guesses = found.guesses
-        self.generator = np.random.default_rng(seed)
+        self.generator = np.random.default_rng(settings.recipe.seed)
         self.spread = spread(found.labels, self.generator)
         most = max(1, PIXELS // self.how.crop**2)
         self.looked_at = self._draw(self.rows, min(UNIT_IMAGES, most // 2))
-        self.training = self._draw(training, min(NEIGHBOUR_IMAGES, most))
+        self.training = self._draw(own.splits.train, min(NEIGHBOUR_IMAGES, most))
 
     def told(self, place: int) -> dict[str, Any]:
         """An evaluated image, what it is, and what it was taken for."""
@@ -137,18 +140,30 @@ class Showcase:
         [centre, *_] = evaluation_transforms(self.how)
         x = centre(self._pixels(rows), keyed_generator(0))
         cams = grad_cam(self.model, x, torch.from_numpy(self.guesses[list(places)]))
-        # as large as the part of the stored image that the network saw
-        side = round(self.how.crop * self.store.x.shape[-1] / self.how.image_size)
-        side = max(1, min(CAM_SIDE, self.how.crop, side))
-        seen = [resized(picture, side) for picture in pictures(x, self.how)]
+        seen = [self.closely(*one) for one in zip(rows, pictures(x, self.how), strict=True)]
         return [
             self.told(place)
             | {
+                "image": data_uri(picture, CAM_SIDE),
                 "cam": data_uri(overlay(picture, cam), CAM_SIDE),
                 "p_label": digits(self.p[place, self.found.labels[place]]),
             }
             for place, picture, cam in zip(places, seen, cams.cpu().numpy(), strict=True)
         ]
+
+    def closely(self, row: int, seen: Pixels) -> Pixels:
+        """What the network saw of an image, (H, W, 3), at the resolution of its file; or where that
+        is not there any more, at that of the Store."""
+        how, path = self.how, original(self.data, self.store.ids[row])
+        with contextlib.suppress(OSError, BadImage):  # there in one moment, and gone in the next
+            if path is not None and not how.border:
+                side = round(CAM_SIDE * how.image_size / how.crop)
+                square = square_pixels(open_image(path.read_bytes()), side, how.range)
+                side = round(square.shape[-1] * how.crop / how.image_size)
+                start = (square.shape[-1] - side) // 2
+                return square[:, start : start + side, start : start + side].transpose(1, 2, 0)
+        side = round(how.crop * self.store.x.shape[-1] / how.image_size)
+        return resized(seen, max(1, min(CAM_SIDE, how.crop, side)))
 
     def confusions(self) -> list[dict[str, Any]]:
         """The pairs of classes most often confused, with images the network was surest of."""

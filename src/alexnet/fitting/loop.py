@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from alexnet.atomic import is_number
 from alexnet.console import progress
 from alexnet.data.store import Batches
 from alexnet.errors import Interrupted, TrainingError
@@ -23,6 +25,7 @@ from alexnet.network.checkpoint import (
     restore_optimizer,
     save_tensors,
 )
+from alexnet.network.header import unreadable
 from alexnet.network.inference import predict_logits
 from alexnet.runtime import StopFlag, peak_memory, yielding_as_found
 
@@ -113,9 +116,18 @@ class State:
         save_tensors(path, tensors, about)
 
     def load(self, path: Path) -> None:
-        """The reverse of `save`, bit for bit."""
-        tensors, about = load_tensors(path)
+        """The reverse of `save`, bit for bit.
 
+        Raises:
+            WeightsError: the file is damaged, or of another training.
+        """
+        tensors, about = load_tensors(path)
+        try:
+            self._take(tensors, about, str(path))
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise unreadable(path, f"its state is incomplete: {error}") from error
+
+    def _take(self, tensors: dict[str, Tensor], about: dict[str, Any], where: str) -> None:
         def part(name: str) -> dict[str, Tensor]:
             return {
                 key.partition(".")[2]: value
@@ -123,15 +135,20 @@ class State:
                 if key.startswith(f"{name}.")
             }
 
-        load_weights(self.model, part("model"), str(path))
+        load_weights(self.model, part("model"), where)
         if self.average is not None:
-            load_weights(self.average, part("average"), str(path))
+            load_weights(self.average, part("average"), where)
         restore_optimizer(self.optimizer, part("optimizer"), about["optimizer"])
         self.best_weights = part("best")
         self.history = [Epoch(**epoch) for epoch in about["history"]]
         self.phase, self.before = about["phase"], about["before"]
         self.step, self.rates = about["step"], about["rates"]
         self.seconds, self.waited = about["seconds"], about["waited"]
+        counters = [self.phase, self.before, self.step, self.seconds, self.waited, *self.rates]
+        for one in self.history:
+            counters += dataclasses.astuple(one)
+        if not all(map(is_number, counters)):
+            raise ValueError("what should be numbers is not")
         device = next(self.model.parameters()).device
         self.losses = list(tensors["epoch.losses"].to(device)) if self.step else []
         self.correct = list(tensors["epoch.correct"].to(device)) if self.step else []

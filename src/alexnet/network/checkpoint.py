@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from alexnet.atomic import replacing
 from alexnet.errors import WeightsError
 from alexnet.network.description import Architecture, Preprocessing, find_class
-from alexnet.network.model import AlexNet
+from alexnet.network.header import VERSION, described, load_description, unreadable
+from alexnet.network.model import AlexNet, outline
 
-# 1: alexnet 0.1.0, without a checksum. 2: with one; no single flipped bit makes a 1 of a 2.
-VERSION = 2
 PLACE = re.compile(rb'\\"crc32\\": \\"(?=\w{8})')  # where it stands, as the header spells it
 
 
@@ -40,7 +39,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) 
 
 def place_of_checksum(data: bytes) -> int:
     """Where the 8 digits of the checksum stand in a safetensors file; 0 if it has none."""
-    found = PLACE.search(data, 8, 8 + int.from_bytes(data[:8], "little"))
+    found = PLACE.search(data, 8, min(len(data), 8 + int.from_bytes(data[:8], "little")))
     return found.end() if found else 0
 
 
@@ -74,56 +73,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise unreadable(path, error) from error
 
 
-def load_description(path: Path) -> dict[str, Any]:
-    """The description alone; errors as in `load_tensors`."""
-    if not path.is_file():
-        raise WeightsError(
-            f"there is no weights file {path}.",
-            "Give a run directory, or a .safetensors file of a run.",
-        )
-    metadata = safetensors_metadata(path)
-    try:
-        about: dict[str, Any] = json.loads(metadata["alexnet"])
-    except (KeyError, ValueError) as error:
-        raise WeightsError(
-            f"{path} was not written by alexnet: its metadata has no description.",
-            "Give a run. Weights of another program: alexnet weights import FILE --as NAME",
-        ) from error
-    if not isinstance(about, dict) or about.get("version") not in range(1, VERSION + 1):
-        version = about.get("version") if isinstance(about, dict) else "unknown"
-        raise WeightsError(
-            f"{path} is of version {version}; this alexnet reads 1 to {VERSION}.",
-            "Use the alexnet that wrote it.",
-        )
-    return about
-
-
-def safetensors_metadata(path: Path) -> dict[str, str]:
-    """The metadata of any safetensors file.
-
-    Raises:
-        WeightsError: it is none, or cut short.
-    """
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise unreadable(path, error) from error
-
-
-def unreadable(path: Path, reason: object) -> WeightsError:
-    """The error of a weights file that is damaged."""
-    own = path.suffix.lower() == ".safetensors"
-    return WeightsError(
-        f"{path} cannot be read as safetensors ({reason}).",
-        "It is damaged, cut short or of another format; copy, fetch or train it again."
-        if own
-        else "Give a run. Weights of another program: alexnet weights import FILE --as NAME",
-    )
-
-
 def misfit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
-    """What is missing, unknown, or of another shape, in words; nothing if `tensors` fit `own`."""
+    """What is missing, unknown, of another shape, or no fraction where the others are, in words;
+    nothing if `tensors` fit `own`."""
     wrong = [f"{name} is missing" for name in own if name not in tensors]
     wrong += [f"{name} is not a layer of this network" for name in tensors if name not in own]
     wrong += [
@@ -131,7 +83,23 @@ def misfit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str
         for name in own
         if name in tensors and tensors[name].shape != own[name].shape
     ]
+    wrong += [
+        f"{name} is of {tensors[name].dtype}, expected {own[name].dtype}"
+        for name in own
+        if name in tensors and tensors[name].is_floating_point() != own[name].is_floating_point()
+    ]
     return wrong
+
+
+def require_fit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> None:
+    """WeightsError if layers are missing, unknown, or of another shape; names them."""
+    wrong = misfit(own, tensors)
+    if wrong:
+        listing = "; ".join(wrong[:6]) + (f"; and {len(wrong) - 6} more" if len(wrong) > 6 else "")
+        raise WeightsError(
+            f"the weights of {where} do not fit: {listing}.",
+            "Use the network and classes they were made for.",
+        )
 
 
 def load_weights(
@@ -142,14 +110,8 @@ def load_weights(
     Raises:
         WeightsError: names the layers that are missing, unknown, or of another shape.
     """
-    wrong = misfit(model.state_dict(), tensors)
-    if wrong:
-        listing = "; ".join(wrong[:6]) + (f"; and {len(wrong) - 6} more" if len(wrong) > 6 else "")
-        raise WeightsError(
-            f"the weights of {where} do not fit: {listing}.",
-            "Use the network and classes they were made for.",
-        )
     own = model.state_dict()
+    require_fit(own, tensors, where)
     fitting = {name: tensor.to(own[name].dtype) for name, tensor in tensors.items()}
     model.load_state_dict(fitting if assign else tensors, assign=assign)
 
@@ -175,11 +137,18 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], numbers: dict[str, Any]
 ) -> None:
-    """The reverse of `optimizer_tensors`."""
+    """The reverse of `optimizer_tensors`.
+
+    Raises:
+        ValueError: these are of another optimiser.
+    """
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
     slots: dict[int, dict[str, Any]] = {}
     for name, value in [*tensors.items(), *numbers.items()]:
         place, _, key = name.partition(".")
         slots.setdefault(int(place), {})[key] = value
+        if isinstance(value, Tensor) and value.ndim and value.shape != parameters[int(place)].shape:
+            raise ValueError(f"{key} of parameter {place} is {tuple(value.shape)}")
     optimizer.load_state_dict(
         {"state": slots, "param_groups": optimizer.state_dict()["param_groups"]}
     )
@@ -237,15 +206,7 @@ def load_network(path: Path) -> Network:
         WeightsError: the file is damaged.
     """
     tensors, about = load_tensors(path)
-    try:
-        architecture = Architecture.from_dict(about["architecture"])
-        classes, names = list(about["classes"]), list(about["names"])
-        preprocessing = Preprocessing.from_dict(about["preprocessing"])
-    except (KeyError, TypeError) as error:
-        raise WeightsError(
-            f"{path} holds no network ({error} in its description).",
-            "Give a run's best.safetensors.",
-        ) from error
+    architecture, classes, names, preprocessing = described(about, path)
     return Network(path, architecture, tensors, classes, names, preprocessing)
 
 
@@ -261,6 +222,9 @@ def load_model(path: Path) -> Trained:
             f"{network.path} is for starting from; it names no classes.",
             "Train on your images with --weights, and use that run.",
         )
+    # before it takes memory: a description may ask for more than there is
+    shapes = outline(network.architecture, len(network.classes)).state_dict()
+    require_fit(shapes, network.tensors, str(network.path))
     model = AlexNet(network.architecture, len(network.classes), init="empty")
     load_weights(model, network.tensors, str(network.path), assign=True)
     return Trained(model.eval(), network.classes, network.names, network.preprocessing)

@@ -10,20 +10,26 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
-from alexnet.errors import DataError, ModelError, did_you_mean
+from alexnet.errors import DataError, ModelError, RecipeError, did_you_mean
+from alexnet.recipes import Between, Positive, checked
+
+Units = Annotated[int, Between(1, 65536)]
+Channels = Annotated[int, Between(1, 4096)]  # the families have 384, at most 8 times as wide
+Side = Annotated[int, Between(1, 2048)]  # px
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
 class Conv:
     """One convolution layer of a description, and what follows it."""
 
-    channels: int
-    kernel: int
-    stride: int = 1
-    padding: int = 0
-    groups: int = 1  # 2: the two columns of 2012, which meet at conv3 only
+    channels: Channels
+    kernel: Side
+    stride: Side = 1
+    padding: Annotated[int, Between(0, 2048)] = 0
+    groups: Channels = 1  # 2: the two columns of 2012, which meet at conv3 only
     lrn: bool = False  # local response normalisation follows, in networks normalised by it
     pool: bool = False  # pooling follows
     paper_bias: float = 0.0  # initial bias in the 2012 paper
@@ -36,13 +42,18 @@ class Architecture:
 
     name: str
     convs: tuple[Conv, ...]
-    hidden: tuple[int, ...]  # units of the fully connected layers before the last
-    map_side: int  # the last feature map is averaged to this side before the fully connected layers
-    norm: str = "none"  # none, lrn, batch, batch-for-lrn
-    pool: str = "overlapping"  # max and average: 2x2 stride 2; overlapping: max 3x3 stride 2
-    activation: str = "relu"  # relu, leaky-relu, tanh
-    fc_norm: str = "none"  # batch: batch normalisation of the features and of each hidden layer
-    dropout: float = 0.5  # of hidden units; of the features where there is no hidden layer
+    hidden: tuple[Units, ...]  # of the fully connected layers before the last
+    # the last feature map is averaged to this side before the fully connected layers
+    map_side: Side
+    norm: Literal["none", "lrn", "batch", "batch-for-lrn"] = "none"
+    # max and average: 2x2 stride 2; overlapping: max 3x3 stride 2
+    pool: Literal["max", "average", "overlapping"] = "overlapping"
+    activation: Literal["relu", "leaky-relu", "tanh"] = "relu"
+    # batch: batch normalisation of the features and of each hidden layer
+    fc_norm: Literal["none", "batch"] = "none"
+    dropout: Annotated[float, Between(0, 1)] = (
+        0.5  # of hidden units; of the features where there is no hidden layer
+    )
     dropout_first: bool = False  # before each hidden layer (2014) instead of after it (2012)
     # pooling before normalisation and non-linearity, not after: batch norm then goes through a
     # quarter of the values, and max pooling commutes with the rest wherever gamma is positive
@@ -55,9 +66,38 @@ class Architecture:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "Architecture":
-        convs = tuple(Conv(**conv) for conv in fields["convs"])
-        return cls(**{**fields, "convs": convs, "hidden": tuple(fields["hidden"])})
+    def from_dict(cls, fields: Any) -> "Architecture":
+        """The reverse of `to_dict`.
+
+        Raises:
+            ValueError: it describes no network.
+        """
+        if not isinstance(fields, dict) or not isinstance(fields.get("convs"), list):
+            raise ValueError("there are no convolutions")
+        convs = [_read(Conv, conv) for conv in fields["convs"]]
+        inputs = [3, *(conv.channels for conv in convs)]
+        for conv, channels in zip(convs, inputs, strict=False):
+            if channels % conv.groups or conv.channels % conv.groups or conv.padding > conv.kernel:
+                raise ValueError(f"{channels} channels do not fit {conv}")
+        if not convs:
+            raise ValueError("there are no convolutions")
+        return _read(cls, {**fields, "convs": convs})
+
+    @property
+    def pool_kernel(self) -> int:
+        """Side of the window of a pooling layer, whose stride is 2."""
+        return 3 if self.pool == "overlapping" else 2
+
+    def after(self, conv: Conv) -> list[str]:
+        """What follows a convolution, in order: "pool", "batch" (normalisation), "activation",
+        "lrn"."""
+        steps = ["batch"] * (self.norm == "batch") + ["activation"]
+        if conv.lrn and self.norm == "lrn":  # after the non-linearity, as in the paper
+            steps.append("lrn")
+        if conv.lrn and self.norm == "batch-for-lrn":
+            steps.append("batch")
+        pool = ["pool"] * conv.pool
+        return [*pool, *steps] if self.pool_first else [*steps, *pool]
 
     def feature_side(self, side: int) -> int:
         """Side of the last feature map for input images of `side` px, before it is averaged; 0 if
@@ -65,7 +105,7 @@ class Architecture:
         for conv in self.convs:
             side = (side + 2 * conv.padding - conv.kernel) // conv.stride + 1
             if conv.pool:
-                side = (side - 3) // 2 + 1 if self.pool == "overlapping" else side // 2
+                side = (side - self.pool_kernel) // 2 + 1
             if side < 1:
                 return 0
         return side
@@ -224,14 +264,16 @@ def architecture(
 class Preprocessing:
     """What happens to an image before the network sees it; part of the weights."""
 
-    image_size: int  # the shorter side is scaled to this many px
-    crop: int  # the centre square the network sees, px
+    image_size: Side  # the shorter side is scaled to this many px
+    crop: Side  # the centre square the network sees, px
     mean: tuple[float, ...]  # per channel, RGB, pixels 0 to 1
-    std: tuple[float, ...]
-    views: int = 1  # averaged; 2: the mirror image too, 10: the corners too
-    border: int = 0  # px of black around the scaled image, before the crop
+    std: tuple[Annotated[float, Positive], ...]
+    views: Literal[1, 2, 10] = 1  # averaged; 2: the mirror image too, 10: the corners too
+    border: Annotated[int, Between(0, 2048)] = (
+        0  # px of black around the scaled image, before the crop
+    )
     # the value of pixels of more than 8 bits that becomes white; 0 where no image had such pixels
-    range: int = 0
+    range: Annotated[int, Between(0, 2**32)] = 0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; without a range that no image had, as release 0.1.0 wrote it."""
@@ -239,8 +281,45 @@ class Preprocessing:
         return {name: value for name, value in fields.items() if name != "range" or value}
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "Preprocessing":
-        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+    def from_dict(cls, fields: Any) -> "Preprocessing":
+        """The reverse of `to_dict`.
+
+        Raises:
+            ValueError: no image could be prepared like this.
+        """
+        found = _read(cls, fields)
+        side = found.image_size + 2 * found.border
+        if len(found.mean) != 3 or len(found.std) != 3:
+            raise ValueError("there are not three channels")
+        if found.crop > side or (found.views == 10 and found.crop == side):
+            raise ValueError(f"a crop of {found.crop} px does not fit images of {side} px")
+        return found
+
+
+def _read(kind: type[Read], fields: Any) -> Read:
+    """An object of one of these classes, from what JSON held of it.
+
+    Raises:
+        ValueError: a field is unknown, missing, or not what its type says.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    try:
+        return kind(**{name: checked(name, one, hints[name]) for name, one in fields.items()})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{kind.__name__} is not described in full ({error})") from error
+    except RecipeError as error:
+        raise ValueError(error.message) from error
+
+
+def class_names(found: Any) -> list[str]:
+    """Names of classes, from what JSON held of them.
+
+    Raises:
+        ValueError: they are none.
+    """
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise ValueError("its classes have no names")
+    return found
 
 
 def find_class(word: str, classes: Sequence[str], names: Sequence[str]) -> int:

@@ -22,10 +22,12 @@ class LocalResponseNorm(nn.Module):
 
     def __init__(self, channels: int, size: int = 5, alpha: float = 1e-4, k: float = 2.0) -> None:
         super().__init__()
-        distance = torch.arange(channels)[:, None] - torch.arange(channels)[None, :]
+        # on the meta device these few steps would load a second of torch
+        place = torch.arange(channels, device="cpu")
+        distance = place[:, None] - place[None, :]
         band = (distance.abs() <= size // 2).float() * (alpha / size)
         self.register_buffer("band", band[:, :, None, None], persistent=False)  # (C, C, 1, 1)
-        self.register_buffer("k", torch.full((channels,), k), persistent=False)
+        self.register_buffer("k", torch.full((channels,), k, device="cpu"), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         y: Tensor = _Lrn.apply(x, self.band.to(x.dtype), self.k.to(x.dtype))
@@ -170,6 +172,12 @@ class AlexNet(nn.Module):
         return nn.Sequential(*body, *self.classifier[:-1]), self.classifier[-1:]
 
 
+def outline(architecture: Architecture, classes: int) -> AlexNet:
+    """A network without values, and so without memory: names and shapes of its layers."""
+    with torch.device("meta"):
+        return AlexNet(architecture, classes, init="empty")
+
+
 def _activation(name: str) -> nn.Module:
     kinds: dict[str, type[nn.Module]]
     kinds = {"relu": nn.ReLU, "leaky-relu": nn.LeakyReLU, "tanh": nn.Tanh}
@@ -197,17 +205,15 @@ def _feature_layers(architecture: Architecture) -> list[nn.Module]:
             )
         )
         channels = conv.channels
-        if conv.pool and architecture.pool_first:
-            layers.append(_pool(architecture.pool))
-        if architecture.norm == "batch":
-            layers.append(nn.BatchNorm2d(channels))
-        layers.append(_activation(architecture.activation))
-        if conv.lrn and architecture.norm == "lrn":  # after the non-linearity, as in the paper
-            layers.append(LocalResponseNorm(channels, k=architecture.lrn_k))
-        if conv.lrn and architecture.norm == "batch-for-lrn":
-            layers.append(nn.BatchNorm2d(channels))
-        if conv.pool and not architecture.pool_first:
-            layers.append(_pool(architecture.pool))
+        for step in architecture.after(conv):
+            if step == "pool":
+                layers.append(_pool(architecture.pool))
+            elif step == "batch":
+                layers.append(nn.BatchNorm2d(channels))
+            elif step == "lrn":
+                layers.append(LocalResponseNorm(channels, k=architecture.lrn_k))
+            else:
+                layers.append(_activation(architecture.activation))
     return layers
 
 

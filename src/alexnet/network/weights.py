@@ -7,7 +7,6 @@ reversed when they are imported, and are then weights for RGB.
 
 import hashlib
 import re
-import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,22 +15,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from alexnet.atomic import read_arrays
 from alexnet.cache import cache_folder
 from alexnet.console import say, warn
 from alexnet.data.fetch import Download, fetch_file
 from alexnet.errors import AlexNetError, WeightsError, did_you_mean
-from alexnet.network.checkpoint import (
-    Network,
-    load_network,
-    misfit,
-    safetensors_metadata,
-    save_network,
-)
+from alexnet.network.checkpoint import Network, load_network, misfit, save_network
 from alexnet.network.description import ARCHITECTURES, Architecture, Preprocessing
-from alexnet.network.model import AlexNet
+from alexnet.network.header import safetensors_metadata, unreadable
+from alexnet.network.model import AlexNet, outline
 from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD
 
 # torchvision's documentation of the 2014 network: resize 256, centre crop 224
@@ -162,7 +158,10 @@ def read_foreign(path: Path) -> Network:
     if kind in (".pth", ".pt", ".bin"):
         tensors = read_pth(path)
     elif kind == ".safetensors":
-        tensors = load_file(path)
+        try:
+            tensors = load_file(path)
+        except (SafetensorError, ValueError, KeyError) as error:  # KeyError: of a kind of number
+            raise unreadable(path, error) from error
     else:
         raise WeightsError(
             f"{path.name} is of a kind that is not known.",
@@ -174,7 +173,9 @@ def read_foreign(path: Path) -> Network:
         f"networks do ({TORCHVISION.crop} of {TORCHVISION.image_size} px, ImageNet's mean and "
         "deviation)"
     )
-    return Network(path, architecture, tensors, [], [], TORCHVISION)
+    # copied now that the shapes are known: a few bytes may be shown as any number of terabytes
+    whole = {name: one.contiguous() for name, one in tensors.items()}
+    return Network(path, architecture, whole, [], [], TORCHVISION)
 
 
 def read_pth(path: Path) -> dict[str, Tensor]:
@@ -196,7 +197,7 @@ def read_pth(path: Path) -> dict[str, Tensor]:
             "Where it comes from a source you trust, convert it with the program that wrote it: "
             "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')",
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of every kind: it is a program for a small machine
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
             f"{path} cannot be read ({reason}).", "It is cut short or damaged; get it again."
@@ -208,11 +209,18 @@ def read_pth(path: Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"{path} holds no state dict.", "Save one: torch.save(model.state_dict(), FILE)"
         )
-    return {
-        str(name).removeprefix("module."): value.contiguous()
+    tensors = {
+        str(name).removeprefix("module."): value
         for name, value in content.items()
         if isinstance(value, Tensor)
     }
+    for name, one in tensors.items():
+        if one.layout != torch.strided or one.is_quantized or one.device.type != "cpu":
+            raise WeightsError(
+                f"{path}: {name} is sparse, quantised or without values.",
+                "Save the state dict of the network as it was trained.",
+            )
+    return tensors
 
 
 def recognise(tensors: dict[str, Tensor], where: str) -> Architecture:
@@ -221,13 +229,12 @@ def recognise(tensors: dict[str, Tensor], where: str) -> Architecture:
     Raises:
         WeightsError: none; says which layers of the closest one do not fit, and how.
     """
-    numbers = [re.fullmatch(r"classifier\.(\d+)\.weight", name) for name in tensors]
-    last = max((int(found[1]) for found in numbers if found), default=None)
-    classes = 1 if last is None else len(tensors[f"classifier.{last}.weight"])
+    numbers = [re.fullmatch(r"classifier\.([0-9]{1,3})\.weight", name) for name in tensors]
+    last = max((found for found in numbers if found), key=lambda one: int(one[1]), default=None)
+    classes = next(iter(tensors[last[0]].shape), 1) if last else 1
     reports = {}
     for architecture in ARCHITECTURES.values():
-        with torch.device("meta"):
-            own = AlexNet(architecture, classes).state_dict()
+        own = outline(architecture, classes).state_dict()
         reports[architecture.name] = [
             text
             for text in misfit(own, tensors)
@@ -249,16 +256,15 @@ def bvlc_network(path: Path) -> Network:
 
     Layers of which only the bias is there are left out.
     """
+    wanted = [f"{name}_{part}" for name in BVLC_LAYERS for part in "wb"]
     try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        arrays = read_arrays(path, wanted)
+    except (OSError, ValueError) as error:
         raise WeightsError(
             f"{path} cannot be read ({error}).", "It is cut short or damaged; get it again."
         ) from error
     architecture = replace(ARCHITECTURES["2012"], lrn_k=1.0)
-    with torch.device("meta"):
-        own = AlexNet(architecture, 1000)
+    own = outline(architecture, 1000)
     layers = [name for name, one in own.named_modules() if isinstance(one, nn.Conv2d | nn.Linear)]
     tensors: dict[str, Tensor] = {}
     for name, layer in zip(BVLC_LAYERS, layers, strict=True):
@@ -268,12 +274,14 @@ def bvlc_network(path: Path) -> Network:
             if theirs not in arrays:
                 raise WeightsError(f"{path} has {name}_w but no {theirs}.", "Get the file again.")
             values = arrays[theirs]
+            if values.dtype.kind not in "if":
+                raise WeightsError(f"{path}: {theirs} holds no numbers.", "Get the file again.")
             scale = 128 if values.dtype.kind == "i" else 1
             tensors[f"{layer}.{ours}"] = torch.from_numpy(values.astype(np.float32) / scale)
     first = f"{layers[0]}.weight"
     if first not in tensors:
         raise WeightsError(
-            f"{path} has no conv1_w; it holds {', '.join(sorted(arrays)[:8]) or 'nothing'}.",
+            f"{path} has no conv1_w.",
             "Expected the arrays conv1_w, conv1_b, ... of BVLC's 2012 network.",
         )
     wrong = [text for text in misfit(own.state_dict(), tensors) if "missing" not in text]

@@ -1,4 +1,4 @@
-"""The figures of the pages, each as inline SVG: curves, bars, confusion, calibration, sweeps.
+"""The figures of the pages: curves, bars, confusion, calibration, sweeps.
 Imports no torch.
 
 Shapes: K classes.
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
 from alexnet.reporting.drawing import (
@@ -21,9 +20,10 @@ from alexnet.reporting.drawing import (
     PAPER,
     SERIES,
     WIDTH,
+    Colours,
+    Drawing,
     Hover,
     label,
-    svg,
 )
 from alexnet.scoring.metrics import CALIBRATION_BINS, Reliability, wilson_interval
 
@@ -47,7 +47,7 @@ class Curve:
 
     name: str  # in the legend; empty: not in it
     y: Sequence[float]
-    colour: str = ACCENT
+    colour: str = ACCENT  # its name
     dashed: bool = False
     faint: bool = False
     mark: int = 0  # the epoch, from 1, that gets a dot
@@ -65,7 +65,7 @@ def tenths(value: float) -> str:
 
 def curves(
     title: str, lines: Sequence[Curve], *, share: bool = False, from_zero: bool = False
-) -> Markup:
+) -> Drawing:
     """Lines over epochs.
 
     Args:
@@ -75,7 +75,7 @@ def curves(
         from_zero: the axis begins at nought.
     """
 
-    def paint(figure: "Figure") -> list[Hover]:
+    def paint(figure: "Figure", colour: Colours) -> list[Hover]:
         from matplotlib.ticker import MaxNLocator
 
         axes = figure.add_subplot()
@@ -84,7 +84,7 @@ def curves(
             axes.plot(
                 x,
                 np.where(np.isfinite(y), y, np.nan),
-                color=line.colour,
+                color=colour[line.colour],
                 linestyle="--" if line.dashed else "-",
                 linewidth=1 if line.faint else 1.8,
                 alpha=0.45 if line.faint else 1,
@@ -92,7 +92,9 @@ def curves(
                 label=label(line.name) if line.name else "_",
             )
             if 1 <= line.mark <= len(y) and math.isfinite(y[line.mark - 1]):
-                axes.plot([line.mark], [y[line.mark - 1]], "o", color=line.colour, markersize=6)
+                axes.plot(
+                    [line.mark], [y[line.mark - 1]], "o", color=colour[line.colour], markersize=6
+                )
         if share:
             axes.yaxis.set_major_formatter(per_cent)
         axes.set_xlabel("epoch")
@@ -104,19 +106,24 @@ def curves(
             axes.legend()
         return []
 
-    return svg(title, paint, HEIGHT)
+    return Drawing(title, paint, HEIGHT)
 
 
-def class_bars(names: Sequence[str], n: Sequence[int], right: Sequence[int]) -> Markup:
+def class_bars(
+    names: Sequence[str],
+    n: Sequence[int],
+    right: Sequence[int],
+    title: str = "accuracy of each class",
+) -> Drawing:
     """A bar with its interval for each class, in the given order, downwards."""
     rows = np.arange(len(names))
     share = np.array(right) / np.array(n)
     spans = np.array([wilson_interval(*one) for one in zip(right, n, strict=True)])
 
-    def paint(figure: "Figure") -> list[Hover]:
+    def paint(figure: "Figure", colour: Colours) -> list[Hover]:
         axes = figure.add_subplot()
-        axes.barh(rows, share, 0.72, color=ACCENT)
-        axes.hlines(rows, spans[:, 0], spans[:, 1], color=INK, linewidth=1)
+        axes.barh(rows, share, 0.72, color=colour[ACCENT])
+        axes.hlines(rows, spans[:, 0], spans[:, 1], color=colour[INK], linewidth=1)
         axes.set_yticks(rows, [label(one) for one in names])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
@@ -127,7 +134,7 @@ def class_bars(names: Sequence[str], n: Sequence[int], right: Sequence[int]) -> 
             for row, told in enumerate(map(_told, names, n, right))
         ]
 
-    return svg("accuracy of each class", paint, 44 + ROW * len(names))
+    return Drawing(title, paint, 44 + ROW * len(names))
 
 
 def _told(name: str, n: int, right: int) -> str:
@@ -139,13 +146,13 @@ def _share_axis(limits: Callable[[float, float], object], formatter: Callable[..
     formatter(per_cent)
 
 
-def class_profile(names: Sequence[str], n: Sequence[int], right: Sequence[int]) -> Markup:
+def class_profile(names: Sequence[str], n: Sequence[int], right: Sequence[int]) -> Drawing:
     """The accuracies of very many classes as one falling line of bars, without labels."""
     share = np.array(right) / np.array(n)
 
-    def paint(figure: "Figure") -> list[Hover]:
+    def paint(figure: "Figure", colour: Colours) -> list[Hover]:
         axes = figure.add_subplot()
-        axes.bar(np.arange(len(share)), share, 1.0, color=ACCENT)
+        axes.bar(np.arange(len(share)), share, 1.0, color=colour[ACCENT])
         axes.set_xlim(-0.5, len(share) - 0.5)
         axes.set_xticks([])
         axes.set_xlabel(f"{len(share)} classes, worst first")
@@ -155,7 +162,7 @@ def class_profile(names: Sequence[str], n: Sequence[int], right: Sequence[int]) 
             for place, told in enumerate(map(_told, names, n, right))
         ]
 
-    return svg("accuracy of all classes, sorted", paint, HEIGHT)
+    return Drawing("accuracy of all classes, sorted", paint, HEIGHT)
 
 
 def clustered(confusion: Counts) -> list[int]:
@@ -183,7 +190,7 @@ def row_shares(confusion: Counts) -> Numbers:
     return shares
 
 
-def confusion_map(names: Sequence[str], confusion: Counts, large: bool = False) -> Markup:
+def confusion_map(names: Sequence[str], confusion: Counts, large: bool = False) -> Drawing:
     """(K, K) counts as a map: rows are labels, columns are guesses, in the given order. Blue is
     right, red is wrong, deeper is more.
 
@@ -197,11 +204,11 @@ def confusion_map(names: Sequence[str], confusion: Counts, large: bool = False) 
     size = min(11.0, 0.85 * (side - 120) / k)
     written = large or k <= MOST_LABELS
 
-    def paint(figure: "Figure") -> list[Hover]:
+    def paint(figure: "Figure", colour: Colours) -> list[Hover]:
         axes = figure.add_subplot()
         axes.imshow(_coloured(confusion), interpolation="none")
         axes.grid(visible=False)
-        axes.spines[:].set(visible=True, color=LINES)
+        axes.spines[:].set(visible=True, color=colour[LINES])
         axes.set(xlabel="guess", ylabel="label")
         every = np.arange(k) if written else np.array([], dtype=np.int64)
         words = [label(names[one], 18) for one in every]
@@ -213,7 +220,8 @@ def confusion_map(names: Sequence[str], confusion: Counts, large: bool = False) 
             axes.text(column, row, count, ha="center", va="center", fontsize=min(size, 9))
         return list(_cells(axes, names, confusion))
 
-    return svg("confusion matrix", paint, side, side, stretch=1 if large else 1.5)
+    title = "confusion matrix with all names" if large else "confusion matrix"
+    return Drawing(title, paint, side, side, stretch=1 if large else 1.5)
 
 
 def map_side(k: int, large: bool) -> int:
@@ -251,23 +259,32 @@ def _cells(axes: "Axes", names: Sequence[str], confusion: Counts) -> Iterable[Ho
             yield Hover(axes, (column - 0.5, column + 0.5), (row - 0.5, row + 0.5), told)
 
 
-def reliability_diagram(title: str, bins: Reliability) -> Markup:
+def reliability_diagram(title: str, bins: Reliability) -> Drawing:
     """How often a confidence was right, against the confidence itself, and below, how many images
-    had it."""
+    had it, in numbers too."""
     edges = np.arange(CALIBRATION_BINS) / CALIBRATION_BINS
     width, held = 1 / CALIBRATION_BINS, bins.count > 0
 
-    def paint(figure: "Figure") -> list[Hover]:
-        axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    def paint(figure: "Figure", colour: Colours) -> list[Hover]:
+        axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         right = np.divide(bins.right, bins.count, where=held, out=np.zeros(len(held)))
         sure = np.divide(bins.confidence, bins.count, where=held, out=np.zeros(len(held)))
-        axes.bar(edges, right, width, align="edge", color=ACCENT, edgecolor=LINES)
-        axes.plot([0, 1], [0, 1], "--", color=INK, linewidth=1.2)
-        axes.plot(sure[held], right[held], "o", color=INK, markersize=3)
+        axes.bar(edges, right, width, align="edge", color=colour[ACCENT], edgecolor=colour[LINES])
+        axes.plot([0, 1], [0, 1], "--", color=colour[INK], linewidth=1.2)
+        axes.plot(sure[held], right[held], "o", color=colour[INK], markersize=3)
         axes.set(ylabel="accuracy")
         _share_axis(axes.set_ylim, axes.yaxis.set_major_formatter)
-        below.bar(edges, bins.count / bins.count.sum(), width, align="edge", color=FAINT)
-        below.yaxis.set_major_formatter(per_cent)
+        below.bar(edges, bins.count, width, align="edge", color=colour[FAINT])
+        upright = bins.count.max() < 1000
+        for b in np.flatnonzero(held):
+            place, count = (edges[b] + width / 2, bins.count[b]), f"{bins.count[b]:,}"
+            below.annotate(
+                count, place, (0, 2), textcoords="offset points", ha="center", va="bottom",
+                fontsize=8, rotation=0 if upright else 90,
+            )  # fmt: skip
+        below.margins(y=0.35 if upright else 1)
+        below.grid(visible=False)
+        below.set_yticks([])
         below.set(xlabel="confidence", ylabel="images")
         _share_axis(below.set_xlim, below.xaxis.set_major_formatter)
         return [
@@ -280,7 +297,45 @@ def reliability_diagram(title: str, bins: Reliability) -> Markup:
             for b in np.flatnonzero(held)
         ]
 
-    return svg(title, paint, 300)
+    return Drawing(title, paint, 320)
+
+
+@dataclass(frozen=True)
+class Trade:
+    """What a class trades as its threshold falls: a curve between two shares."""
+
+    name: str
+    x: Numbers
+    y: Numbers
+    area: float
+
+
+def trades(
+    title: str, axes_names: tuple[str, str], lines: Sequence[Trade], chance: bool = False
+) -> Drawing:
+    """Curves of one class against all others, the area below each in the legend; with `chance` a
+    line that guessing would follow."""
+
+    def paint(figure: "Figure", colour: Colours) -> list[Hover]:
+        axes = figure.add_subplot()
+        if chance:
+            axes.plot([0, 1], [0, 1], ":", color=colour[FAINT], linewidth=1.2)
+        for place, line in enumerate(lines):
+            axes.plot(
+                line.x,
+                line.y,
+                "--" if place >= len(SERIES) else "-",
+                color=colour[series_colour(place)],
+                linewidth=1.5,
+                label=f"{label(line.name, 14)} {line.area:.3f}",
+            )
+        axes.set(xlabel=axes_names[0], ylabel=axes_names[1], xlim=(-0.01, 1.01), ylim=(0, 1.03))
+        axes.xaxis.set_major_formatter(per_cent)
+        axes.yaxis.set_major_formatter(per_cent)
+        figure.legend(loc="outside lower center", ncols=3, handlelength=1.2, columnspacing=1)
+        return []
+
+    return Drawing(title, paint, 250 + 16 * math.ceil(len(lines) / 3))
 
 
 @dataclass(frozen=True)
@@ -294,32 +349,35 @@ class Level:
     interval: tuple[float, float] | None = None
 
 
-def main_effect(field: str, levels: Sequence[Level]) -> Markup:
+def main_effect(field: str, levels: Sequence[Level]) -> Drawing:
     """The mean of each value of a field, every configuration as a faint dot, and an interval where
     one is given."""
     places = np.arange(len(levels))
 
-    def paint(figure: "Figure") -> list[Hover]:
+    def paint(figure: "Figure", colour: Colours) -> list[Hover]:
         axes = figure.add_subplot()
         for place, level in zip(places, levels, strict=True):
-            axes.plot([place] * len(level.points), level.points, "o", color=FAINT, alpha=0.35)
+            points = level.points
+            axes.plot([place] * len(points), points, "o", color=colour[FAINT], alpha=0.35)
             if level.interval:
-                axes.vlines(place, *level.interval, color=ACCENT, linewidth=2)
-        axes.plot(places, [one.mean for one in levels], "-o", color=ACCENT)
+                axes.vlines(place, *level.interval, color=colour[ACCENT], linewidth=2)
+        axes.plot(places, [one.mean for one in levels], "-o", color=colour[ACCENT])
         limit = max(6, 48 // len(levels))
         axes.set_xticks(places, [label(one.name, limit) for one in levels])
         axes.set_xlim(-0.5, len(levels) - 0.5)
         axes.grid(visible=False, axis="x")
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(max(bottom, -0.01), min(top, 1.01))  # there is no accuracy beyond
         axes.yaxis.set_major_formatter(per_cent)
         axes.set_xlabel(label(field, 40))
         return []
 
-    return svg(f"mean accuracy of each value of {field}", paint, HEIGHT)
+    return Drawing(f"mean accuracy of each value of {field}", paint, HEIGHT)
 
 
 def parallel_coordinates(
     fields: Sequence[str], rows: Sequence[Sequence[str]], scores: Sequence[float], best: int
-) -> Markup:
+) -> Drawing:
     """A line for each trial through its values, ending at its score; the best one stands out, and
     the others are the fainter the worse they are.
 
@@ -338,7 +396,7 @@ def parallel_coordinates(
         count = len(values[place])
         return (values[place].index(value) + 0.5) / count if count > 1 else 0.5
 
-    def paint(figure: "Figure") -> list[Hover]:
+    def paint(figure: "Figure", colour: Colours) -> list[Hover]:
         axes = figure.add_subplot()
         x = np.arange(len(fields) + 1)
         order = sorted(range(len(rows)), key=lambda one: (one == best, scores[one]))
@@ -348,22 +406,22 @@ def parallel_coordinates(
             axes.plot(
                 x,
                 [*y, 0.04 + 0.92 * good],
-                color=ACCENT if one == best else FAINT,
+                color=colour[ACCENT if one == best else FAINT],
                 linewidth=3 if one == best else 1.2,
                 alpha=1 if one == best else 0.2 + 0.5 * good,
             )
         for place, here in enumerate(values):
             for value in here:
-                _boxed(axes, place, height(place, value), label(value, 10))
-        for share in (0.0, 1.0):
-            _boxed(axes, len(fields), 0.04 + 0.92 * share, tenths(low + share * span))
+                _boxed(axes, place, height(place, value), label(value, 10), colour)
+        for share in (0.0, 1.0) if high > low else (0.0,):
+            _boxed(axes, len(fields), 0.04 + 0.92 * share, tenths(low + share * span), colour)
         axes.set_xticks(x, [*(label(field, 14) for field in fields), "accuracy"])
         axes.set_yticks([])
         axes.set(ylim=(0, 1), xlim=(-0.3, len(fields) + 0.35))
         axes.spines["left"].set_visible(False)
         return []
 
-    return svg("all trials, through their settings to their accuracy", paint, 280, width)
+    return Drawing("all trials, through their settings to their accuracy", paint, 280, width)
 
 
 def by_number(value: str) -> tuple[float, str]:
@@ -374,9 +432,9 @@ def by_number(value: str) -> tuple[float, str]:
         return math.inf, value
 
 
-def _boxed(axes: "Axes", x: float, y: float, text: str) -> None:
+def _boxed(axes: "Axes", x: float, y: float, text: str, colour: Colours) -> None:
     """A word that lines run behind."""
-    box = {"boxstyle": "round,pad=0.25", "facecolor": PAPER, "edgecolor": LINES}
+    box = {"boxstyle": "round,pad=0.25", "facecolor": colour[PAPER], "edgecolor": colour[LINES]}
     axes.text(x, y, text, ha="center", va="center", fontsize=10, bbox=box)
 
 

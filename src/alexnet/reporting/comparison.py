@@ -4,7 +4,8 @@ where they disagree. Imports no torch.
 Shapes: R runs, N images evaluated by all of them.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,18 +14,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet.data.originals import original
 from alexnet.errors import InputError, RunError
 from alexnet.recipes import BYSTANDERS
 from alexnet.reporting import charts
 from alexnet.reporting.charts import Curve, series_colour
 from alexnet.reporting.illustrations import Album, count, number, read_illustrations
-from alexnet.reporting.pages import write_page, written
+from alexnet.reporting.pages import Place, write_page, written
 from alexnet.reporting.report import PICTURES, Drawn, column, known
 from alexnet.runs.directory import Predictions, RunDirectory, Settings
 from alexnet.scoring.metrics import softmax, wilson_interval
 from alexnet.scoring.significance import Hits, mcnemar, paired_difference
+from alexnet.words import cell
 
 MOST_IMAGES = 60  # on which runs disagree, in the page
+RUNS, RECIPES = "runs.csv", "recipes.csv"  # its tables
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,11 @@ def compare(runs: Sequence[str | Path], out: str | Path) -> Path:
             "a comparison needs at least two different runs.", "alexnet report RUN RUN ..."
         )
     compared = common([RunDirectory(path) for path in paths])
-    return write_page(Path(out), "comparison.html", contents(compared))
+    found, data = contents(compared), compared[0].settings.data
+    place = Place.alone(out)
+    tables = {RUNS: run_rows(found["rows"]), RECIPES: recipe_rows(found["names"], found["fields"])}
+    found["link_of"] = lambda id_: place.link(file) if (file := original(data, id_)) else ""
+    return write_page(place, "comparison.html", found, tables)
 
 
 def common(runs: Sequence[RunDirectory]) -> list[Compared]:
@@ -127,10 +135,13 @@ def contents(compared: Sequence[Compared]) -> dict[str, Any]:
         "partly": max(evaluated) if max(evaluated) > n else 0,
         "other_data": len({one.settings.fingerprint for one in compared}) > 1,
         "rows": scores(compared),
+        "level": 0.05 / (len(compared) - 1),
         "timed": known([one.seconds for one in compared]),
         "curves": curves(compared),
         "fields": differing_fields(compared),
         "names": [one.name for one in compared],
+        "runs_table": RUNS,
+        "recipes_table": RECIPES,
         **disagreements(compared),
     }
 
@@ -164,6 +175,24 @@ def scores(compared: Sequence[Compared]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def run_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    """The table of the runs, with shares from 0 to 1."""
+    heading = "run accuracy low high behind behind_low behind_high p worse seconds".split()
+    found: list[list[Any]] = [heading]
+    for row in rows:
+        behind = row["difference"]
+        values = [row["top1"], row["low"], row["high"], behind.mean, behind.low, behind.high]
+        seconds = row["seconds"] if math.isfinite(row["seconds"]) else ""
+        found.append([cell(row["name"]), *values, row["p"], row["beyond"], seconds])
+    return found
+
+
+def recipe_rows(names: Sequence[str], fields: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """The table of the fields in which the runs differ."""
+    rows = [[field, *map(cell, values)] for field, values in fields.items()]
+    return [["field", *map(cell, names)], *rows]
 
 
 def curves(compared: Sequence[Compared]) -> list[Drawn]:

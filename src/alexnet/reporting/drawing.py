@@ -1,5 +1,6 @@
-"""A matplotlib figure -> inline SVG that belongs to its page: it takes the page's fonts, and its
-colours, which follow light and dark mode. Imports no torch.
+"""A matplotlib figure, for a page and for a paper. Inline in a page it takes the page's fonts, and
+its colours, which follow light and dark mode; as an SVG or PNG file it has those of paper. Imports
+no torch.
 
 Equal figures are equal bytes. Whatever stands in a label is text, never markup or mathematics.
 """
@@ -8,8 +9,9 @@ import io
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -22,40 +24,53 @@ if TYPE_CHECKING:
 WIDTH = (
     380  # px of an ordinary figure, which is that of a telephone: text is read at its size there
 )
+DPI, MOST_PIXELS = 300, 3600  # of a PNG: what journals ask for, on no side more than so many
 SVG = "{http://www.w3.org/2000/svg}"
 XLINK = "{http://www.w3.org/1999/xlink}"
 
-# Drawn in colours nobody would choose, which the finished figure exchanges for the page's own
-INK, FAINT, LINES, PAPER, ACCENT = (f"#01030{number}" for number in range(5))
-SERIES = [f"#01040{number}" for number in range(6)]
-VARIABLES = {
-    INK: "var(--ink)",
-    FAINT: "var(--faint)",
-    LINES: "var(--lines)",
-    PAPER: "var(--paper)",
-    ACCENT: "var(--accent)",
-} | {colour: f"var(--series-{number})" for number, colour in enumerate(SERIES)}
+# The colours of pages, by name. Figures ask for them by name, too.
+INK, FAINT, LINES, PAPER, ACCENT = "ink", "faint", "lines", "paper", "accent"
+SERIES = [f"series-{number}" for number in range(6)]
+LIGHT = {
+    PAPER: "#ffffff", INK: "#1c2330", FAINT: "#667085", LINES: "#e2e6ec", "panel": "#f5f7fa",
+    ACCENT: "#2f6fd0", "good": "#1a7f4b", "bad": "#c2362b",
+} | dict(
+    zip(SERIES, "#2f6fd0 #d0692f #1a8f6a #9a4fc4 #b58900 #c23a6b".split(), strict=True)
+)  # fmt: skip
+DARK = {
+    PAPER: "#14181f", INK: "#e6eaf0", FAINT: "#98a2b3", LINES: "#2c3440", "panel": "#1c222c",
+    ACCENT: "#6ea3f2", "good": "#52c48a", "bad": "#f0796f",
+} | dict(
+    zip(SERIES, "#6ea3f2 #f0a06a #52c9a3 #c79aec #dcb84a #f084ab".split(), strict=True)
+)  # fmt: skip
+# what inline figures are drawn in: colours nobody would choose, exchanged for the page's own
+MARKED = {name: f"#0103{number:02x}" for number, name in enumerate(LIGHT)}
+VARIABLES = {colour: f"var(--{name})" for name, colour in MARKED.items()}
+Colours = Mapping[str, str]
 
-LOOK: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,  # a class may be called $x$
-    "font.size": 11,
-    "text.color": INK,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": FAINT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": LINES,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "lines.linewidth": 1.8,
-    "legend.frameon": False,
-    "legend.fontsize": 10,
-}
+
+def look(colour: Colours) -> dict[str, Any]:
+    """matplotlib's settings."""
+    return {
+        "svg.fonttype": "none",
+        "text.parse_math": False,  # a class may be called $x$
+        "font.size": 11,
+        "text.color": colour[INK],
+        "axes.edgecolor": colour[FAINT],
+        "axes.labelcolor": colour[FAINT],
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": colour[LINES],
+        "xtick.color": colour[FAINT],
+        "ytick.color": colour[FAINT],
+        "xtick.labelcolor": colour[INK],
+        "ytick.labelcolor": colour[INK],
+        "lines.linewidth": 1.8,
+        "legend.frameon": False,
+        "legend.fontsize": 10,
+    }
 
 
 @dataclass(frozen=True)
@@ -79,43 +94,75 @@ def label(text: str, limit: int = 22) -> str:
     return fit if len(fit) <= limit else fit[: limit - 1].rstrip() + "…"
 
 
-def svg(
-    title: str,
-    paint: Callable[["Figure"], Iterable[Hover]],
-    height: float,
-    width: float = WIDTH,
-    stretch: float = 1.25,
-) -> Markup:
-    """The figure that `paint` draws, as an `<svg>` element that is as wide as its place.
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that can be drawn: on a page, and as a file."""
 
-    Args:
-        title: what the figure shows, for those who do not see it.
-        paint: draws on an empty figure, and returns what is told on hovering.
-        height: px at `width`.
-        width: px at which text has its proper size.
-        stretch: how many times as wide it may become.
-    """
-    from matplotlib import style  # half a second to import
-    from matplotlib.figure import Figure
+    title: str  # what it shows, for those who do not see it, and for the names of its files
+    # draws on an empty figure with the colours it is given, and returns what is told on hovering
+    paint: Callable[["Figure", Colours], Iterable[Hover]]
+    height: float  # px at `width`
+    width: float = WIDTH  # px at which text has its proper size
+    stretch: float = 1.25  # how many times as wide it may become
 
-    file = io.StringIO()
-    with style.context(["default", LOOK | {"svg.hashsalt": title}]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has the glyphs
-        figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
-        hovers = list(paint(figure))
+    @property
+    def name(self) -> str:
+        """Of its files, without their ending."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")[:80] or "figure"
+
+    @cached_property
+    def inline(self) -> Markup:
+        """An `<svg>` element that is as wide as its place."""
+        root = ElementTree.fromstring(self._marked[0])  # noqa: S314 we wrote it just now
+        root.extend(self._marked[1])
+        _adopt(root)
+        root.attrib = {
+            "viewBox": f"0 0 {self.width:g} {self.height:g}",
+            "role": "img",
+            "aria-label": label(self.title, 200),
+            "style": f"max-width: {self.width * self.stretch:g}px",
+        }
+        written = ElementTree.tostring(root, encoding="unicode")
+        return Markup(written)  # noqa: S704 escaped by the writer
+
+    @cached_property
+    def svg(self) -> bytes:
+        """The content of an .svg file: text as text, on white."""
+        content = self._marked[0]
+        for name, colour in MARKED.items():
+            content = content.replace(colour, LIGHT[name])
+        start = content.index(">", content.index("<svg")) + 1
+        paper = f'<rect width="100%" height="100%" fill="{LIGHT[PAPER]}"/>'
+        return (content[:start] + paper + content[start:]).encode("utf-8")
+
+    @cached_property
+    def png(self) -> bytes:
+        """The content of a .png file, for printing."""
+        file = io.BytesIO()
+        dpi = min(DPI, MOST_PIXELS * 72 / max(self.width, self.height))
+        self._draw(LIGHT, file, format="png", dpi=dpi, metadata={"Software": None})
+        return file.getvalue()
+
+    @cached_property
+    def _marked(self) -> tuple[str, list[ElementTree.Element]]:
+        """As SVG in the colours that are exchanged, and what is told on hovering."""
+        file = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
-    root = ElementTree.fromstring(file.getvalue())  # noqa: S314 we wrote it just now
-    for hover in hovers:
-        root.append(_hover(hover, height))
-    _adopt(root)
-    root.attrib = {
-        "viewBox": f"0 0 {width:g} {height:g}",
-        "role": "img",
-        "aria-label": label(title, 200),
-        "style": f"max-width: {width * stretch:g}px",
-    }
-    return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704 escaped by the writer
+        told = self._draw(MARKED, file, format="svg", transparent=True, metadata=nothing)
+        return file.getvalue(), told
+
+    def _draw(self, colour: Colours, file: Any, **options: Any) -> list[ElementTree.Element]:
+        from matplotlib import style  # half a second to import
+        from matplotlib.figure import Figure
+
+        settings = look(colour) | {"svg.hashsalt": self.title}
+        with style.context(["default", settings]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has the glyphs
+            size = (self.width / 72, self.height / 72)
+            figure = Figure(figsize=size, dpi=72, layout="constrained")
+            hovers = list(self.paint(figure, colour))
+            figure.savefig(file, **options)
+            return [_hover(hover, self.height) for hover in hovers]
 
 
 def _hover(hover: Hover, height: float) -> ElementTree.Element:

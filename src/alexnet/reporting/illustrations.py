@@ -5,6 +5,8 @@ Whatever is not as it should be is left out. An image is a data URI of a PNG, JP
 else ever gets into a page.
 """
 
+import base64
+import contextlib
 import math
 import re
 from collections.abc import Iterator
@@ -14,6 +16,14 @@ from typing import Any
 from alexnet.runs.directory import RunDirectory
 
 DATA_URI = re.compile(r"data:image/(?:png|jpeg|webp);base64,[A-Za-z0-9+/]+={0,2}")
+
+
+def png_of(uri: str) -> bytes:
+    """The content of a data URI of a PNG; nothing if it is of something else, or damaged."""
+    kind, _, content = uri.partition(",")
+    with contextlib.suppress(ValueError):
+        return base64.b64decode(content, validate=True) if "png" in kind else b""
+    return b""
 
 
 class Album:

@@ -1,60 +1,115 @@
 """A run directory -> one HTML page about it: how good it is, where it is wrong, and whether the
-number can be trusted. Imports no torch, and needs nothing but the run directory.
+number can be trusted; with its figures and tables as files. Imports no torch, and needs nothing but
+the run directory.
 
 Shapes: N examples, K classes.
 """
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
-from sklearn.metrics import confusion_matrix, log_loss
+from sklearn.metrics import (
+    auc,
+    average_precision_score,
+    confusion_matrix,
+    log_loss,
+    precision_recall_curve,
+    roc_curve,
+)
 
-from alexnet.errors import RunError
+from alexnet.data.originals import original
+from alexnet.errors import InputError, RunError
 from alexnet.presets import RECIPES
 from alexnet.recipes import BYSTANDERS, Recipe
 from alexnet.reporting import charts
-from alexnet.reporting.charts import Curve
-from alexnet.reporting.drawing import ACCENT, FAINT
+from alexnet.reporting.charts import Curve, Trade
+from alexnet.reporting.drawing import ACCENT, FAINT, Drawing
 from alexnet.reporting.illustrations import (
     Album,
     DataState,
     as_object,
     count,
     number,
+    png_of,
     read_data_state,
     read_illustrations,
 )
-from alexnet.reporting.pages import NO_BREAK, write_page
-from alexnet.runs.directory import Predictions, RunDirectory, Settings
-from alexnet.scoring.metrics import Labels, calibration_error, reliability, softmax, wilson_interval
+from alexnet.reporting.networks import Description, describe
+from alexnet.reporting.pages import NO_BREAK, Place, write_page
+from alexnet.runs.directory import (
+    CLASS_TABLE,
+    CONFUSION_TABLE,
+    EPOCH_TABLE,
+    NETWORK_TABLE,
+    Predictions,
+    RunDirectory,
+    Settings,
+)
+from alexnet.scoring.metrics import (
+    TOP5_FROM,
+    ClassScores,
+    Labels,
+    calibration_error,
+    class_scores,
+    reliability,
+    softmax,
+    wilson_interval,
+)
+from alexnet.words import cell
 
 PICTURES = 2_200_000  # bytes of data URIs in a page; the rest of it stays below 0.8 MB
 MOST_BARS = charts.MOST_LABELS  # classes that all get a labelled bar
-PAIRS = 12  # the most confused ones
+FEW = 12  # classes whose figures all stand in a table at once
+MOST_CURVES = 10  # classes that each get a curve of precision and recall
+PAIRS = 8  # the most confused ones
+MOST_TOLD = 8  # classes, or pairs of them, that are named as not recognised
+FILTERS = "filters-of-the-first-layer.png"  # among the figures
+BARS_TOLD = "Worst first. The thin line is the 95 % interval."
+MAP_TOLD = (
+    "Rows are labels, columns guesses; blue is right, red is wrong. Classes that are confused "
+    "stand together."
+)
+Rows = list[list[Any]]
 
 
 @dataclass(frozen=True)
 class Drawn:
     """A figure with what stands above and below it."""
 
-    drawing: Markup
+    drawing: Drawing
     heading: str = ""
     caption: str = ""
 
 
 def write_report(run: str | Path, out: str | Path | None = None) -> Path:
-    """Writes the page about a run, by default RUN/report.html; returns its path.
+    """Writes the page about a run, by default RUN/report.html, with its figures and tables beside
+    it; returns its path.
 
     Raises:
         RunError: it is not a run directory, or the run has not been evaluated.
     """
     directory = RunDirectory(run)
-    return write_page(Path(out) if out else directory.page, "report.html", contents(directory))
+    place = Place.of(directory.page, directory.figures, out)
+    found = contents(directory)
+    tables = {
+        CLASS_TABLE: class_rows(found["names"], found["identifiers"], found["scores"]),
+        CONFUSION_TABLE: confusion_rows(found["names"], found["counts"]),
+    }
+    if found["epochs"]:
+        tables[EPOCH_TABLE] = epoch_rows(found["epochs"])
+    if found["network"]:
+        found["network_drawing"] = found["network"].drawing
+        tables[NETWORK_TABLE] = found["network"].plain_rows()
+    data = directory.settings.data
+    found["link_of"] = lambda id_: place.link(file) if (file := original(data, id_)) else ""
+    filters = png_of(found["shown"].filters)
+    found["filters_file"] = FILTERS if filters else ""
+    return write_page(place, "report.html", found, tables, {FILTERS: filters} if filters else {})
 
 
 def contents(run: RunDirectory) -> dict[str, Any]:
@@ -75,6 +130,7 @@ def contents(run: RunDirectory) -> dict[str, Any]:
     confusion = confusion_matrix(
         predictions.labels, predictions.guesses, labels=np.arange(len(names))
     )
+    scores = class_scores(confusion)
     usual = {"device": "unknown", "processor": "unknown", "precision": "unknown"}
     return {
         "title": f"{run.path.resolve().name}: {Path(settings.data).name or settings.data}",
@@ -83,24 +139,69 @@ def contents(run: RunDirectory) -> dict[str, Any]:
         | {"best_epoch": best_epoch, "val_top1": number(figures.get("val_top1"))}
         | {"chose_epoch_on_it": figures.get("chose_epoch_on_it") is True}
         | {"seen_by_weights": count(figures.get("seen_by_weights"))},
+        "top5_tells": len(names) >= TOP5_FROM,
         "expected": expected(settings),
         "leak_free": leak_free(predictions, state),
         "seconds": number(figures.get("seconds")),
+        "epochs": epochs,
         "epochs_told": f"{len(epochs)} epochs" if epochs else "",
         "surroundings": usual | surroundings,
         "training": training_curves(epochs, best_epoch),
-        "per_class": per_class(names, confusion),
+        "names": names,
+        "identifiers": predictions.classes,
+        "counts": confusion,
+        "scores": scores,
+        "classes": told_classes(names, scores),
         "confusion": confusions(names, confusion),
+        "failings": list(failings(names, figures, confusion)),
+        "trades": trades(names, predictions),
         "shown": shown,
+        "pictured": [one for one in shown.confusions if one.images],
         "pictures_left_out": album.left_out,
         "calibration": calibration(predictions, figures),
         "data": told_data(state),
+        "network": network_of(run),
         "speed": speed_curves(epochs),
         "command": settings.command,
         "digest": settings.digest,
         "recipe": settings.recipe.to_dict(),
         "machine": told_machine(surroundings),
+        "epochs_table": EPOCH_TABLE,
+        "classes_table": CLASS_TABLE,
+        "confusion_table": CONFUSION_TABLE,
+        "network_table": NETWORK_TABLE,
     }
+
+
+def epoch_rows(epochs: Sequence[Mapping[str, float]]) -> Rows:
+    """One row per epoch, with every number that any of them has."""
+    heading = list(dict.fromkeys(name for one in epochs for name in one))
+    return [heading, *([one.get(name, "") for name in heading] for one in epochs)]
+
+
+def class_rows(names: Sequence[str], identifiers: Sequence[str], scores: ClassScores) -> Rows:
+    """One row per class, and the means."""
+    rows: Rows = [["class", "name", "images", "precision", "recall", "f1"]]
+    columns = scores.support, scores.precision, scores.recall, scores.f1
+    for identifier, name, *values in zip(identifiers, names, *columns, strict=True):
+        rows.append([cell(identifier), cell(name), *(one.item() for one in values)])
+    for name, weighted in (("(plain mean)", False), ("(weighted mean)", True)):
+        rows.append([name, name, int(scores.support.sum()), *scores.mean(weighted).values()])
+    return rows
+
+
+def confusion_rows(names: Sequence[str], confusion: Labels) -> Rows:
+    """The counts: a row for each label, a column for each guess."""
+    told = [cell(name) for name in names]
+    rows = zip(told, confusion.tolist(), strict=True)
+    return [["label / guess", *told], *([name, *counts] for name, counts in rows)]
+
+
+def network_of(run: RunDirectory) -> Description | None:
+    """The network of a run; None where its weights are gone, or cannot be read."""
+    with contextlib.suppress(InputError):
+        return describe(run.path)
+    return None
 
 
 def told_machine(surroundings: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,7 +270,7 @@ def training_curves(epochs: Sequence[Mapping[str, float]], best: int) -> list[Dr
             found.append(Drawn(charts.curves(what, lines, share=share), what))
     if known(rates := column(epochs, "lr")):
         drawing = charts.curves("learning rate", [Curve("", rates, mark=best)])
-        found.append(Drawn(drawing, "learning rate at the end of each epoch"))
+        found.append(Drawn(drawing, "learning rate"))
     return found
 
 
@@ -190,34 +291,75 @@ def speed_curves(epochs: Sequence[Mapping[str, float]]) -> list[Drawn]:
     ]
 
 
-def per_class(names: Sequence[str], confusion: Labels) -> dict[str, Any]:
-    """Accuracies, worst first: all of them as bars, or of many classes the extremes, with all in a
-    table."""
-    totals, right = confusion.sum(1), np.diag(confusion)
+def told_classes(names: Sequence[str], scores: ClassScores) -> dict[str, Any]:
+    """Precision, recall and F1, worst recall first, and the recalls drawn: of many classes only the
+    extremes with their names."""
     order = sorted(
-        (int(one) for one in np.flatnonzero(totals)), key=lambda k: (right[k] / totals[k], names[k])
+        (int(one) for one in np.flatnonzero(scores.support)),
+        key=lambda k: (scores.recall[k], names[k]),
     )
-
-    def bars(part: Sequence[int]) -> Markup:
-        columns = [names[k] for k in part], [int(totals[k]) for k in part]
-        return charts.class_bars(*columns, [int(right[k]) for k in part])
-
-    if len(order) <= MOST_BARS:
-        return {"drawings": [Drawn(bars(order))], "rows": []}
-    everything = charts.class_profile(
-        [names[k] for k in order], [int(totals[k]) for k in order], [int(right[k]) for k in order]
-    )
+    plain, weighted = scores.mean(), scores.mean(weighted=True)
+    n = int(scores.support.sum())
     return {
-        "drawings": [
-            Drawn(everything, "all classes"),
-            Drawn(bars(order[:12]), "the worst"),
-            Drawn(bars(order[-12:]), "the best"),
-        ],
+        "drawings": class_drawings(names, scores, order),
+        "few": len(order) <= FEW,
         "rows": [
-            {"name": names[k], "n": int(totals[k]), "share": float(right[k] / totals[k])}
+            {
+                "name": names[k],
+                "n": int(scores.support[k]),
+                "precision": float(scores.precision[k]),
+                "recall": float(scores.recall[k]),
+                "f1": float(scores.f1[k]),
+            }
             for k in order
         ],
+        "means": [
+            {"name": "plain mean", "n": n, **plain},
+            {"name": "weighted mean", "n": n, **weighted},
+        ],
+        "balanced": plain["recall"],
+        "f1": plain["f1"],
     }
+
+
+def failings(names: Sequence[str], figures: Mapping[str, Any], confusion: Labels) -> Iterator[str]:
+    """What the network cannot do, in words: more than chance, a class at all, one from another."""
+    if figures["top1_interval"][0] <= figures["chance"]:
+        yield (
+            "The interval reaches down to chance: on these images it is not shown to do better "
+            "than always guessing the commonest class."
+        )
+    hits = np.diag(confusion)
+    lost = [names[k] for k in np.flatnonzero((confusion.sum(1) > 0) & (hits == 0)).tolist()]
+    if lost:
+        listed = ", ".join(lost[:MOST_TOLD])
+        listed += f" and {len(lost) - MOST_TOLD} more" if len(lost) > MOST_TOLD else ""
+        yield f"No image is recognised of: {listed}."
+    right, wrong = hits[:, None] + hits, confusion + confusion.T
+    alike = np.triu((hits[:, None] > 0) & (hits > 0) & (wrong >= np.maximum(right, 5)), 1)
+    for a, b in np.argwhere(alike)[:MOST_TOLD].tolist():
+        yield (
+            f"{names[a]} and {names[b]} are not told apart: of {right[a, b] + wrong[a, b]} images "
+            f"taken for one of the two, {wrong[a, b]} are taken for the wrong one."
+        )
+
+
+def class_drawings(names: Sequence[str], scores: ClassScores, order: Sequence[int]) -> list[Drawn]:
+    """The accuracies of the classes, in this order."""
+
+    def columns(part: Sequence[int]) -> tuple[list[str], list[int], list[int]]:
+        right = [round(scores.recall[k] * scores.support[k]) for k in part]
+        return [names[k] for k in part], [int(scores.support[k]) for k in part], right
+
+    if len(order) <= MOST_BARS:
+        return [Drawn(charts.class_bars(*columns(order)), "recall of each class", BARS_TOLD)]
+    worst = charts.class_bars(*columns(order[:12]), title="accuracy of the worst classes")
+    best = charts.class_bars(*columns(order[-12:]), title="accuracy of the best classes")
+    return [
+        Drawn(charts.class_profile(*columns(order)), "recall of all classes"),
+        Drawn(worst, "the worst", BARS_TOLD),
+        Drawn(best, "the best"),
+    ]
 
 
 def confusions(names: Sequence[str], confusion: Labels) -> dict[str, Any]:
@@ -228,9 +370,8 @@ def confusions(names: Sequence[str], confusion: Labels) -> dict[str, Any]:
     wrong, totals = confusion - np.diag(np.diag(confusion)), confusion.sum(1)
     places = [divmod(int(p), len(names)) for p in np.argsort(-wrong, axis=None, kind="stable")]
     return {
-        "drawing": charts.confusion_map(there, ordered),
-        "large": charts.confusion_map(there, ordered, large=True) if many else "",
-        "large_width": charts.map_side(len(names), large=True),
+        "map": Drawn(charts.confusion_map(there, ordered), "confusion matrix", MAP_TOLD),
+        "large": charts.confusion_map(there, ordered, large=True) if many else None,
         "pairs": [
             {
                 "label": names[label],
@@ -242,6 +383,31 @@ def confusions(names: Sequence[str], confusion: Labels) -> dict[str, Any]:
             if wrong[label, guess]
         ],
     }
+
+
+def trades(names: Sequence[str], predictions: Predictions) -> list[Drawn]:
+    """Precision against recall, and the ROC, of each class against all others; nothing where there
+    are many classes."""
+    labels, p = predictions.labels, softmax(predictions.logits)
+    there = [k for k in range(len(names)) if 0 < (labels == k).sum() < len(labels)]
+    if not there or len(names) > MOST_CURVES:
+        return []
+    precise, roc = [], []
+    for k in there:
+        of_it = labels == k
+        precision, recall, _ = precision_recall_curve(of_it, p[:, k], drop_intermediate=True)
+        area = float(average_precision_score(of_it, p[:, k]))
+        precise.append(Trade(names[k], recall, precision, area))
+        fall_out, found, _ = roc_curve(of_it, p[:, k])
+        roc.append(Trade(names[k], fall_out, found, float(auc(fall_out, found))))
+    title = "precision against recall"
+    left = charts.trades(title, ("recall", "precision"), precise)
+    right = charts.trades("ROC", ("false positive rate", "true positive rate"), roc, chance=True)
+    means = [np.mean([one.area for one in lines]) for lines in (precise, roc)]
+    return [
+        Drawn(left, title, f"average precision, mean of the classes: {means[0]:.3f}"),
+        Drawn(right, "ROC", f"area under the curve, mean of the classes: {means[1]:.3f}"),
+    ]
 
 
 def calibration(predictions: Predictions, figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -258,8 +424,9 @@ def calibration(predictions: Predictions, figures: Mapping[str, Any]) -> dict[st
         )
     ]
     temperature = number(figures.get("temperature"))
+    clueless = math.log(logits.shape[1])
     if not temperature > 0:
-        return {"drawings": drawings, "temperature": 0}
+        return {"drawings": drawings, "temperature": 0, "clueless": clueless}
     scaled = softmax(logits / np.float32(temperature))
     error = calibration_error(scaled, labels)
     loss = log_loss(labels, scaled, labels=np.arange(logits.shape[1]))
@@ -271,7 +438,7 @@ def calibration(predictions: Predictions, figures: Mapping[str, Any]) -> dict[st
             f"ECE {error:.4f}, NLL {loss:.4f}",
         )
     )
-    return {"drawings": drawings, "temperature": temperature}
+    return {"drawings": drawings, "temperature": temperature, "clueless": clueless}
 
 
 def told_data(state: DataState | None) -> dict[str, Any] | None:

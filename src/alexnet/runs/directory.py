@@ -14,6 +14,8 @@ RUN/
     data.json           the state of the data: images of each class, duplicates, leaks
     lr.json, lr.svg     what the learning-rate finder suggests, and its curve
     report.html         all of it, to look at
+    figures/            each figure of that page, as PNG and SVG
+    epochs.csv, classes.csv, confusion.csv, network.csv     its tables
     events.out.*        TensorBoard
     failed.json, pruned.json, test.json     of a trial of a sweep: why it has no figures, or the
                         winner's figures on the test split
@@ -28,8 +30,6 @@ import dataclasses
 import itertools
 import json
 import shlex
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,7 +41,10 @@ import numpy as np
 from alexnet import marks
 from alexnet.atomic import (
     disk_error,
+    from_json,
     is_leftover,
+    is_number,
+    read_arrays,
     read_object,
     remove_leftovers,
     replacing,
@@ -61,11 +64,10 @@ UNFINISHED = (
     "If the run was not finished, go on with it: alexnet train ... --resume --out RUN. If it was, "
     "put the file back, or train again."
 )
-# what damaged archives and arrays in them raise; NotImplementedError: zipfile, of an odd header
-NPZ_ERRORS = (
-    OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error,
-    NotImplementedError, RuntimeError, MemoryError, OverflowError, SyntaxError, UnicodeError,
-)  # fmt: skip
+FIGURES = "figures"  # the folder of a page's figures
+EPOCH_TABLE, CLASS_TABLE = "epochs.csv", "classes.csv"
+CONFUSION_TABLE, NETWORK_TABLE = "confusion.csv", "network.csv"
+PREDICTED = {"logits": "f", "labels": "i", "ids": "U", "classes": "U"}  # kinds of the arrays
 
 
 @dataclass(frozen=True)
@@ -269,7 +271,7 @@ class RunDirectory:
         try:
             lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
             return [
-                {key: one for key, one in json.loads(line).items() if isinstance(one, int | float)}
+                {key: one for key, one in from_json(line).items() if is_number(one)}
                 for line in lines
             ]
         except (OSError, ValueError, AttributeError) as error:
@@ -307,8 +309,10 @@ class RunDirectory:
         try:
             low, high = found["top1_interval"]
             for share in (low, high, *(found[key] for key in "n top1 top5 nll ece chance".split())):
-                if not isinstance(share, int | float):
+                if not is_number(share):
                     raise ValueError(f"{share!r} is no number")
+            if not isinstance(found["n"], int) or not isinstance(found["names"], list):
+                raise ValueError("it does not say how many images and which classes there are")
             found["split"] = str(found["split"])
             return {**found, "names": [str(one) for one in found["names"]]}
         except (ValueError, KeyError, TypeError) as error:
@@ -322,25 +326,29 @@ class RunDirectory:
         """
         name = "predictions.npz"
         try:
-            if not zipfile.is_zipfile(self.path / name) and self._has(name):
-                raise ValueError("it is no .npz archive")  # NumPy would speak of pickles
-            with np.load(self.path / name) as file:
-                found = Predictions(
-                    np.asarray(file["logits"], dtype=np.float32),
-                    np.asarray(file["labels"], dtype=np.int64),
-                    [str(one) for one in file["ids"]],
-                    [str(one) for one in file["classes"]],
-                )
-            n, k = found.logits.shape
-            if not n or len(found.labels) != n or len(found.ids) != n or len(found.classes) != k:
+            arrays = read_arrays(self.path / name, PREDICTED)
+            if len(arrays) < len(PREDICTED) or arrays["logits"].ndim != 2:
+                raise ValueError("it has not all of logits, labels, ids and classes")
+            n, k = arrays["logits"].shape
+            sizes = {"logits": (n, k), "labels": (n,), "ids": (n,), "classes": (k,)}
+            if not n or any(
+                arrays[part].shape != size or arrays[part].dtype.kind != PREDICTED[part]
+                for part, size in sizes.items()
+            ):
                 raise ValueError("logits, labels, ids and classes do not fit together")
+            found = Predictions(
+                arrays["logits"].astype(np.float32),
+                arrays["labels"].astype(np.int64),
+                [str(one) for one in arrays["ids"]],
+                [str(one) for one in arrays["classes"]],
+            )
             if found.labels.min() < 0 or found.labels.max() >= k:
                 raise ValueError("there are labels without a class")
             if not np.isfinite(found.logits).all():
                 raise ValueError("there are logits that are no numbers")
         except FileNotFoundError as error:
             raise self._missing(name, UNFINISHED) from error
-        except NPZ_ERRORS as error:
+        except (OSError, ValueError) as error:
             raise self._damaged(name, error, UNFINISHED) from error
         return found
 
@@ -421,8 +429,11 @@ class RunDirectory:
             return None
         hint = "Delete it; the rate is looked for again."
         try:
-            return float(self._object("lr.json", hint)["lr"])
-        except (KeyError, TypeError, ValueError) as error:
+            rate = self._object("lr.json", hint)["lr"]
+            if not is_number(rate) or rate <= 0:
+                raise ValueError(f"{rate!r} is no learning rate")
+            return float(rate)
+        except (KeyError, ValueError) as error:
             raise self._damaged("lr.json", error, hint) from error
 
     def write_failed(self, reason: str) -> None:
@@ -441,6 +452,18 @@ class RunDirectory:
     def page(self) -> Path:
         """Where the report is written."""
         return self.path / "report.html"
+
+    @property
+    def figures(self) -> Path:
+        """Where its figures are written."""
+        return self.path / FIGURES
+
+    def about(self) -> dict[str, Any]:
+        """What the weights of the best epoch say of themselves: network, classes, preprocessing.
+        Errors as in `network`."""
+        from alexnet.network.header import load_description
+
+        return load_description(self._weights())
 
     def exported(self, format: str) -> Path:
         """Where an exported file is written, if nobody says otherwise."""

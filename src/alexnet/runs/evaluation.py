@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from alexnet.console import say, warn
 from alexnet.data.levels import unknown_names
@@ -21,19 +21,22 @@ from alexnet.network.inference import evaluation_transforms, evaluation_views, p
 from alexnet.runs.directory import Predictions, RunDirectory, Settings
 from alexnet.runs.own_data import choose, count_seen, open_store, own_data, trained_on
 from alexnet.runtime import as_found, choose_device, choose_precision
-from alexnet.scoring.metrics import Labels, metrics, wilson_interval
+from alexnet.scoring.metrics import TOP5_FROM, Labels, metrics, wilson_interval
 
 
 def show(figures: Mapping[str, Any], note: str = "") -> None:
-    """Prints the figures for people: the headline, the accuracy per class, the pairs most often
-    confused."""
+    """Prints the figures for people: the headline, precision, recall and F1 of each class, the
+    pairs most often confused."""
     low, high = figures["top1_interval"]
-    tops = ", ".join(f"top-{k} {figures[f'top{k}']:.2%}" for k in top_ks(figures)[1:])
+    few = len(figures["names"]) < TOP5_FROM
+    tops = [k for k in top_ks(figures)[1:] if not (few and k == 5)]
     say(
         f"{figures['split']} split, {figures['n']:,} images: top-1 {figures['top1']:.2%} (95 % "
         f"interval {low:.2%} to {high:.2%}), "
-        f"{tops}, NLL {figures['nll']:.3f}, ECE {figures['ece']:.3f}; "
-        f"always guessing the commonest class gives {figures['chance']:.2%}"
+        + "".join(f"top-{k} {figures[f'top{k}']:.2%}, " for k in tops)
+        + f"balanced accuracy {figures['balanced_accuracy']:.2%}, NLL {figures['nll']:.3f}, "
+        f"ECE {figures['ece']:.3f}; always guessing the commonest class gives "
+        f"{figures['chance']:.2%}"
     )
     if note:
         say(note)
@@ -41,13 +44,15 @@ def show(figures: Mapping[str, Any], note: str = "") -> None:
     shown = ranked if len(ranked) <= 20 else ranked[:8] + ranked[-4:]
     table = Table(
         "class",
-        "images",
-        "top-1",
-        title="accuracy per class" + ("" if len(ranked) <= 20 else ": worst and best"),
+        *(Column(name, justify="right") for name in ("images", "precision", "recall", "F1")),
+        title="each class" + ("" if len(ranked) <= 20 else ": worst and best"),
     )
-    table.columns[1].justify = table.columns[2].justify = "right"
     for name, one in shown:
-        table.add_row(escape(name), f"{one['n']:,}", f"{one['top1']:.1%}")
+        scores = [f"{one[key]:.1%}" for key in ("precision", "top1", "f1")]
+        table.add_row(escape(name), f"{one['n']:,}", *scores)
+    table.add_section()
+    for name, mean in (("plain mean", "macro"), ("weighted mean", "weighted")):
+        table.add_row(name, f"{figures['n']:,}", *(f"{one:.1%}" for one in figures[mean].values()))
     say(table)
     errors = np.array(figures["confusion"])
     np.fill_diagonal(errors, 0)
@@ -70,13 +75,15 @@ def table_rows(figures: Mapping[str, Any]) -> list[list[Any]]:
     are empty."""
     tops = [f"top{k}" for k in top_ks(figures)[1:]]
     whole = [figures[key] for key in (*tops, "nll", "ece", "chance")]
+    means = [figures["macro"][key] for key in ("precision", "f1")]
     identifiers = dict(zip(figures["names"], figures["classes"], strict=True))
     heading = ["class", "name", "n", "top1", "top1_low", "top1_high", *tops, "nll", "ece", "chance"]
     every = ["(all)", "(all)", figures["n"], figures["top1"], *figures["top1_interval"], *whole]
-    rows: list[list[Any]] = [heading, every]
+    rows: list[list[Any]] = [[*heading, "precision", "f1"], [*every, *means]]
     for name, one in figures["per_class"].items():
         interval = wilson_interval(round(one["top1"] * one["n"]), one["n"])
-        rows.append([identifiers[name], name, one["n"], one["top1"], *interval, *[""] * len(whole)])
+        row = [identifiers[name], name, one["n"], one["top1"], *interval, *[""] * len(whole)]
+        rows.append([*row, one["precision"], one["f1"]])
     return rows
 
 

@@ -1,6 +1,7 @@
-"""Logits and labels -> figures: top-1 and top-5 with intervals, per class, confusion, likelihood,
-calibration. Imports no torch; and SciPy and scikit-learn only when figures are asked for, because
-classifying needs `softmax` alone, and they would take a third of its start.
+"""Logits and labels -> figures: top-1 and top-5 with intervals, precision, recall and F1 of each
+class, confusion, likelihood, calibration. Imports no torch; and SciPy and scikit-learn only when
+figures are asked for, because classifying needs `softmax` alone, and they would take a third of
+its start.
 
 Shapes: N examples, K classes.
 """
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Z95 = 1.959963984540054  # standard normal quantile of 0.975
+TOP5_FROM = 11  # classes from which top-5 says something: of ten, five guesses are half
 CALIBRATION_BINS = 15  # Guo et al., "On calibration of modern neural networks" (2017)
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -24,6 +26,35 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """How well each class is found; each array is (K,), and nought where there is nothing to
+    divide by, as in scikit-learn's report."""
+
+    support: Labels  # images of the class
+    precision: NDArray[np.float64]  # the share of the images taken for it that are of it
+    recall: NDArray[np.float64]  # the share of its images that are found: its accuracy
+    f1: NDArray[np.float64]  # the harmonic mean of both
+
+    def mean(self, weighted: bool = False) -> dict[str, float]:
+        """The means of the three over the classes that have images: each counts the same, or as
+        much as it has images. The plain mean of the recalls is the balanced accuracy."""
+        weights = self.support if weighted else self.support > 0
+        three = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
+        return {name: float(np.average(one, weights=weights)) for name, one in three.items()}
+
+
+def class_scores(confusion: Labels) -> ClassScores:
+    """The scores of (K, K) counts of label and guess."""
+    right, support, guessed = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    return ClassScores(
+        support,
+        right / np.maximum(guessed, 1),
+        right / np.maximum(support, 1),
+        2 * right / np.maximum(support + guessed, 1),
+    )
 
 
 @dataclass(frozen=True)
@@ -97,7 +128,7 @@ def metrics(
     logits: Floats, labels: Labels, names: list[str], split: str, top: int = 5
 ) -> dict[str, Any]:
     """All figures of a split, JSON-ready. Shares are from 0 to 1; top5 is the share within the best
-    min(5, K).
+    min(5, K), and top1 of a class its recall.
 
     Args:
         logits: (N, K).
@@ -114,15 +145,18 @@ def metrics(
     correct = int((guesses == labels).sum())
     probabilities = softmax(logits)
     confusion = confusion_matrix(labels, guesses, labels=every)
-    totals = confusion.sum(1)
+    scores = class_scores(confusion)
     per_class = {
         names[label]: {
-            "n": int(totals[label]),
-            "top1": float(confusion[label, label] / totals[label]),
+            "n": int(scores.support[label]),
+            "top1": float(scores.recall[label]),
+            "precision": float(scores.precision[label]),
+            "f1": float(scores.f1[label]),
         }
         for label in every
-        if totals[label]
+        if scores.support[label]
     }
+    macro = scores.mean()
     return {
         "split": split,
         "n": n,
@@ -132,7 +166,10 @@ def metrics(
         f"top{top}": correct / n if top == 1 else top_k(logits, labels, top),
         "nll": float(log_loss(labels, probabilities, labels=every)),
         "ece": calibration_error(probabilities, labels),
-        "chance": float(totals.max() / n),
+        "chance": float(scores.support.max() / n),
+        "balanced_accuracy": macro["recall"],
+        "macro": macro,
+        "weighted": scores.mean(weighted=True),
         "names": names,
         "per_class": per_class,
         "confusion": confusion.tolist(),

@@ -8,8 +8,10 @@ SWEEP/
     locks/NAME          held by the program that runs these trials
     optuna.db           the study of --search tpe
     results.csv         one row per trial
+    configurations.csv  one row per configuration, best first
     summary.json        configurations, which cannot be told apart, what mattered, the winner's test
     report.html         all of it, to look at
+    figures/            each figure of that page, as PNG and SVG
 
 Imports no torch.
 """
@@ -22,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from alexnet import marks
-from alexnet.atomic import is_leftover, read_object, replacing, write_json
+from alexnet.atomic import is_leftover, read_object, write_csv, write_json
 from alexnet.errors import RecipeError, RunError
 from alexnet.recipes import Recipe
-from alexnet.runs.directory import RunDirectory
+from alexnet.runs.directory import FIGURES, RunDirectory
 
+CONFIGURATION_TABLE = "configurations.csv"
 AGAIN = "Give the same `alexnet sweep` command again: it goes on where it was stopped."
 ELSEWHERE = "Choose another --out."
 Row = dict[str, str]
@@ -76,6 +79,8 @@ class SweepDirectory:
         found = self._object(marks.SWEEP, ELSEWHERE)
         try:
             recipe = json.loads(json.dumps(Recipe.from_dict(found["recipe"]).to_dict()))
+            if not isinstance(found["data"], str):
+                raise TypeError("data is no name")
         except (KeyError, TypeError, RecipeError) as error:
             raise RunError(
                 f"{self.path / marks.SWEEP} cannot be used ({error}).",
@@ -124,8 +129,7 @@ class SweepDirectory:
 
     def write_table(self, rows: Sequence[Sequence[Any]]) -> None:
         """Writes the table, its heading first."""
-        with replacing(self.table) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(rows)
+        write_csv(self.table, rows)
 
     def rows(self) -> list[Row]:
         """The table's rows by the names in its heading.
@@ -157,6 +161,11 @@ class SweepDirectory:
     def page(self) -> Path:
         """Where the report is written."""
         return self.path / "report.html"
+
+    @property
+    def figures(self) -> Path:
+        """Where its figures are written."""
+        return self.path / FIGURES
 
     def _object(self, name: str, hint: str) -> dict[str, Any]:
         try:

@@ -7,27 +7,41 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from alexnet.errors import RunError
 from alexnet.reporting import charts
 from alexnet.reporting.charts import Curve, Level
-from alexnet.reporting.drawing import ACCENT, FAINT
+from alexnet.reporting.drawing import ACCENT, FAINT, Drawing
 from alexnet.reporting.illustrations import as_object
-from alexnet.reporting.pages import signed, write_page, written
+from alexnet.reporting.pages import Place, signed, write_page, written
 from alexnet.reporting.report import Drawn, column, known
-from alexnet.sweeping.directory import AGAIN, Row, SweepDirectory
+from alexnet.sweeping.directory import AGAIN, CONFIGURATION_TABLE, Row, SweepDirectory
 from alexnet.sweeping.trials import told
+from alexnet.words import cell
 
 
 def write_sweep_page(sweep: str | Path, out: str | Path | None = None) -> Path:
-    """Writes the page about a sweep, by default SWEEP/report.html; returns its path.
+    """Writes the page about a sweep, by default SWEEP/report.html, with its figures and tables
+    beside it; returns its path.
 
     Raises:
         RunError: it is not a sweep directory, or the sweep is not finished.
     """
     directory = SweepDirectory(sweep)
-    return write_page(Path(out) if out else directory.page, "sweep.html", contents(directory))
+    place = Place.of(directory.page, directory.figures, out)
+    found = contents(directory)
+    found["trials_at"] = place.link(directory.table)
+    rows = configuration_rows(found["fields"], found["ranked"])
+    return write_page(place, "sweep.html", found, {CONFIGURATION_TABLE: rows})
+
+
+def configuration_rows(
+    fields: Sequence[str], ranked: Sequence[Mapping[str, Any]]
+) -> list[list[Any]]:
+    """The table of the configurations, with shares from 0 to 1."""
+    columns = "val_top1 low high behind behind_low behind_high tied".split()
+    rows = [[*map(cell, row["settings"]), *(row[one] for one in columns)] for row in ranked]
+    return [[*fields, *columns], *rows]
 
 
 def contents(sweep: SweepDirectory) -> dict[str, Any]:
@@ -47,6 +61,7 @@ def contents(sweep: SweepDirectory) -> dict[str, Any]:
             "winner": told(summary["winner"]),
             "fields": fields,
             "ranked": ranked,
+            "configurations_table": CONFIGURATION_TABLE,
             "tied": sum(row["tied"] for row in ranked) - 1,
             "test": test_figures(summary["test"]),
             "curves": curves(
@@ -70,7 +85,7 @@ def contents(sweep: SweepDirectory) -> dict[str, Any]:
         ) from error
 
 
-def parallel(fields: Sequence[str], rows: Sequence[Row], winners: set[str]) -> Markup:
+def parallel(fields: Sequence[str], rows: Sequence[Row], winners: set[str]) -> Drawing:
     """Every finished trial as a line; of several seeds of the winner, the first stands out."""
     return charts.parallel_coordinates(
         fields,
@@ -147,13 +162,19 @@ def effects(summary: Mapping[str, Any]) -> list[Drawn]:
 def in_words(effect: Mapping[str, Any]) -> str:
     """What a field did."""
     low, high = effect["interval"]
-    points = f"{signed(effect['difference'])} points, {signed(low)} to {signed(high)}"
+    points = f"{signed(effect['difference'])} points of accuracy, most likely {signed(low)} to "
+    points += signed(high)
+    best, worst = written(effect["best"]), written(effect["worst"])
     if effect["verdict"] == "none at all":
         return (
-            "No effect at all: whatever its value, every prediction is the same in every bit. Is "
-            "it used by this recipe?"
+            "It did nothing at all: whatever its value, every prediction is the same to the last "
+            "bit. Is it used by this recipe?"
         )
+    if not effect["difference"]:
+        return "It made no difference: all its values did equally well."
     if effect["verdict"] == "matters":
-        best, worst = written(effect["best"]), written(effect["worst"])
-        return f"Matters: {best} instead of {worst} brings {points}."
-    return f"No effect that can be told from noise ({points})."
+        return f"It matters: {best} instead of {worst} brings {points}."
+    return (
+        f"It may not matter: {best} instead of {worst} brought {points}, which chance alone could "
+        "have done."
+    )

@@ -20,7 +20,8 @@ from alexnet.fitting.linear import solve
 from alexnet.fitting.loop import Epoch, State, best_of, fit
 from alexnet.fitting.lr_finder import draw_suggestion, find_lr
 from alexnet.network import inference
-from alexnet.network.checkpoint import Network, load_description, load_weights, save_network
+from alexnet.network.checkpoint import Network, load_weights, save_network
+from alexnet.network.header import load_description
 from alexnet.network.model import AlexNet, parameter_count
 from alexnet.runs.directory import Predictions, RunDirectory, Settings, new_run_directory
 from alexnet.runs.evaluation import show

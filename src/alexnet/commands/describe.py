@@ -1,0 +1,34 @@
+"""`alexnet describe`: what a network is made of."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(kw_only=True)
+class Describe:
+    """Show a network layer by layer: output, kernel, parameters, multiplications, and the receptive
+    field, which is the square of pixels that one value depends on."""
+
+    model: Annotated[
+        str,
+        tyro.conf.Positional,
+        tyro.conf.arg(
+            metavar="RUN|NETWORK", help="a run directory or a weights file, or 2012, 2014, small"
+        ),
+    ]
+    # How many classes. 0: those of RUN, or those that NETWORK was made for.
+    classes: int = 0
+    # px of the square that it sees. 0: likewise.
+    image_size: int = 0
+    # Also draw the network, as .svg or .png, or write the table, as .csv.
+    out: str = ""
+
+    def run(self) -> None:
+        from alexnet.reporting.networks import describe
+
+        found = describe(self.model, classes=self.classes, image_size=self.image_size)
+        print(found)
+        if self.out:
+            print(found.save(self.out))
