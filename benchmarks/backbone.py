@@ -46,7 +46,7 @@ from alexnet.network.description import ARCHITECTURES
 from alexnet.network.frozen import FrozenPart
 from alexnet.network.inference import evaluation_views
 from alexnet.network.model import AlexNet, AverageAndMaximum
-from alexnet.network.weights import SHIPPED
+from alexnet.network.weight_names import SHIPPED
 from alexnet.runs.directory import RunDirectory
 from alexnet.runs.resolution import FROM_SCRATCH, starting_weights
 from alexnet.runtime import choose_device, choose_precision

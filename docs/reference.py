@@ -15,17 +15,14 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
-
-import tyro
+from typing import Any, cast
 
 import alexnet
 from alexnet.cli import ABOUT, COMMANDS
+from alexnet.commands.flags import Flag, class_body, comments, first_sentence, flags, takes_recipe
 from alexnet.errors import AlexNetError
-from alexnet.recipes import Between, Recipe
+from alexnet.recipes import Recipe
 
 HERE = Path(__file__).resolve().parent
 WIDTH = 120
@@ -91,163 +88,37 @@ def code_or_words(block: str) -> str:
     return f"```python\n{block}\n```"
 
 
-def first_sentence(docstring: str | None) -> str:
-    """The first sentence of a docstring, without its full stop."""
-    first = " ".join(inspect.cleandoc(docstring or "").split("\n\n")[0].split())
-    return re.split(r"(?<=[^.])\.(?: |$)", first)[0]
-
-
-# -- classes, as their source says -----------------------------------------------------------------
-
-
-def class_body(cls: type) -> tuple[list[str], list[ast.stmt]]:
-    """The lines of a class, and the statements in it."""
-    source = textwrap.dedent(inspect.getsource(cls))
-    node = cast(ast.ClassDef, ast.parse(source).body[0])
-    return source.splitlines(), node.body
-
-
-def comments(cls: type) -> dict[str, tuple[str, str]]:
-    """For each annotated name of a class: the section it stands in ("# -- title --"), and the
-    comment above it, or else behind it."""
-    lines, body = class_body(cls)
-    found, section, last = {}, "", 0
-    for node in body:
-        above: list[str] = []
-        for line in map(str.strip, lines[last : node.lineno - 1]):
-            title = re.fullmatch(r"# -- (.+?) -+", line)
-            section = title[1] if title else section
-            above = (
-                [*above, line.removeprefix("#").strip()] if line[:1] == "#" and not title else []
-            )
-        last = node.end_lineno or node.lineno
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            behind = lines[last - 1].partition("  # ")[2]
-            found[node.target.id] = (section, " ".join(above) or behind)
-    return found
-
-
 # -- the command line ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Flag:
-    """One argument of a command."""
-
-    call: str  # as it is typed: --lr FLOAT|{auto}
-    positional: bool
-    default: str  # empty: none that needs words
-    required: bool
-    facts: tuple[str, ...]  # its range, and whether it may be given again
-    help: str
-    section: str
-
-    def __str__(self) -> str:
-        default = "required" if self.required else self.default
-        facts = "; ".join(one for one in (default, *self.facts) if one)
-        return item(f"`{self.call}`" + (f" ({escaped(facts)})" if facts else ""), self.help)
-
-
-def value_text(hint: Any) -> str:
-    """How a value of a type is typed on the command line."""
-    if get_origin(hint) is Annotated:
-        hint = get_args(hint)[0]
-    inside = get_args(hint)
-    if get_origin(hint) is Literal:
-        return f"{{{','.join(map(str, inside))}}}"
-    if get_origin(hint) is list:
-        return f"{value_text(inside[0])} ..."
-    if get_origin(hint) is tuple:
-        return " ".join(map(value_text, inside))
-    if get_origin(hint) in (Union, UnionType):
-        others = [value_text(one) for one in inside if get_origin(one) is not Literal]
-        words = [word for one in inside if get_origin(one) is Literal for word in get_args(one)]
-        return "|".join([*others, *[f"{{{','.join(map(str, words))}}}"] * bool(words)])
-    return "None" if hint in (None, NoneType) else str(hint.__name__).upper()
-
-
-def default_text(field: "dataclasses.Field[Any]", told: str) -> str:
-    """What holds where nothing is given; `told` is what the help text says of it."""
-    value = field.default
-    if field.default_factory is not dataclasses.MISSING:
-        value = field.default_factory()
-    if told or value is dataclasses.MISSING or value in ("", []):
-        return told
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def flag_of(field: "dataclasses.Field[Any]", hint: Any, comment: tuple[str, str]) -> Flag:
-    """The argument that a field of a command is."""
-    plain, about = (
-        (get_args(hint)[0], get_args(hint)[1:]) if get_origin(hint) is Annotated else (hint, ())
-    )
-    told = {"name": field.name, "metavar": "", "help": comment[1]}
-    for one in about:  # tyro.conf.arg(...), and what it leaves open is None
-        told |= {key: getattr(one, key) for key in told if getattr(one, key, None) is not None}
-    if not told["help"]:
-        raise SystemExit(f"{field.name} has no comment above it.")
-    positional = tyro.conf.Positional in about
-    again = tyro.conf.UseAppendAction in about
-    metavar = told["metavar"] or value_text(get_args(plain)[0] if again else plain)
-    switch = f"--{told['name'].replace('_', '-')}"
-    call = metavar if positional else f"{switch} {metavar}"
-    if plain is bool:
-        call = f"{switch}, --no-{switch[2:]}"
-    if positional and get_origin(plain) is list:
-        call = f"{metavar} ..."
-    in_help = re.search(r"\s*\[default: (.*?)\]", told["help"])
-    metadata = [getattr(part, "__metadata__", ()) for part in (hint, *get_args(plain))]
-    ranges = [str(one) for part in metadata for one in part if isinstance(one, Between)]
-    return Flag(
-        call,
-        positional,
-        default_text(field, in_help[1] if in_help else ""),
-        field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
-        (*ranges, *["may be given several times"] * again),
-        told["help"].replace(in_help[0], "") if in_help else told["help"],
-        comment[0],
-    )
-
-
-def flags(cls: type) -> list[Flag]:
-    """The arguments of a command, or the fields of the recipe, in order."""
-    hints, said = get_type_hints(cls, include_extras=True), comments(cls)
-    return [
-        flag_of(field, hints[field.name], said[field.name])
-        for field in dataclasses.fields(cls)
-        if not takes_recipe(hints[field.name])
-    ]
-
-
-def takes_recipe(hint: Any) -> bool:
-    """Whether a field of a command stands for all fields of the recipe."""
-    return hint is Recipe or (get_origin(hint) is Annotated and get_args(hint)[0] is Recipe)
-
-
-def commands() -> dict[str, type]:
-    """Each command line's words and their dataclass."""
-    return {words: kind for words, kind in COMMANDS.items() if isinstance(kind, type)}
+def told(flag: Flag) -> str:
+    """One entry of the list of arguments."""
+    default = "required" if flag.default is dataclasses.MISSING else flag.default_text
+    again = ["may be given several times"] * flag.about.again
+    facts = "; ".join(one for one in (default, *flag.ranges, *again) if one)
+    if not flag.text:
+        raise SystemExit(f"{flag.field} has no comment above it.")
+    return item(f"`{flag.call}`" + (f" ({escaped(facts)})" if facts else ""), flag.text)
 
 
 def with_recipe() -> list[str]:
     """The words of the commands that take every field of the recipe."""
-    hints = {words: get_type_hints(kind, include_extras=True) for words, kind in commands().items()}
-    return [words for words, of in hints.items() if any(map(takes_recipe, of.values()))]
+    return [words for words, kind in COMMANDS.items() if takes_recipe(kind)]
 
 
 def command_section(words: str, kind: type) -> Iterator[str]:
     """What the page says of one command."""
     known = flags(kind)
-    typed = [one.call for one in known if one.required and not one.positional]
-    typed += [one.call if one.required else f"[{one.call}]" for one in known if one.positional]
+    required = [one for one in known if one.default is dataclasses.MISSING]
+    places = [one for one in known if one.about.positional]
+    typed = [one.call for one in required if one not in places]
+    typed += [one.call if one in required else f"[{one.call}]" for one in places]
     yield f"## alexnet {words}"
-    optional = any(not (one.required or one.positional) for one in known)
+    optional = any(one not in required and one not in places for one in known)
     typed += ["[flags]"] * (optional or words in with_recipe())
     yield f"```text\n{' '.join(['alexnet', words, *typed])}\n```"
     yield from rendered(kind.__doc__)
-    listed = [*map(str, sorted(known, key=lambda one: not one.positional))]
+    listed = [told(one) for one in sorted(known, key=lambda one: not one.about.positional)]
     if words in with_recipe():
         listed.append("- and every [field of the recipe](#fields-of-the-recipe).")
     if listed:
@@ -269,7 +140,7 @@ def recipe_section() -> Iterator[str]:
         if one.section != section:
             section = one.section
             yield f"### {section[0].upper()}{section[1:]}"
-        yield str(one)
+        yield told(one)
 
 
 def exit_codes() -> Iterator[str]:
@@ -294,10 +165,10 @@ def cli_page() -> str:
         item(
             f"[`alexnet {words}`](#alexnet-{words.replace(' ', '-')})", first_sentence(kind.__doc__)
         )
-        for words, kind in commands().items()
+        for words, kind in COMMANDS.items()
     ]
     blocks.append("\n".join(summary))
-    for words, kind in commands().items():
+    for words, kind in COMMANDS.items():
         blocks += command_section(words, kind)
     blocks += joined_items(recipe_section())
     blocks += ["## Exit codes", "\n".join(exit_codes())]

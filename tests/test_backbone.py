@@ -21,10 +21,10 @@ from torch import nn
 import alexnet
 from alexnet.errors import Interrupted, ModelError, RecipeError
 from alexnet.fitting.distillation import GRID, Student, Teacher
-from alexnet.network import weights
+from alexnet.network import weight_names, weights
 from alexnet.network.description import Preprocessing, architecture
 from alexnet.network.model import AlexNet
-from alexnet.network.weights import weights_folder
+from alexnet.network.weight_names import weights_folder
 from alexnet.presets import RECIPES
 from alexnet.runs.directory import RunDirectory
 from alexnet.training import choice
@@ -153,7 +153,7 @@ def backbone(monkeypatch):
     """A small network in the place of the backbone."""
     path = weights_folder() / "small.safetensors"
     made = network_of(path, architecture("compact", width=0.1), 5, MADE_FOR)
-    monkeypatch.setitem(weights.SHIPPED, "backbone", path)
+    monkeypatch.setitem(weight_names.SHIPPED, "backbone", path)
     return made
 
 
@@ -249,7 +249,7 @@ def test_classes_of_few_images_are_told_what_that_is_worth(
 
 
 def test_the_backbone_comes_with_the_package(tmp_path):
-    path = weights.SHIPPED["backbone"]
+    path = weight_names.SHIPPED["backbone"]
     assert path.stat().st_size <= 4_000_000
     network = weights.find_weights("backbone")
     assert network.architecture.name == "compact"

@@ -20,7 +20,7 @@ from makers import (
 from PIL import Image
 
 import alexnet
-from alexnet.checking.check import check
+from alexnet.checking.check import findings_of
 from alexnet.checking.description import describe, leaks, sizes_of
 from alexnet.cli import main
 from alexnet.data.datasets import Splits, make_splits, open_data
@@ -309,4 +309,4 @@ def test_a_store_of_an_earlier_release_has_no_rows_of_sizes(clean):
     for key in ("sizes", "modes", "long"):
         del store.info[key]
     assert sizes_of(store) == {}
-    assert not {"sizes", "long"} & {one.kind for one in check(store)}
+    assert not {"sizes", "long"} & {one.kind for one in findings_of(store)}

@@ -30,6 +30,7 @@ TINY = [
     "16",
 ]
 TINY += ["--pool", "max", "--no-tensorboard"]
+FITS = ["--crop", "auto", "--pool", "max"]  # what 16 px need
 
 
 def write_photos(folder):
@@ -166,7 +167,7 @@ def test_recipes_lists_and_shows(capsys):
 
 
 def test_data_prepare_packs_and_verifies(folder, capsys):
-    assert main(["data", "prepare", str(folder), "--image-size", "16"]) == 0
+    assert main(["data", "prepare", str(folder), "--image-size", "16", *FITS]) == 0
     path, _, told = capsys.readouterr().out.partition("\n")
     assert (Path(path) / "store.json").exists()
     assert json.loads(told)["shape"] == [24, 3, 16, 16]
@@ -210,8 +211,23 @@ def test_the_recipe_suits_the_data_and_flags_override_it():
         (["train", "digits", "--device", "tpu"], "tpu", "--device auto"),
         (["train", "digits", "--weights", "nowhere"], "no weights 'nowhere'", "imagenet-2014"),
         (["eval", "nowhere"], "there is nothing at nowhere", "Check the path"),
-        (["predict", "."], "no images to classify", "IMAGE"),
-        (["data"], "there is no command 'data'", "'data fetch'"),
+        (["predict", "."], "not a run directory", "`alexnet train` printed"),
+        (["data", "prepar"], "there is no command 'data prepar'", "'data prepare'"),
+        (["train", "digits", "--epochz", "3"], "has no flag --epochz", "'--epochs'"),
+        (["train", "digits", "--learning-rate", "1"], "no flag --learning-rate", "'--lr'"),
+        (["train", "digits", "--epochs", "three"], "expected a whole number", "--help-all"),
+        (["train", "digits", "--epochs"], "--epochs needs a value", "--help"),
+        (["train", "digits", "--model", "2013"], "expected one of auto, 2012", "'2014'"),
+        (["train", "digits", "--mean", "1", "2"], "--mean needs a value", "--help"),
+        (["train", "digits", "--flip=no"], "--flip takes no value", "--no-flip"),
+        (["train", "digits", "fast"], "a word too many: 'fast'", "alexnet train DATA"),
+        (["train"], "DATA is missing", "alexnet train DATA"),
+        (["train", "digits", "--config", "no.toml"], "nothing at no.toml", "run directory"),
+        (["eval", "--top", "many"], "RUN is missing", "alexnet eval RUN"),
+        (["eval", "x", "--top", "many"], "top is 'many'", "alexnet eval --help"),
+        (["resume", "nowhere"], "there is nothing at nowhere", "Check the path"),
+        (["repeat", "nowhere"], "there is nothing at nowhere", "Check the path"),
+        (["completion", "tcsh"], "expected one of bash, zsh, fish", "zsh"),
         (["data", "fetch", "cifar100"], "no download named 'cifar100'", "'cifar10'"),
         (["recipes", "folders"], "no recipe 'folders'", "'folder'"),
     ],
@@ -220,32 +236,13 @@ def test_wrong_input_exits_with_2_and_says_what_to_do(
     arguments, message, hint, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    code: object
-    try:
-        code = main(arguments)
-    except SystemExit as stop:  # the parser's own errors
-        code = stop.code
-    told = re.sub(r"[\s│]+", " ", "".join(capsys.readouterr()))
+    code = main(arguments)
+    told = " ".join("".join(capsys.readouterr()).split())
     assert code == 2
     assert message in told
     assert hint in told
     assert "Traceback" not in told
     assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["train", "digits", "--epochz", "3"], "--epochs INT"),
-        (["train", "digits", "--epochs", "three"], "Error parsing --epochs"),
-        (["train", "digits", "--model", "2013"], "2012"),
-        (["train"], "DATA"),
-    ],
-)
-def test_flags_that_cannot_be_parsed(arguments, message, capsys):
-    with pytest.raises(SystemExit):
-        main(arguments)
-    assert message in "".join(capsys.readouterr())
 
 
 def test_ctrl_c_while_packing_is_not_a_traceback(folder, monkeypatch, capsys):

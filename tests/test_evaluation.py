@@ -134,8 +134,7 @@ def test_calibration_error_of_hand_made_cases():
 def test_huge_logits_stay_finite():
     logits = np.array([[1e4, -1e4], [-1e4, 1e4]], np.float32)
     ours = metrics(logits, np.array([0, 0]), ["a", "b"], "test")
-    # 0, and as much as the least probability that is counted
-    assert ours["nll"] == pytest.approx(-np.log(np.finfo(float).eps) / 2)
+    assert ours["nll"] == 1e4  # one right and one wrong by 2e4
     assert ours["top1"] == 0.5
 
 

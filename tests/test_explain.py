@@ -20,16 +20,18 @@ from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 import alexnet
+from alexnet.classification import explanation
 from alexnet.cli import main
 from alexnet.data import augment
 from alexnet.data.store import Store
 from alexnet.errors import DataError, RunError
-from alexnet.explaining import explain, panels, showcase
+from alexnet.explaining import showcase
 from alexnet.explaining.panels import explain_files, file_name, shortened
 from alexnet.explaining.showcase import data_uri, illustrate, spread
+from alexnet.network import saliency as explain
 from alexnet.network.description import Preprocessing, architecture
 from alexnet.network.model import AlexNet
-from alexnet.network.weights import weights_folder
+from alexnet.network.weight_names import weights_folder
 from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD
 from alexnet.runs.directory import RunDirectory
 from alexnet.runs.own_data import own_data
@@ -329,14 +331,18 @@ def test_names_are_shown_on_one_line():
 def test_an_explanation_holds_what_its_parts_give(run, folder):
     classifier: Any = alexnet.load(run, precision="fp32")
     [one] = classifier.predict_files([folder / "green" / "3.png"])
-    gallery = panels.Gallery(classifier, "fp32")
-    found = panels.explain_image(classifier, one, label=2, gallery=gallery, neighbours=4)
+    gallery = explanation.Gallery(classifier.trained, classifier.run, "fp32")
+    found = explanation.explain_image(
+        classifier.trained, "2.png", one.p, one.pixels, 2, gallery, neighbours=4
+    )
     x = augment.normalise(torch.from_numpy(one.pixels)[None], IMAGENET_MEAN, IMAGENET_STD)
     assert np.array_equal(found.picture, one.pixels.transpose(1, 2, 0))
     assert np.array_equal(found.cam, explain.grad_cam(classifier.model, x, torch.tensor([2]))[0])
     assert np.array_equal(found.drop, explain.occlusion(classifier.model, x[0], 2, 3, 1))
     assert found.label == 2
-    assert panels.explain_image(classifier, one).label == one.p.argmax()
+    assert (
+        explanation.explain_image(classifier.trained, "", one.p, one.pixels).label == one.p.argmax()
+    )
     assert len(found.neighbours) == 4
     distances = [near.distance for near in found.neighbours]
     assert distances == sorted(distances)
@@ -348,12 +354,12 @@ def test_an_explanation_holds_what_its_parts_give(run, folder):
 
 
 def test_neighbours_are_looked_for_among_a_part(run, folder, monkeypatch, capsys):
-    monkeypatch.setattr(panels, "MOST_TRAINING_IMAGES", 10)
+    monkeypatch.setattr(explanation, "MOST_TRAINING_IMAGES", 10)
     classifier: Any = alexnet.load(run)
-    first = panels.Gallery(classifier)
+    first = explanation.Gallery(classifier.trained, classifier.run)
     assert "among 10 of 42 training images, drawn at random" in capsys.readouterr().err
     assert len(first.rows) == len(first.x) == 10
-    assert (first.rows == panels.Gallery(classifier).rows).all()
+    assert (first.rows == explanation.Gallery(classifier.trained, classifier.run).rows).all()
 
 
 def test_without_its_data_a_run_is_explained_without_neighbours(run, folder, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import inspect
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from makers import class_folders
 
 import alexnet
+from alexnet.cli import COMMANDS
 
 SOURCE = Path(alexnet.__file__).parent
 GROUND = set("errors words marks cache holding atomic console recipes presets runtime".split())
@@ -31,6 +33,7 @@ PACKAGES = [
     "serving",
     "commands",
     "cli",
+    "__main__",
 ]
 MODULES = {
     ".".join(path.relative_to(SOURCE).with_suffix("").parts): path
@@ -94,7 +97,7 @@ def test_imports_make_no_circle():
     assert len(list(order.static_order())) == len(MODULES)
 
 
-@pytest.mark.parametrize("name", ["recipes", "presets", "errors"])
+@pytest.mark.parametrize("name", ["recipes", "presets", "errors", "console"])
 def test_recipes_need_the_standard_library_only(name):
     assert {m for m in imports(MODULES[name]) if m.split(".")[0] not in {"alexnet"}} <= (
         sys.stdlib_module_names | {"collections.abc"}
@@ -143,7 +146,7 @@ def test_help_answers_without_torch():
         "for words in (['--help'], ['train', '--help'], ['recipes', 'digits']):\n"
         "    with contextlib.suppress(SystemExit):\n"
         "        main(words)\n"
-        "    heavy = {'torch', 'sklearn', 'PIL', 'tensorboard'} & set(sys.modules)\n"
+        "    heavy = {'torch', 'sklearn', 'PIL', 'numpy', 'tensorboard'} & set(sys.modules)\n"
         "    if heavy: sys.exit(f'{words} imports {heavy}')\n"
     )
     assert_runs(code)
@@ -171,16 +174,30 @@ def test_one_place_opens_images():
     assert all([word.arg for word in node.keywords] == ["formats"] for node in opens)
 
 
-def test_public_names():
+def described() -> dict[str, str]:
+    """The public names of the table in docs/python.md, and the words of the command of each."""
     page = (Path(__file__).parent.parent / "docs" / "python.md").read_text("utf-8")
-    described = re.findall(r"^\| `alexnet\.(\w+)", page, re.MULTILINE)
-    assert sorted(described) == sorted(alexnet.__all__)
+    return dict(re.findall(r"^\| `alexnet\.(\w+).*?` \| (?:`(.*?)` )?\|", page, re.MULTILINE))
+
+
+def test_public_names():
+    assert sorted(described()) == sorted(alexnet.__all__)
     shown = [name for name in dir(alexnet) if not name.startswith("__")]
     assert shown == sorted(alexnet.__all__)
     for name in alexnet.__all__:
         assert getattr(alexnet, name).__doc__
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         alexnet.trian  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_every_command_has_its_function_and_every_function_its_command():
+    no_command = {"fit"}  # for arrays of one's own
+    functions = {n for n in alexnet.__all__ if inspect.isfunction(getattr(alexnet, n))}
+    assert {name for name, words in described().items() if words} == (
+        functions - no_command | {"RECIPES"}
+    )
+    words = {words.replace(" NAME", "") for words in described().values() if words}
+    assert words == set(COMMANDS) - {"completion"}  # which is for shells
 
 
 def literals(path: Path) -> set[str]:

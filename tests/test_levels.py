@@ -23,7 +23,8 @@ from makers import (
 
 from alexnet.classification.predict import Copies
 from alexnet.cli import main
-from alexnet.data.datasets import find_data, make_splits, open_data, read_source
+from alexnet.data.datasets import make_splits, open_data
+from alexnet.data.finding import find_data, read_source
 from alexnet.data.levels import split_word
 from alexnet.data.trees import mark_output, source_state
 from alexnet.errors import DataError, DiskError

@@ -15,7 +15,8 @@ from makers import SMALL, TINY, encoded, network_of, noise, run_directory, store
 
 import alexnet
 from alexnet.atomic import read_arrays
-from alexnet.data.datasets import read_index, read_source
+from alexnet.data.datasets import read_index
+from alexnet.data.finding import read_source
 from alexnet.data.layouts import distinct
 from alexnet.data.store import Store
 from alexnet.errors import DataError, RecipeError, RunError, WeightsError
@@ -187,7 +188,7 @@ def test_a_network_that_gives_no_numbers_is_not_believed(tmp_path):
     network = network_of(tmp_path / "a.safetensors", SMALL, 3)
     network.tensors["classifier.1.weight"][0] = math.nan
     save_network(tmp_path / "a.safetensors", network)
-    with pytest.raises(WeightsError, match="does not give numbers"):
+    with pytest.raises(WeightsError, match="what is no number"):
         alexnet.load(tmp_path / "a.safetensors").predict([np.zeros((70, 70, 3), np.uint8)])
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 import alexnet
 from alexnet import cli, presets
 from alexnet.network.description import architecture
-from alexnet.network.weights import weights_folder
+from alexnet.network.weight_names import weights_folder
 from alexnet.presets import Preset
 from alexnet.serving.connections import listen
 
@@ -61,6 +61,7 @@ def desk(tmp_path, monkeypatch):
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)
     film(tmp_path / "film.mp4", each=1)
     network_of(weights_folder() / "imagenet-2014.safetensors", architecture("2014", width=0.1), 5)
+    network_of(tmp_path / "w.safetensors", architecture("small", width=0.1), 3)
     assert all(isinstance(preset, Preset) for preset in brief_ones.values())
     return tmp_path
 
@@ -89,6 +90,11 @@ def test_the_python_lines_run(desk):
     assert python
     for block in python:
         exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+
+
+def test_every_command_is_mentioned():
+    typed = " ".join(COMMANDS)
+    assert [words for words in cli.COMMANDS if f"alexnet {words}" not in typed] == []
 
 
 def test_the_readme_is_short():

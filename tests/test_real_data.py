@@ -12,7 +12,8 @@ import alexnet
 from alexnet.checking.description import leaks
 from alexnet.checking.duplicates import find_duplicates
 from alexnet.data import subset
-from alexnet.data.datasets import make_splits, open_data, pack, read_source
+from alexnet.data.datasets import make_splits, open_data, pack
+from alexnet.data.finding import read_source
 from alexnet.network import weights
 from alexnet.presets import RECIPES
 

@@ -25,7 +25,6 @@ from alexnet.reporting.illustrations import Album, read_data_state, read_illustr
 from alexnet.reporting.report import failings, same_recipe, write_report
 from alexnet.runs.directory import Predictions, RunDirectory, Settings
 from alexnet.scoring import metrics as figures
-from alexnet.scoring.significance import mcnemar
 from alexnet.sweeping.sweep_page import write_sweep_page
 
 pytestmark = pytest.mark.usefixtures("drawn_once")
@@ -156,7 +155,8 @@ def test_the_numbers_are_those_of_the_run(run):
     for key in ("top1", "chance", "balanced_accuracy"):
         assert f"{100 * found[key]:.2f} %" in page.text
     low, high = found["top1_interval"]
-    assert f"between {100 * low:.2f} % and {100 * high:.2f} %" in page.text
+    assert f"between {100 * low:.2f} % and {100 * high:.2f} % right (95 % interval" in page.text
+    assert "another training may differ by more" in page.text
     assert "top-5" not in page.text  # of three classes
     for three in (*found["per_class"].values(), found["macro"], found["weighted"]):
         values = [three["precision"], three.get("recall", three.get("top1")), three["f1"]]
@@ -240,6 +240,25 @@ def test_a_temperature_shows_calibration_after_scaling(run):
     )
     assert f"ECE {scaled['ece']:.4f}, NLL {scaled['nll']:.4f}" in page.text
     assert f"ECE {found['ece']:.4f}, NLL {found['nll']:.4f}" in page.text
+    assert "by 2.500, fitted on validation images, changes no guess" in page.text  # as 0.1.0 wrote
+    write_json(run / "metrics.json", found | {"temperature": 2.5, "temperature_interval": [2.5, 3]})
+    told = "fitted on validation images: the cautious end of its 95 % interval 2.50 to 3.00"
+    assert told in opened(write_report(run)).text
+
+
+def test_where_no_temperature_is_applied_the_page_says_why(run):
+    found = json.loads((run / "metrics.json").read_text())
+    for interval, why in (
+        ([0.01, 1.2], "would help (95 % interval 0.01 to 1.20)"),
+        ("<b>", ""),
+        (["<b>", 1.2], ""),
+    ):
+        more = {"temperature": 1.0, "temperature_interval": interval}
+        write_json(run / "metrics.json", found | more)
+        page = opened(write_report(run))
+        assert "after temperature scaling" not in page.text
+        assert why in page.text
+        assert ("No temperature is applied" in page.text) == bool(why)
 
 
 @pytest.mark.parametrize("name", list(RECIPES))
@@ -644,17 +663,43 @@ def test_the_tables_of_a_comparison(tmp_path):
 
 def test_a_small_difference_is_noise_and_a_planted_one_is_found(tmp_path):
     """A difference of 3 points over 5,000 images is found, one of 0.3 is not."""
-    generator = np.random.default_rng(0)
-    for name, right in (("best", 0.80), ("near", 0.797), ("worse", 0.77)):
-        run = run_directory(tmp_path / name, names=("a", "b"), n=5000)
-        hits = generator.permutation(5000) < round(right * 5000)
-        logits = np.stack([hits, ~hits], 1).astype(np.float32)
-        labels = np.zeros(5000, dtype=np.int64)
-        ids = [str(n) for n in range(5000)]
-        Predictions(logits, labels, ids, ["a", "b"]).save(run / "predictions.npz")
+    for lr, (name, right) in enumerate((("best", 0.80), ("near", 0.797), ("worse", 0.77)), 1):
+        run_that_is_right(tmp_path / name, right, seed=lr, lr=lr)
     rows = scores(common([RunDirectory(tmp_path / name) for name in ("worse", "near", "best")]))
     assert [row["name"] for row in rows] == ["best", "near", "worse"]
     assert [row["beyond"] for row in rows] == [False, False, True]
+    assert [row["so"] for row in rows[1:]] == ["cannot be told apart", "worse on these images"]
+
+
+def run_that_is_right(path, share, seed, **fields):
+    """On that share of 5,000 images, drawn with the seed."""
+    run = run_directory(path, names=("a", "b"), n=5000, seed=seed, **fields)
+    hits = np.random.default_rng(seed).permutation(5000) < round(share * 5000)
+    logits = np.stack([hits, ~hits], 1).astype(np.float32)
+    ids = [str(n) for n in range(5000)]
+    found = Predictions(logits, np.zeros(5000, dtype=np.int64), ids, ["a", "b"])
+    found.save(run / "predictions.npz")
+    return run
+
+
+def test_runs_of_one_recipe_are_never_worse_and_tell_how_training_varies(tmp_path):
+    right = {"one": (0.86, 0.1), "again": (0.79, 0.1), "other": (0.74, 0.2), "far": (0.2, 0.3)}
+    runs = [
+        run_that_is_right(tmp_path / name, share, seed=seed, lr=lr)
+        for seed, (name, (share, lr)) in enumerate(right.items())
+    ]
+    page = opened(compare(runs[:2], tmp_path / "two.html"))
+    assert "the same recipe" in page.text
+    assert "worse" not in page.text.split("Worse means")[0]
+    for others in (runs, [runs[0], *runs[2:]]):
+        rows = {one["name"]: one for one in scores(common([RunDirectory(run) for run in others]))}
+        # 7 points lie between trainings of one recipe: 12 prove nothing once that is known
+        assert rows["other"]["so"] == (
+            "cannot be told apart" if others is runs else "worse on these images"
+        )
+    repeated = [run_that_is_right(tmp_path / f"{n}", 0.8 + n / 1000, seed=9 + n) for n in range(4)]
+    last = scores(common([RunDirectory(run) for run in [*repeated, runs[3]]]))
+    assert [row["so"] for row in last[1:]] == [*["the same recipe"] * 3, "worse"]
 
 
 def test_pictures_of_images_on_which_runs_disagree(tmp_path):
@@ -692,46 +737,7 @@ def test_short_names_tell_runs_apart(tmp_path):
     assert short_names([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
 
 
-def test_mcnemar_by_hand():
-    one = np.array([True] * 8 + [False] * 2 + [True] * 90)
-    other = np.array([False] * 8 + [True] * 2 + [True] * 90)
-    # twice the probability of at most 2 heads in 10
-    assert mcnemar(one, other) == pytest.approx(2 * (1 + 10 + 45) / 2**10)
-    assert mcnemar(other, one) == mcnemar(one, other)
-    assert mcnemar(one, one) == 1.0
-
-
 # -- calibration
-
-
-def test_the_temperature_is_the_best_of_a_fine_grid():
-    generator = np.random.default_rng(0)
-    labels = generator.integers(0, 5, 400)
-    logits = generator.normal(size=(400, 5)).astype(np.float32)
-    logits[np.arange(400), labels] += 1
-    logits *= 3
-    grid = np.exp(np.linspace(np.log(0.1), np.log(20), 20_001))
-    exact = logits.astype(np.float64)
-    losses = [
-        -np.log(figures.softmax(exact / t)[np.arange(400), labels]).mean() for t in grid[::10]
-    ]
-    best = grid[::10][int(np.argmin(losses))]
-    assert figures.fit_temperature(logits, labels) == pytest.approx(best, rel=3e-3)
-
-
-def test_the_temperature_is_found_again():
-    generator = np.random.default_rng(0)
-    logits = generator.normal(size=(20_000, 4)) * 2
-    gumbel = generator.gumbel(size=logits.shape)
-    labels = (logits + gumbel).argmax(1)  # drawn from softmax(logits)
-    over = (logits * 2.5).astype(np.float32)
-    assert figures.fit_temperature(over, labels) == pytest.approx(2.5, rel=0.03)
-
-
-def test_a_temperature_stays_in_its_range():
-    right = np.eye(3, dtype=np.float32) * 5
-    assert 0.01 <= figures.fit_temperature(right, np.arange(3)) < 0.2
-    assert figures.fit_temperature(right, np.array([1, 2, 0])) == pytest.approx(100, rel=0.01)
 
 
 def test_reliability_by_hand():
@@ -807,10 +813,12 @@ def test_a_sweep_in_one_page(sweep):
     assert write_sweep_page(sweep) == sweep / "report.html"
     page = opened(sweep / "report.html")
     assert page.text.count("cannot be told apart from the best") == 1
-    assert page.text.count("worse") == 1
+    assert page.text.count("worse on these images") == 1
+    assert "on these images; another training may differ by more" in page.text
     assert "65.00 % of 80 test images are classified right with lr=0.1, model=small" in page.text
     assert "the test images were looked at once, afterwards" in page.text
-    assert "It matters: 0.1 instead of 0.01 brings +20.00 points of accuracy" in page.text
+    words = r"It matters: 0\.1 instead of 0\.01 brings \+20\.00 points of .* on these images\."
+    assert re.search(words, page.text)
     assert "It did nothing at all" in page.text
     assert "not finite: <script>" in page.text
     assert "<2014>" in page.text
@@ -838,6 +846,8 @@ def test_a_sweep_of_several_seeds(sweep):
     assert "70.00 % of 80" in page.text
     assert "trained with 2 seeds" in page.text
     assert "they range from 65.00 % to 75.00 %" in page.text
+    assert "worse on these images" not in page.text
+    assert "how a training went, the latter pooled over all settings" in page.text
 
 
 def test_pruned_trials_are_curves_without_a_score(sweep):

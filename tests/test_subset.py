@@ -7,7 +7,8 @@ from makers import class_folders, snapshot, write_image
 
 from alexnet.cache import cache_folder
 from alexnet.cli import main
-from alexnet.data.datasets import open_data, read_source
+from alexnet.data.datasets import open_data
+from alexnet.data.finding import read_source
 from alexnet.data.official import digits_source
 from alexnet.data.subset import TINY_IMAGE10_FIRST_HALF_IS_VAL, select, tiny_image10, write_folder
 from alexnet.errors import DataError

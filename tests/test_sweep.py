@@ -9,19 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from makers import FROZEN, MADE_FOR, SMALL, change, network_of, table, write_pictures
-from scipy import stats
 
 import alexnet
 from alexnet.cli import main
 from alexnet.errors import Interrupted, RecipeError, RunError
-from alexnet.network.weights import weights_folder
+from alexnet.network.weight_names import weights_folder
 from alexnet.recipes import Recipe
 from alexnet.runs.directory import RunDirectory
 from alexnet.runs.evaluation import evaluate_run
-from alexnet.scoring.significance import mean_interval, paired_difference
+from alexnet.scoring.significance import TrainingNoise, difference
 from alexnet.sweeping import results, sweep, trial_runs, trials
 from alexnet.sweeping.trials import (
     Range,
@@ -294,7 +291,7 @@ def configuration(settings, right, of=100):
     hits = np.arange(of) < right
     predictions = SimpleNamespace(logits=hits.astype(np.float32))
     one = SimpleNamespace(hits=hits, predictions=predictions)
-    return results.Configuration(settings, [one], right / of, (right / of, right / of))
+    return results.Configuration(settings, [one], right / of)
 
 
 def test_one_change_at_a_time_is_compared_with_where_it_began():
@@ -319,9 +316,18 @@ def test_the_values_of_a_grid_are_compared_at_once():
     assert (effect["best"], effect["worst"]) == (2, 1)
     assert effect["values"]["3"]["mean"] == pytest.approx(0.66)
     good, bad = (np.stack([found[place].hits[0] for place in pair]) for pair in ((2, 3), (0, 1)))
-    expected = paired_difference(good, bad, 1 - 0.05 / 3)  # three pairs of values
+    # three values of one of two fields
+    expected = difference(good, bad, TrainingNoise(), values=3, level=1 - 0.05 / 2)
     assert effect["interval"] == pytest.approx([expected.low, expected.high])
     assert effect["values"]["1"]["behind"] == pytest.approx([0.04, *effect["interval"]])
+
+
+def test_what_only_the_machine_changed_does_not_matter_after_one_seed():
+    settings = [{"precision": "fp32"}, {"precision": "bf16"}]
+    found = [configuration(one, right) for one, right in zip(settings, (90, 50), strict=True)]
+    assert results.effects(found)["precision"]["verdict"] == "not told from noise"
+    found = [configuration({"lr": one}, right) for one, right in ((0.1, 90), (0.2, 50))]
+    assert results.effects(found)["lr"]["verdict"] == "matters"
 
 
 def test_what_nothing_can_be_compared_with_says_nothing():
@@ -336,7 +342,8 @@ def test_a_field_without_effect_is_told(folder, tmp_path, capsys):
     sweep.sweep(folder, recipe, grid, out=tmp_path / "sweep")
     said = " ".join(capsys.readouterr().err.split())
     assert "gamma: NO EFFECT AT ALL" in said
-    assert "lr: 0.2 instead of 1e-09 brings +" in said
+    assert re.search(r"lr: 0.2 instead of 1e-09 brings \+\S+ \([^)]*\) on these images", said)
+    assert "on these images; another training may differ by more" in said
     effects = json.loads((tmp_path / "sweep" / "summary.json").read_text())["effects"]
     assert effects["gamma"]["verdict"] == "none at all"
     assert effects["lr"]["verdict"] == "matters"
@@ -350,51 +357,17 @@ def test_seeds_give_a_mean_and_a_spread(folder, tmp_path, capsys):
     summary = json.loads((path / "summary.json").read_text())
     assert summary["seeds"] == 3
     assert len(summary["test"]) == 3
+    scores = [
+        [float(r["val_top1"]) for r in table(path) if r["lr"] == lr] for lr in ("0.05", "0.04")
+    ]
+    pooled = np.sqrt(np.mean([np.var(one, ddof=1) for one in scores]))
+    assert summary["seed_deviation"] == pytest.approx(pooled, abs=1e-5)
     assert [row["tied"] for row in summary["configurations"]] == [True, True]
     said = " ".join(capsys.readouterr().err.split())
     assert "mean of 3 seeds" in said
+    assert f"another seed moves the accuracy by {100 * pooled:.2f} points" in said
     assert "1 of the other 1 cannot be told apart from it" in said
     assert len(table(path)) == 6
-
-
-def hits(generator, n, share, repetitions=1):
-    return generator.random((repetitions, n)) < share
-
-
-def test_a_planted_difference_is_found_and_none_is_not():
-    generator = np.random.default_rng(0)
-    found = false = 0
-    for _ in range(100):
-        base = hits(generator, 2000, 0.7, 3)
-        better = base | hits(generator, 2000, 0.1, 3)  # 3 points
-        found += not paired_difference(better, base).is_noise
-        false += not paired_difference(hits(generator, 2000, 0.7, 3), base).is_noise
-    assert found >= 95
-    assert false <= 8
-
-
-def test_with_one_repetition_it_is_the_paired_interval():
-    generator = np.random.default_rng(1)
-    one, other = hits(generator, 500, 0.6), hits(generator, 500, 0.5)
-    difference = paired_difference(one, other)
-    values = one[0].astype(float) - other[0]
-    half = stats.norm.ppf(0.975) * values.std(ddof=1) / np.sqrt(500)
-    assert difference.mean == pytest.approx(values.mean())
-    assert difference.low == pytest.approx(values.mean() - half)
-    same = paired_difference(one, one)
-    assert same.is_noise
-    assert (same.mean, same.low, same.high) == (0, 0, 0)
-
-
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
-def test_the_interval_of_a_mean_is_students(values):
-    values = np.array(values)
-    low, high = mean_interval(values)
-    if values.std() > 1e-6:
-        scale = values.std(ddof=1) / np.sqrt(len(values))
-        theirs = stats.t.interval(0.95, len(values) - 1, values.mean(), scale)
-        assert (low, high) == pytest.approx(theirs)
-    assert low <= values.mean() <= high or high - low < 1e-9
 
 
 # -- the command
@@ -410,6 +383,8 @@ def test_the_command(folder, tmp_path, capsys):
     assert len(captured.out.splitlines()) == 4
     said = " ".join(captured.err.split())
     assert re.search(r"4 trials in 1 trainings: 4 of them train side by side, about \d+ s", said)
+    assert re.search(r"with one seed, 4 settings and \d+ validation images, a gap of \d", said)
+    assert "on these images; another training may differ by more --seeds 3 would show" in said
     assert not (tmp_path / "sweep").exists()
     assert main(command) == 0
     captured = capsys.readouterr()

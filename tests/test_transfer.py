@@ -21,7 +21,7 @@ from alexnet.fitting.loop import State
 from alexnet.network import checkpoint
 from alexnet.network import frozen as frozen_module
 from alexnet.network.description import Preprocessing, architecture
-from alexnet.network.weights import weights_folder
+from alexnet.network.weight_names import weights_folder
 from alexnet.presets import RECIPES
 from alexnet.recipes import Recipe
 from alexnet.runs import inputs

@@ -18,7 +18,7 @@ from makers import (
 )
 
 from alexnet.data import images
-from alexnet.data.datasets import find_data, read_source
+from alexnet.data.finding import find_data, read_source
 from alexnet.data.official import digits_source
 from alexnet.data.trees import open_tree, source_state
 from alexnet.errors import DataError

@@ -18,15 +18,8 @@ from alexnet.network import weights
 from alexnet.network.checkpoint import load_model, load_network, save_network
 from alexnet.network.description import ARCHITECTURES, architecture
 from alexnet.network.model import AlexNet
-from alexnet.network.weights import (
-    SHIPPED,
-    carry_over,
-    fetch_weights,
-    find_weights,
-    import_weights,
-    listing,
-    named_weights,
-)
+from alexnet.network.weight_names import SHIPPED, named_weights, weights_folder
+from alexnet.network.weights import carry_over, fetch_weights, find_weights, import_weights, listing
 
 # a network with the 2014 network's layers, small enough for a test
 SMALL_2014 = architecture("2014", width=0.1)
@@ -220,8 +213,8 @@ def test_weights_that_are_not_there():
 
 
 def test_damaged_named_weights_are_listed_as_such(tmp_path):
-    network_of(weights.weights_folder() / "mine.safetensors", SMALL_2014, 3)
-    cut(weights.weights_folder() / "mine.safetensors")
+    network_of(weights_folder() / "mine.safetensors", SMALL_2014, 3)
+    cut(weights_folder() / "mine.safetensors")
     assert dict(listing())["mine"].startswith("damaged: ")
     with pytest.raises(WeightsError, match="cannot be read"):
         find_weights("mine")

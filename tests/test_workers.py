@@ -18,7 +18,7 @@ from makers import FROZEN, MADE_FOR, SMALL, change, network_of, table, write_pic
 from alexnet.cli import main
 from alexnet.errors import AlexNetError, InputError, Interrupted
 from alexnet.fitting.loop import Epoch
-from alexnet.network.weights import weights_folder
+from alexnet.network.weight_names import weights_folder
 from alexnet.presets import RECIPES, STUDIES, study
 from alexnet.sweeping import trial_runs, workers
 from alexnet.sweeping.directory import SweepDirectory

@@ -11,19 +11,61 @@ What is public is listed in `__all__`, and described in docs/python.md.
 from typing import TYPE_CHECKING, Any
 
 from alexnet.errors import AlexNetError
-from alexnet.presets import RECIPES
+from alexnet.presets import RECIPES, recipe
 from alexnet.recipes import Recipe
 
 if TYPE_CHECKING:
+    from alexnet.checking.check import check
     from alexnet.classification.classifier import Classifier
     from alexnet.classification.predict import load
+    from alexnet.data.fetch import fetch
     from alexnet.data.store import Batches
+    from alexnet.data.subset import subset
+    from alexnet.explaining.panels import explain_files as explain
+    from alexnet.exporting.export import export
     from alexnet.fitting.loop import State, fit
+    from alexnet.network.weights import fetch_weights, import_weights
+    from alexnet.network.weights import listing as list_weights
     from alexnet.reporting.networks import describe
     from alexnet.runs.evaluation import evaluate_run as evaluate
-    from alexnet.training.train import train
+    from alexnet.runtime import doctor
+    from alexnet.serving.serve import serve
+    from alexnet.serving.webcam import webcam
+    from alexnet.sweeping.any_report import report
+    from alexnet.sweeping.sweep import sweep
+    from alexnet.training.again import repeat, resume
+    from alexnet.training.train import prepare, train
 
 __version__ = "0.2.0"
+
+# each public name that is imported when it is first used, because it needs torch or is rarely
+# needed: its module, and what it is called there
+_WHERE = {
+    "Batches": "data.store",
+    "Classifier": "classification.classifier",
+    "State": "fitting.loop",
+    "check": "checking.check",
+    "describe": "reporting.networks",
+    "doctor": "runtime",
+    "evaluate": "runs.evaluation:evaluate_run",
+    "explain": "explaining.panels:explain_files",
+    "export": "exporting.export",
+    "fetch": "data.fetch",
+    "fetch_weights": "network.weights",
+    "fit": "fitting.loop",
+    "import_weights": "network.weights",
+    "list_weights": "network.weights:listing",
+    "load": "classification.predict",
+    "prepare": "training.train",
+    "repeat": "training.again",
+    "report": "sweeping.any_report",
+    "resume": "training.again",
+    "serve": "serving.serve",
+    "subset": "data.subset",
+    "sweep": "sweeping.sweep",
+    "train": "training.train",
+    "webcam": "serving.webcam",
+}
 __all__ = [
     "RECIPES",
     "AlexNetError",
@@ -31,34 +73,48 @@ __all__ = [
     "Classifier",
     "Recipe",
     "State",
+    "check",
     "describe",
+    "doctor",
     "evaluate",
+    "explain",
+    "export",
+    "fetch",
+    "fetch_weights",
     "fit",
+    "import_weights",
+    "list_weights",
     "load",
+    "prepare",
+    "recipe",
+    "repeat",
+    "report",
+    "resume",
+    "serve",
+    "subset",
+    "sweep",
     "train",
+    "webcam",
 ]
 
-_WHERE = {
-    "train": ("alexnet.training.train", "train"),
-    "evaluate": ("alexnet.runs.evaluation", "evaluate_run"),
-    "describe": ("alexnet.reporting.networks", "describe"),
-    "load": ("alexnet.classification.predict", "load"),
-    "Classifier": ("alexnet.classification.classifier", "Classifier"),
-    "fit": ("alexnet.fitting.loop", "fit"),
-    "State": ("alexnet.fitting.loop", "State"),
-    "Batches": ("alexnet.data.store", "Batches"),
-}
-
-# what needs torch is imported when first used; hidden from type checkers, to which every misspelt
-# name would be a name of type Any
+# hidden from type checkers, to which every misspelt name would be a name of type Any
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
         if name in _WHERE:
             import importlib
 
-            module, attribute = _WHERE[name]
-            return getattr(importlib.import_module(module), attribute)
+            module, _, attribute = _WHERE[name].partition(":")
+            try:
+                found = importlib.import_module(f"alexnet.{module}")
+            except ImportError as error:
+                if name not in ("serve", "webcam"):
+                    raise
+                raise AttributeError(
+                    f"alexnet.{name} needs packages that are not installed ({error}); install "
+                    f"them: python -m pip install 'alexnet[{name}]'"
+                ) from error
+            return getattr(found, attribute or name)
         raise AttributeError(f"module 'alexnet' has no attribute {name!r}")
 
 

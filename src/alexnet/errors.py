@@ -15,6 +15,7 @@ AlexNetError                    exit code 1: something failed while working
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -82,13 +83,26 @@ class RunError(InputError):
     """A run directory is not one, is unfinished, or holds another run."""
 
 
+# what torch, CUDA, oneDNN and the dynamic loader say where Python says MemoryError
+NO_MEMORY = re.compile(
+    r"(?i)(can't|cannot) allocate memory|out of memory|bad.alloc|can't start new thread|"
+    r"failed to map segment|could not (create|execute) a primitive$"
+)
+
+
+def want_of_memory(error: BaseException) -> bool:
+    """Whether an error of any package means that there is not enough memory."""
+    return isinstance(error, MemoryError) or bool(NO_MEMORY.search(str(error)))
+
+
 @contextmanager
 def needs_extra(what: str, extra: str) -> Iterator[None]:
     """Imports of optional packages go in here: where one fails, what to install is the error."""
     try:
         yield
     except ImportError as error:
-        if (error.name or "").split(".")[0] == "alexnet":  # no package of others is missing
+        # no package of others is missing
+        if (error.name or "").split(".")[0] == "alexnet" or want_of_memory(error):
             raise
         raise InputError(
             f"{what} needs packages that are not installed ({error}).",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from alexnet.atomic import disk_error
+from alexnet.atomic import writing
 from alexnet.cache import cache_folder
 from alexnet.errors import RunError
 
@@ -25,19 +25,21 @@ def one_at_a_time(path: Path, what: str) -> Iterator[None]:
 
     name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:24]
     lock, who = (cache_folder() / "locks" / f"{name}{ending}" for ending in (".lock", ".txt"))
+    held = FileLock(lock, timeout=0)
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(lock, timeout=0)
-        held.acquire()
-        who.write_text(f"process {os.getpid()}: {Path(sys.argv[0]).name}", encoding="utf-8")
+        with writing(lock):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            held.acquire()
     except Timeout as error:
-        other = who.read_text(encoding="utf-8") if who.exists() else "another program"
+        other = "another program"
+        with contextlib.suppress(OSError):
+            other = who.read_text(encoding="utf-8", errors="replace") or other
         raise RunError(
             f"{what} by {other}.", "Wait until it has ended, stop it, or choose another --out."
         ) from error
-    except OSError as error:
-        raise disk_error(error, lock) from error
     try:
+        with writing(who):
+            who.write_text(f"process {os.getpid()}: {Path(sys.argv[0]).name}", encoding="utf-8")
         yield
     finally:
         held.release()

@@ -5,8 +5,11 @@ The comment above a field is its help text.
 """
 
 import dataclasses
+import difflib
 import hashlib
 import json
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
@@ -33,6 +36,9 @@ class Between:
 Positive = Between(0, open_low=True)
 Open = Literal["auto"]  # a field that is left to the weights, the network, the data or the machine
 
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?|mps:0|cpu:0")
+
+EXPLAINED = "`alexnet train --help-all` explains the fields."
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -230,6 +236,11 @@ class Recipe:
         for name, hint in self._types().items():
             value = renamed(name, getattr(self, name), hint)
             object.__setattr__(self, name, checked(name, value, hint))
+        if not DEVICE.fullmatch(self.device):
+            raise RecipeError(
+                f"device is {self.device!r}, expected auto, cpu, cuda, cuda:N or mps.",
+                "Use --device auto.",
+            )
         self._check_sides()
         self._check_training()
         self._check_freezing()
@@ -337,7 +348,11 @@ class Recipe:
         known = [field.name for field in dataclasses.fields(cls)]
         for name in fields:
             if name not in known:
-                raise RecipeError(f"unknown recipe field {name!r}.", did_you_mean(name, known))
+                close = nearest_name(name, known)
+                raise RecipeError(
+                    f"there is no recipe field {name!r}.",
+                    f"Did you mean {close!r}?" if close else EXPLAINED,
+                )
         return cls(**(NEWER | fields))
 
     def replace(self, **changes: Any) -> Self:
@@ -349,6 +364,15 @@ class Recipe:
         """Eight hexadecimal digits that name the recipe: equal for equal recipes, and the same in
         every release, whatever fields came after it."""
         return digest_of(self.unchanging())
+
+    def trains_as(self, other: "Recipe") -> bool:
+        """Whether runs of both differ in nothing but chance: the seed, and what the machine and the
+        log bring along."""
+        return not any(
+            value != getattr(other, name)
+            for name, value in self.to_dict().items()
+            if name not in BYSTANDERS and name != "seed"
+        )
 
     def unchanging(self) -> dict[str, Any]:
         """The fields as every release spells them, without those that came later and are not used:
@@ -436,6 +460,36 @@ ANY_SPEED = STACKABLE | frozenset(
 )
 
 
+# what other programs call a field
+ELSEWHERE = {
+    **dict.fromkeys("learning_rate lr0 base_lr".split(), "lr"),
+    **dict.fromkeys("batch bs batchsize train_batch_size".split(), "batch_size"),
+    **dict.fromkeys("epoch num_epochs n_epochs max_epochs".split(), "epochs"),
+    **dict.fromkeys("imgsz img_size size resolution input_size".split(), "image_size"),
+    **dict.fromkeys("arch net network backbone architecture".split(), "model"),
+    **dict.fromkeys("wd l2 decay".split(), "weight_decay"),
+    **dict.fromkeys("opt optim".split(), "optimizer"),
+    **dict.fromkeys("pretrained checkpoint init_weights".split(), "weights"),
+    **dict.fromkeys("gpu gpus cuda".split(), "device"),
+    **dict.fromkeys("smoothing".split(), "label_smoothing"),
+    **dict.fromkeys("scheduler lr_scheduler sched".split(), "schedule"),
+    **dict.fromkeys("ema".split(), "average"),
+    **dict.fromkeys("random_seed manual_seed".split(), "seed"),
+    **dict.fromkeys("output output_dir out_dir save_dir project name".split(), "out"),
+}
+
+
+def nearest_name(name: str, known: Collection[str]) -> str:
+    """The one of the known names of fields or flags that a misspelt one stands for, or that other
+    programs call so; empty if there is none."""
+    spelt = name.replace("-", "_").lower()
+    by_field = {one.replace("-", "_"): one for one in known}
+    if ELSEWHERE.get(spelt) in by_field:
+        return by_field[ELSEWHERE[spelt]]
+    close = difflib.get_close_matches(spelt, by_field, n=1, cutoff=0.6)
+    return by_field[close[0]] if close else ""
+
+
 def checked(name: str, value: object, hint: Any) -> Any:
     """`value` as the type `hint` wants it (7 is a float, a list is a tuple), or RecipeError naming
     the field."""
@@ -478,15 +532,10 @@ def checked(name: str, value: object, hint: Any) -> Any:
             "bool": "true or false",
             "str": "text",
         }[hint.__name__]
-        raise RecipeError(
-            f"{name} is {value!r}, expected {kind}.", "`alexnet recipes` explains the fields."
-        )
+        raise RecipeError(f"{name} is {value!r}, expected {kind}.", EXPLAINED)
     for limit in limits:
         if value not in limit:
-            raise RecipeError(
-                f"{name} is {value!r}, expected {limit}.",
-                "`alexnet train --help` explains the fields.",
-            )
+            raise RecipeError(f"{name} is {value!r}, expected {limit}.", EXPLAINED)
     return value
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 import numpy as np
 import torch
 
+from alexnet.cache import cache_folder
 from alexnet.errors import RecipeError
 
 # names and values of glibc's malloc.h
@@ -280,6 +281,22 @@ def environment(device: torch.device, dtype: torch.dtype, fingerprint: str) -> d
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def doctor() -> dict[str, str]:
+    """What this machine has: versions, device, precision, threads, and what the cache holds, in
+    words; any folder of the cache may be deleted, and is made again when it is needed."""
+    device = choose_device("auto")
+    dtype, reason = choose_precision("auto", device)
+    found = environment(device, dtype, "")
+    told = {name: str(one) for name, one in found["versions"].items()}
+    told |= {key: str(found[key]) for key in ("machine", "processor", "device", "threads")}
+    told |= {"precision": f"{found['precision']} ({reason})", "cache": str(cache_folder())}
+    for folder in ("downloads", "stores", "features", "weights", "checks"):
+        files = [file for file in (cache_folder() / folder).rglob("*") if file.is_file()]
+        size = sum(file.stat().st_size for file in files)
+        told[f"  {folder}"] = f"{size / 2**30:.2f} GiB{'' if size else ' (nothing)'}"
+    return told
 
 
 def differences(there: dict[str, Any], now: dict[str, Any]) -> list[str]:

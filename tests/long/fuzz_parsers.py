@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import faulthandler
+import io
 import itertools
 import json
 import logging
@@ -29,6 +30,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -41,14 +43,16 @@ from long.fuzz_images import damaged, peak  # noqa: E402
 from makers import Colours, network_of, run_directory, store_of  # noqa: E402
 
 from alexnet import errors, recipes  # noqa: E402
+from alexnet.atomic import checksum, sealed  # noqa: E402
 from alexnet.classification.onnx_classifier import OnnxClassifier  # noqa: E402
 from alexnet.classification.run_classifier import RunClassifier  # noqa: E402
 from alexnet.data import datasets, trees  # noqa: E402
 from alexnet.data.layouts import read_tree  # noqa: E402
 from alexnet.data.names import member_paths  # noqa: E402
-from alexnet.data.store import Store, own_checksum  # noqa: E402
+from alexnet.data.store import Store  # noqa: E402
 from alexnet.fitting.loop import Epoch, State  # noqa: E402
-from alexnet.network import checkpoint, description, weights  # noqa: E402
+from alexnet.network import checkpoint, description, header, weights  # noqa: E402
+from alexnet.network.model import outline  # noqa: E402
 from alexnet.reporting import illustrations, report  # noqa: E402
 from alexnet.runs.directory import RunDirectory  # noqa: E402
 from alexnet.sweeping.directory import SweepDirectory  # noqa: E402
@@ -112,6 +116,9 @@ class Memory:
 
     def read(self, path):
         return self.entries[path]
+
+    def open(self, path):
+        return io.BytesIO(self.entries[path])
 
 
 def look_at(source):
@@ -243,7 +250,9 @@ class Figures(Kind):
         uri = "data:image/png;base64,AAAA"
         picture = {"id": "a", "image": uri, "label": "cat", "guess": "dog", "p": 0.5, "cam": uri}
         picture |= {"p_label": 0.1, "distance": 1.5, "neighbours": [picture.copy()]}
-        self.pictures = {one: [picture] for one in ("samples", "mistakes", "neighbours")}
+        self.pictures: dict[str, Any] = {
+            one: [picture] for one in ("samples", "mistakes", "neighbours")
+        }
         self.pictures["confusions"] = [{"label": "a", "guess": "b", "count": 2, "images": [uri]}]
         self.pictures |= {"filters": uri, "units": [{"layer": "a", "unit": 1, "images": [uri]}]}
         twins = {"ids": ["a", "b"], "splits": ["train", "test"], "images": [uri], "distance": 0.1}
@@ -368,11 +377,9 @@ class Stores(Kind):
             files[name] = damaged([files[name]], draw)
         text = mutations.json_text(self.info, draw)
         with contextlib.suppress(ValueError, TypeError, RecursionError, AttributeError):
-            info = json.loads(text)
-            info.pop("crc32", None)
+            text = json.dumps(json.loads(text)).encode()
             if draw.random() < 0.4:
-                info["crc32"] = own_checksum(info)
-            text = json.dumps(info).encode()
+                text = sealed(text)
         return files | {b"store.json": text}
 
     def read(self, folder):
@@ -427,8 +434,8 @@ class Weights(Kind):
         else:
             content = mutations.safetensors_file(head, self.data, draw)
         content = mutations.perhaps_damaged(content, draw, 0.1)
-        if place := checkpoint.place_of_checksum(content):
-            right = checkpoint.checksum(content, place)
+        if place := header.place_of_checksum(content):
+            right = checksum(content, place)
             content = content[:place] + right + content[place + 8 :]
         return {self.name: content}
 
@@ -446,7 +453,7 @@ class Going(Weights):
         state = self.fresh()
         state.model(torch.ones(2, 3)).sum().backward()
         state.optimizer.step()
-        state.history = [Epoch(*[1.0] * len(Epoch.__dataclass_fields__))]
+        state.history = [Epoch(1, 1.0, 0.5, 1.0, 0.5, 0.1, 2.0, 9.0, 0.0, True)]
         state.step, state.rates = 1, [0.1]
         state.losses = state.correct = [torch.zeros(())]
         state.save(folder / "last.safetensors")
@@ -468,7 +475,7 @@ class Foreign(Kind):
 
     def __init__(self, folder):
         folder.mkdir(parents=True, exist_ok=True)
-        shapes = weights.outline(weights.ARCHITECTURES["small"], 3).state_dict()
+        shapes = outline(description.ARCHITECTURES["small"], 3).state_dict()
         # views of one number: a file of some KB that is a whole network
         whole = {name: torch.zeros(()).expand(one.shape) for name, one in shapes.items()}
         torch.save(whole, folder / "a.pth")
@@ -572,8 +579,9 @@ class Http(Kind):
     documented = ()
 
     def __init__(self, folder):
-        from servers import Server, make_app, rules
+        from servers import rules
 
+        from alexnet.serving.api import Server, make_app
         from alexnet.serving.connections import http_server
 
         self.loop, self.known, self.errors = asyncio.new_event_loop(), documented(), Errors()
@@ -598,9 +606,8 @@ class Http(Kind):
     async def answer(self, data):
         """Sends data, waits a moment, and goes."""
         state, line = self.http.server_state, Line()
-        one = self.http.config.http_protocol_class(
-            config=self.http.config, server_state=state, app_state={}, _loop=self.loop
-        )
+        protocol: Any = self.http.config.http_protocol_class
+        one = protocol(config=self.http.config, server_state=state, app_state={}, _loop=self.loop)
         one.connection_made(line)
         one.data_received(data + b"\r\n\r\n")
         if state.tasks:
@@ -630,7 +637,7 @@ IN_MEMORY = (Layout, Http)  # nothing lies on disk
 class Found:
     """What became of some inputs."""
 
-    outcomes: Counter = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
     broken: dict[str, list[int]] = field(default_factory=dict)  # what went wrong: which inputs
     seconds: float = 0.0
     slowest: float = 0.0

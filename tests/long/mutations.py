@@ -53,16 +53,16 @@ def changed(value, draw):
             found[key] = changed(value[key], draw)
         return found
     if isinstance(value, list) and value and how:
-        place, found = draw.randrange(len(value)), list(value)
+        place, items = draw.randrange(len(value)), list(value)
         if how == 1:
-            del found[place]
+            del items[place]
         elif how == 2:
-            found.insert(place, any_value(draw))
+            items.insert(place, any_value(draw))
         elif how == 3:
-            found *= draw.choice([2, 2, 70])
+            items *= draw.choice([2, 2, 70])
         else:
-            found[place] = changed(value[place], draw)
-        return found
+            items[place] = changed(value[place], draw)
+        return items
     if isinstance(value, int | float) and not isinstance(value, bool) and how > 2:
         return draw.choice([value + 1, -value, value * 1000, value // 2, str(value), [value]])
     if isinstance(value, str) and value and how > 4:
@@ -363,13 +363,13 @@ def tar_file(files, draw):
             here = (name, target) if what == kind else (b"././@LongLink", b"")
             found += [tar_header(here[0], len(about), what, here[1], fields), padded(about)]
     found += [bytes(draw.choice([1024] * 9 + [10240, 512, 0]))]
-    found = b"".join(found)
+    whole = b"".join(found)
     how = draw.randrange(12)
     if how == 0:
-        return gzip.compress(found, 1)
+        return gzip.compress(whole, 1)
     if how == 1:
-        return bz2.compress(found, 1)
-    return lzma.compress(found, preset=0) if how == 2 else found
+        return bz2.compress(whole, 1)
+    return lzma.compress(whole, preset=0) if how == 2 else whole
 
 
 def perhaps_damaged(content, draw, share=0.3):

@@ -1,6 +1,5 @@
 """What is wrong with a data set, before anyone trains on it. Nothing is changed."""
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,8 +14,10 @@ from alexnet.checking.label_errors import label_errors, mixed_classes, probabili
 from alexnet.console import say
 from alexnet.data.datasets import LONG, open_data
 from alexnet.data.store import Store
-from alexnet.errors import CheckError, InputError
+from alexnet.errors import InputError
+from alexnet.presets import default_recipe
 from alexnet.reporting.sheets import Labelled, Sheets
+from alexnet.runs.resolution import resolve
 from alexnet.runtime import as_found
 
 FEW = 10  # images of a class to train on
@@ -36,51 +37,53 @@ class Finding:
     examples: list[str] = field(default_factory=list)  # all of them
 
 
-@as_found()
-def check_data(
-    data: str,
+def check(
+    data: str | Path,
     *,
-    image_size: int = 64,
+    image_size: int | None = None,
     weights: str = "",
-    run: str = "",
-    as_json: bool = False,
-    sheets: str = "",
-    strict: bool = False,
-) -> None:
-    """Checks a data set and prints what was found, for people or as JSON.
+    run: str | Path = "",
+    sheets: str | Path = "",
+) -> list[Finding]:
+    """Everything that is wrong with a data set, the worst first.
 
     Args:
-        data: as `datasets.open_data`; unreadable images are a finding.
-        image_size: side in px of the stored squares.
+        data: as for `train`; unreadable images are a finding.
+        image_size: side in px of the stored squares; None for that of the recipe that suits the
+            data, so that nothing is packed twice.
         weights, run: a name of pretrained weights, or a run directory, to look for wrong labels.
-        as_json: print JSON.
         sheets: also draw the duplicates into this folder.
-        strict: warnings count as problems.
 
     Raises:
-        CheckError: there are problems. InputError: what was given cannot be used.
+        InputError: what was given cannot be used.
     """
+    return checked(data, image_size=image_size, weights=weights, run=run, sheets=sheets)[1]
+
+
+@as_found()
+def checked(
+    data: str | Path,
+    *,
+    image_size: int | None = None,
+    weights: str = "",
+    run: str | Path = "",
+    sheets: str | Path = "",
+) -> tuple[Store, list[Finding]]:
+    """The Store of a data set, and what `check` finds."""
     if weights and run:
         raise InputError("weights and run are two ways to the same check.", "Give one of them.")
-    store = open_data(data, image_size=image_size, bad_images="skip")
-    findings = check(store)
+    size = image_size or resolve(default_recipe(str(data))).preprocessing.image_size
+    store = open_data(data, image_size=size, bad_images="skip")
+    findings = findings_of(store)
     if weights or run:
-        findings = by_level([*findings, *doubtful_labels(data, store, weights=weights, run=run)])
+        doubtful = doubtful_labels(str(data), store, weights=weights, run=str(run))
+        findings = by_level([*findings, *doubtful])
     if sheets:
         say(f"{plural(draw_pairs(store, Path(sheets)), 'pair')} of duplicates drawn in {sheets}")
-    if as_json:
-        print(json.dumps(summary(data, store, findings), indent=2))
-    else:
-        print(tell(data, store, findings))
-        if not (weights or run):
-            say("labels were not looked at: --weights NAME or --run RUN finds doubtful ones")
-    levels = ("problem", "warning") if strict else ("problem",)
-    trouble = sum(one.level in levels for one in findings)
-    if trouble:
-        raise CheckError(f"{data} has {plural(trouble, 'problem')}.", "They are listed above.")
+    return store, findings
 
 
-def check(store: Store) -> list[Finding]:
+def findings_of(store: Store) -> list[Finding]:
     """Everything that can be said of a Store without a network, the worst first."""
     found = [
         *_bad_files(store),

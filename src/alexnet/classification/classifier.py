@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,14 @@ from PIL import Image
 from alexnet.console import progress
 from alexnet.data.images import BadImage, Pixels
 from alexnet.data.objects import Picture, as_list, content_of, name_of
-from alexnet.errors import DataError, WeightsError
+from alexnet.errors import DataError, RunError
 from alexnet.network.description import find_class
+from alexnet.recipes import Recipe
+
+if TYPE_CHECKING:  # with torch
+    from alexnet.classification.explanation import Explanation
+    from alexnet.fitting.loop import Epoch
+    from alexnet.network.model import AlexNet
 
 Probabilities = NDArray[np.float32]
 BATCH = 64
@@ -35,19 +41,13 @@ class Prediction:
     reason: str = ""  # why it cannot be used
 
 
-def numbers(p: Probabilities) -> Probabilities:
-    """The probabilities that a network gave.
-
-    Raises:
-        WeightsError: some are no numbers.
-    """
-    if not np.isfinite(p).all():
-        raise WeightsError(
-            "the network does not give numbers for these images: weights of it are damaged, or the "
-            "training had no good end.",
-            "Fetch or copy the file again, or train again.",
+def standard_input() -> bytes:
+    """All that it holds; DataError if it is closed."""
+    if sys.stdin is None:
+        raise DataError(
+            "standard input is closed.", "Give a file, or: alexnet predict RUN - < FILE"
         )
-    return p
+    return sys.stdin.buffer.read()
 
 
 class Classifier(ABC):
@@ -84,6 +84,71 @@ class Classifier(ABC):
         """
 
     @property
+    def history(self) -> "list[Epoch]":
+        """What each epoch of the training came to.
+
+        Raises:
+            RunError: an exported file does not know, or the run's file is damaged.
+        """
+        raise self._only_a_run("the epochs of its training")
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the run was asked for: `alexnet.train(data, model.recipe)` trains it again.
+
+        Raises:
+            RunError: an exported file does not know.
+        """
+        raise self._only_a_run("its recipe")
+
+    @property
+    def network(self) -> "AlexNet":
+        """The network, a torch.nn.Module in evaluation mode: its `features`, `avgpool` and
+        `classifier`.
+
+        Raises:
+            RunError: an exported file has none that torch can use.
+        """
+        raise self._only_a_run("a network for torch")
+
+    def features(self, images: Picture | Sequence[Picture]) -> Probabilities:
+        """What the network makes of images below its last layer, (N, D) float32; `images` as for
+        `predict_proba`.
+
+        Raises:
+            RunError: an exported file gives probabilities only. DataError: an image cannot be read.
+        """
+        raise self._only_a_run("features")
+
+    def explain(
+        self, images: Picture | Sequence[Picture], *, class_name: str = "", neighbours: int = 5
+    ) -> "list[Explanation]":
+        """Where the network looks, how much each place matters, and which training images are
+        nearest; a notebook shows each as a picture.
+
+        Args:
+            images: as for `predict_proba`.
+            class_name: the class to explain, instead of the most probable one of each image.
+            neighbours: how many training images; they need the data of the run. 0 for none.
+
+        Raises:
+            RunError: an exported file cannot be looked into. DataError: no such class, or an image
+            that cannot be read.
+        """
+        raise self._only_a_run("explanations")
+
+    def _only_a_run(self, what: str) -> RunError:
+        return RunError(
+            f"an exported file does not hold {what}.", "Load the run directory that it is from."
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from alexnet.classification.notebook import figures_table  # which only that needs
+
+        return figures_table(self.metrics, len(self.classes))
+
+    @property
     def classes_(self) -> NDArray[np.str_]:
         """(K,) the identifiers of `classes` as an array."""
         return np.array(self.classes)
@@ -101,7 +166,7 @@ class Classifier(ABC):
         Raises:
             DataError: an image cannot be read; says which, and why.
         """
-        squares = [self._square_of(image, place) for place, image in enumerate(as_list(images))]
+        squares = self._squares(images)
         found = [
             self.probabilities(squares[start : start + BATCH])
             for start in range(0, len(squares), BATCH)
@@ -119,7 +184,7 @@ class Classifier(ABC):
                 for file in batch:
                     try:
                         loaded.append(
-                            self._square_of(sys.stdin.buffer.read(), 0, "standard input")
+                            self._square_of(standard_input(), 0, "standard input")
                             if file == STDIN
                             else self._square_of(file, 0)
                         )
@@ -197,6 +262,9 @@ class Classifier(ABC):
                 "a place.",
             )
         return alike[0]
+
+    def _squares(self, images: Picture | Sequence[Picture]) -> list[Pixels]:
+        return [self._square_of(image, place) for place, image in enumerate(as_list(images))]
 
     def _square_of(self, image: Picture, place: int, name: str = "") -> Pixels:
         name = name or name_of(image, place)

@@ -8,13 +8,15 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from alexnet.atomic import from_json
-from alexnet.classification.classifier import Classifier, Probabilities, numbers
+from alexnet.atomic import checksum, from_json
+from alexnet.classification.classifier import Classifier, Probabilities
 from alexnet.data.images import Pixels, open_image, square_pixels
-from alexnet.errors import RecipeError, RunError, WeightsError, needs_extra
+from alexnet.errors import RecipeError, RunError, WeightsError, needs_extra, want_of_memory
 from alexnet.network.description import Preprocessing, class_names
+from alexnet.scoring.metrics import require_finite
 
 VERSION = 1  # of the description in the metadata
+CHECKSUM = b'"crc32": "'  # in the description, before eight digits
 FATAL_ONLY = 4  # onnxruntime's own words on standard error are left to its exceptions
 
 
@@ -47,7 +49,8 @@ class OnnxClassifier(Classifier):
         self.path = name or ("the model" if isinstance(model, bytes) else str(model))
         self.source = model if isinstance(model, bytes) else model.absolute()
         self.stamp = _stamp(model)
-        self.session = _session(model, self.path)
+        content = model if isinstance(model, bytes) else _read(model, self.path)
+        self.session = _session(content, self.path)
         self.about = _description(self.session, self.path)
         self.classes, self.names = self.about["classes"], self.about["names"]
         how = Preprocessing.from_dict(self.about["preprocessing"])
@@ -97,30 +100,58 @@ class OnnxClassifier(Classifier):
         try:
             [p] = self.session.run(None, {"images": images})
         except Exception as error:  # its exceptions have no base of their own
+            if want_of_memory(error):
+                raise
             raise WeightsError(
                 f"{self.path} cannot be computed ({_first_line(error)}).",
                 "It is damaged; export the run again.",
             ) from error
-        return numbers(np.asarray(p, dtype=np.float32))
+        require_finite(p, self.path)
+        return np.asarray(p, dtype=np.float32)
 
 
-def _session(model: Path | bytes, name: str) -> Any:
+def place_of_checksum(content: bytes) -> int:
+    """Where the 8 digits of the checksum stand in an exported file, in its description; 0 if it has
+    none, as those of 0.1.0."""
+    found = content.rfind(CHECKSUM)
+    return found + len(CHECKSUM) if found >= 0 else 0
+
+
+def _read(path: Path, name: str) -> bytes:
+    """The content of a file: what happens to the file later does not matter."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise WeightsError(f"there is no file {name}.", "Write one: alexnet export RUN") from error
+    except OSError as error:
+        raise WeightsError(
+            f"{name} cannot be read ({error.strerror}).", "Check its permissions."
+        ) from error
+
+
+def _session(content: bytes, name: str) -> Any:
     with needs_extra("classifying with an exported file", "export"):
         import onnxruntime
-    if isinstance(model, Path) and not model.is_file():
-        raise WeightsError(f"there is no file {name}.", "Write one: alexnet export RUN")
+    place = place_of_checksum(content)
+    if place and content[place : place + 8] != checksum(content, place):
+        raise _unreadable(name, "its checksum is not that of its content")
     onnxruntime.disable_telemetry_events()  # of its Windows builds
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL_ONLY
-    content = str(model) if isinstance(model, Path) else model
     how: dict[str, Any] = {"providers": ["CPUExecutionProvider"]}
     try:  # without falling back on the same once more, and saying so on standard output
         return onnxruntime.InferenceSession(content, options, **how, enable_fallback=0)
     except Exception as error:  # its exceptions have no base of their own
-        raise WeightsError(
-            f"{name} cannot be read as ONNX ({_first_line(error)}).",
-            "It is damaged, cut short or of another format; export it again.",
-        ) from error
+        if want_of_memory(error):
+            raise
+        raise _unreadable(name, _first_line(error)) from error
+
+
+def _unreadable(name: str, reason: str) -> WeightsError:
+    return WeightsError(
+        f"{name} cannot be read as ONNX ({reason}).",
+        "It is damaged, cut short or of another format; export it again.",
+    )
 
 
 def _description(session: Any, name: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Putting classifiers to work: load one, find the files to classify, write tables and sorted
 copies. Imports torch only to load a run."""
 
+import contextlib
 import csv
 import glob
 import os
@@ -12,11 +13,11 @@ from typing import Self, TextIO
 
 import numpy as np
 
-from alexnet.atomic import disk_error, replacing
+from alexnet.atomic import replacing, write_csv, writing
 from alexnet.classification.classifier import STDIN, Classifier, Prediction
 from alexnet.data.images import EXTENSIONS
 from alexnet.data.trees import mark_output
-from alexnet.errors import DataError
+from alexnet.errors import DataError, DiskError
 from alexnet.words import cell
 
 
@@ -119,13 +120,9 @@ class Table:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if isinstance(self.where, Path):
-            with (
-                replacing(self.where) as aside,
-                open(aside, "w", newline="", encoding="utf-8") as file,
-            ):
-                csv.writer(file).writerows(self.lines)
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(self.where, Path) and error is None:
+            write_csv(self.where, self.lines)
 
 
 class Copies:
@@ -144,15 +141,18 @@ class Copies:
         folder = self.folders[label]
         path, number = folder / file.name, 1
         mark_output(folder.parent, "alexnet predict --copy-to")
-        try:
+        with writing(path):
             folder.mkdir(parents=True, exist_ok=True)
             while not _taken(path):
                 number += 1
                 path = folder / f"{file.stem}-{number}{file.suffix}"
-        except OSError as error:
-            raise disk_error(error, path) from error
-        with replacing(path) as aside:
-            shutil.copyfile(file, aside)
+        try:
+            with replacing(path) as aside:
+                shutil.copyfile(file, aside)
+        except DiskError:
+            with contextlib.suppress(OSError):
+                path.unlink()  # the name alone was taken
+            raise
         return path
 
 

@@ -1,5 +1,6 @@
 """The classifier of a run directory, with torch."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -9,15 +10,19 @@ import torch
 from PIL import Image
 from safetensors.torch import load, save
 
-from alexnet.classification.classifier import Classifier, Probabilities, numbers
+from alexnet.classification.classifier import BATCH, Classifier, Probabilities
+from alexnet.classification.explanation import Explanation, explain_image, open_gallery
 from alexnet.data.images import Pixels, load_image
+from alexnet.data.objects import Picture, as_list, name_of
 from alexnet.errors import RecipeError
+from alexnet.fitting.loop import Epoch
 from alexnet.network.checkpoint import Trained, load_weights
 from alexnet.network.inference import average_views, evaluation_transforms, forward
 from alexnet.network.model import AlexNet
+from alexnet.recipes import Recipe
 from alexnet.runs.directory import RunDirectory
 from alexnet.runtime import as_found, choose_device, choose_precision
-from alexnet.scoring.metrics import softmax
+from alexnet.scoring.metrics import require_finite, softmax
 
 
 class RunClassifier(Classifier):
@@ -73,16 +78,77 @@ class RunClassifier(Classifier):
     def metrics(self) -> dict[str, Any]:
         return self.run.metrics()
 
+    @property
+    def history(self) -> list[Epoch]:
+        names = {field.name for field in dataclasses.fields(Epoch)}
+        return [
+            Epoch(**{name: one for name, one in epoch.items() if name in names})  # type: ignore[arg-type]
+            for epoch in self.run.epochs()
+        ]
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.run.settings.asked
+
+    @property
+    def network(self) -> AlexNet:
+        return self.trained.model
+
+    def features(self, images: Picture | Sequence[Picture]) -> Probabilities:
+        body = self.model.split("all-but-last")[0]
+        centre = self.transforms[0]
+        squares = self._squares(images)
+        found = [
+            forward(
+                body,
+                centre(self._batch(squares[start : start + BATCH]), self.generator),
+                self.dtype,
+            )
+            for start in range(0, len(squares), BATCH)
+        ]
+        return torch.cat(found).flatten(1).cpu().numpy()
+
+    @as_found()
+    def explain(
+        self, images: Picture | Sequence[Picture], *, class_name: str = "", neighbours: int = 5
+    ) -> list[Explanation]:
+        label = self.trained.label(class_name) if class_name else None
+        gallery = open_gallery(self.trained, self.run) if neighbours else None
+        pictures = as_list(images)
+        squares, p = self._squares(pictures), self.predict_proba(pictures)
+        return [
+            explain_image(
+                self.trained,
+                Path(name_of(image, place)).name,
+                p[place],
+                squares[place],
+                label,
+                gallery,
+                neighbours,
+            )
+            for place, image in enumerate(pictures)
+        ]
+
+    def _repr_html_(self) -> str:
+        from alexnet.classification.notebook import run_page  # which only that needs
+
+        return run_page(self.run) if self.run.evaluated else super()._repr_html_()
+
     def square(self, image: bytes | IO[bytes] | Image.Image | Pixels) -> Pixels:
         return load_image(image, self.image_size, self.white)
 
+    def _batch(self, squares: Sequence[Pixels]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(squares)).to(self.device)
+
     def probabilities(self, squares: Sequence[Pixels]) -> Probabilities:
-        x = torch.from_numpy(np.stack(squares)).to(self.device)
+        x = self._batch(squares)
         views = [
             forward(self.model, transform(x, self.generator), self.dtype)
             for transform in self.transforms
         ]
-        return numbers(softmax(average_views(views).cpu().numpy()).astype(np.float32))
+        logits = average_views(views).cpu().numpy()
+        require_finite(logits, self.run)
+        return softmax(logits).astype(np.float32)
 
 
 @as_found()

@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Annotated
 
-import tyro
-
+from alexnet.commands.flags import Arg
+from alexnet.console import waiting
 from alexnet.presets import preset
 from alexnet.recipes import Recipe
 
@@ -14,7 +14,7 @@ from alexnet.recipes import Recipe
 class Recipes:
     """List the named recipes, or show one: its source, command, numbers and every field."""
 
-    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help="a recipe")] = ""
+    name: Annotated[str, Arg(metavar="NAME", help="a recipe", positional=True)] = ""
     # Print the fields as JSON.
     json: bool = False
 
@@ -48,18 +48,8 @@ class Doctor:
     any folder of it may be deleted, and is made again when it is needed."""
 
     def run(self) -> None:
-        from alexnet.cache import cache_folder
-        from alexnet.runtime import choose_device, choose_precision, environment
+        with waiting("loading torch"):
+            from alexnet.runtime import doctor
 
-        device = choose_device("auto")
-        dtype, reason = choose_precision("auto", device)
-        found = environment(device, dtype, "")
-        for name, version in found["versions"].items():
-            print(f"{name:<13} {version}")
-        for key in ("machine", "processor", "device", "threads"):
-            print(f"{key:<13} {found[key]}")
-        print(f"{'precision':<13} {found['precision']} ({reason})\n{'cache':<13} {cache_folder()}")
-        for folder in ("downloads", "stores", "features", "weights", "checks"):
-            files = [file for file in (cache_folder() / folder).rglob("*") if file.is_file()]
-            size = sum(file.stat().st_size for file in files)
-            print(f"  {folder:<11} {size / 2**30:.2f} GiB{'' if size else ' (nothing)'}")
+        for name, told in doctor().items():
+            print(f"{name:<13} {told}")

@@ -3,13 +3,14 @@
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-import tyro
-
-from alexnet.commands.options import BadImages, Data
-from alexnet.errors import InputError
-from alexnet.recipes import Recipe
+from alexnet.commands.early import look_at_data, look_at_model, look_at_recipe
+from alexnet.commands.flags import Arg
+from alexnet.commands.options import Data
+from alexnet.console import say, waiting
+from alexnet.errors import CheckError, InputError
+from alexnet.recipes import Between, Open, Recipe
 
 
 @dataclass(kw_only=True)
@@ -17,9 +18,7 @@ class DataFetch:
     """Download an official data set: size and checksum are verified, an interrupted download goes
     on where it stopped."""
 
-    name: Annotated[
-        str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help="cifar10 or tiny-imagenet")
-    ]
+    name: Annotated[str, Arg(metavar="NAME", help="cifar10 or tiny-imagenet", positional=True)]
     # Another address of the same file.
     url: str = ""
 
@@ -31,28 +30,34 @@ class DataFetch:
 
 @dataclass(kw_only=True)
 class DataPrepare:
-    """Pack DATA into a Store now, verify its checksums, and print where it is and what it holds."""
+    """Pack DATA now as `alexnet train` with the same words packs it, verify the checksums, and
+    print where the Store is and what it holds.
+
+    What of the recipe packing depends on are the size, what weights were made for, --greyscale and
+    --bad-images.
+    """
+
+    MOST_USED: ClassVar = frozenset(
+        "recipe config weights image_size crop greyscale bad_images".split()
+    )
 
     data: Data
-    # Side in pixels of the stored squares.
-    image_size: int = 64
-    # Greyscale images: convert them to RGB, or drop them.
-    greyscale: Literal["convert", "drop"] = "convert"
-    bad_images: BadImages = "error"
+    # The named recipe whose values are the defaults of all flags below; see `alexnet recipes`.
+    # [default: suits the data]
+    recipe: Annotated[str, Arg(metavar="NAME")] = ""
+    # A run directory, to pack for its recipe; or a .toml or .json file of fields, which amend the
+    # recipe. Flags amend both.
+    config: Annotated[str, Arg(metavar="RUN|FILE")] = ""
+    fields: Recipe = dataclasses.field(default_factory=Recipe)
 
     def run(self) -> None:
-        from alexnet.data.datasets import open_data
+        look_at_recipe(self.fields)
+        look_at_data(self.data, enough=1)
+        with waiting("loading torch"):
+            from alexnet.data.store import Store
+            from alexnet.training.train import prepare
 
-        if self.image_size < 1:
-            raise InputError(f"image_size is {self.image_size}, expected at least 1.")
-        Recipe(image_size=self.image_size)  # the same range as in training
-        store = open_data(
-            self.data,
-            image_size=self.image_size,
-            greyscale=self.greyscale,
-            bad_images=self.bad_images,
-        )
-        store.verify()
+        store = Store.open(prepare(self.data, self.fields))
         print(store.path)
         keys = ("layout", "fingerprint", "shape", "splits", "greyscale", "left_out")
         print(
@@ -76,27 +81,42 @@ class DataCheck:
     # Look for wrong labels with pretrained weights: a name, see `alexnet weights list`.
     weights: str = ""
     # Look for wrong labels with the network of a run.
-    run_directory: Annotated[str, tyro.conf.arg(name="run", metavar="RUN")] = ""
-    # Side in pixels of the stored squares.
-    image_size: int = 64
+    run_directory: Annotated[str, Arg(name="run", metavar="RUN")] = ""
+    # Side in pixels of the stored squares. [default: that of the recipe that suits the data]
+    image_size: Annotated[int, Between(1, 1024)] | Open = "auto"
     # Draw contact sheets of the duplicates, pair by pair, into this folder.
     sheets: str = ""
     # Exit with 1 for warnings, too.
     strict: bool = False
 
     def run(self) -> None:
-        from alexnet.checking.check import check_data
+        look_at_data(self.data, enough=1)
+        if self.run_directory and not self.weights:
+            look_at_model(self.run_directory)
+        elif self.weights and not self.run_directory:
+            look_at_recipe(Recipe(weights=self.weights))
+        with waiting("loading torch"):
+            from alexnet.checking.check import checked, plural, summary, tell
 
-        Recipe(image_size=self.image_size)  # the same range as in training
-        check_data(
+        store, findings = checked(
             self.data,
-            image_size=self.image_size,
+            image_size=None if self.image_size == "auto" else self.image_size,
             weights=self.weights,
             run=self.run_directory,
-            as_json=self.json,
             sheets=self.sheets,
-            strict=self.strict,
         )
+        if self.json:
+            print(json.dumps(summary(self.data, store, findings), indent=2))
+        else:
+            print(tell(self.data, store, findings))
+            if not (self.weights or self.run_directory):
+                say("labels were not looked at: --weights NAME or --run RUN finds doubtful ones")
+        levels = ("problem", "warning") if self.strict else ("problem",)
+        trouble = sum(one.level in levels for one in findings)
+        if trouble:
+            raise CheckError(
+                f"{self.data} has {plural(trouble, 'problem')}.", "They are listed above."
+            )
 
 
 @dataclass(kw_only=True)
@@ -105,9 +125,7 @@ class DataSubset:
     test splits, all drawn from its training images."""
 
     data: Data
-    out: Annotated[
-        str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT", help="a folder that is made")
-    ]
+    out: Annotated[str, Arg(metavar="OUT", help="a folder that is made", positional=True)]
     # How many classes, the first in sorted order; or their names.
     classes: list[str] = dataclasses.field(default_factory=lambda: ["10"])
     # Images of each class for train/val/test.
@@ -120,32 +138,24 @@ class DataSubset:
     rule: Literal["none", "tiny-image10"] = "none"
 
     def run(self) -> None:
-        from pathlib import Path
-
-        from alexnet.data.datasets import find_data, read_source
-        from alexnet.data.official import digits_source
-        from alexnet.data.subset import select, tiny_image10, write_folder
-
         counts = self.per_class.split("/")
         if len(counts) != 3 or not all(one.isdecimal() for one in counts) or counts[0] == "0":
             raise InputError(
                 f"per_class is {self.per_class!r}, expected three numbers for train, val and test.",
                 "Example: --per-class 400/50/50",
             )
+        look_at_data(self.data, enough=1)
+        from alexnet.data.subset import subset
+
         train, val, test = map(int, counts)
-        source = digits_source() if self.data == "digits" else read_source(find_data(self.data))
-        if self.rule == "tiny-image10":
-            part = tiny_image10(source)
-        else:
-            number = len(self.classes) == 1 and self.classes[0].isdecimal()
-            known = {*source.classes, *source.names}
-            part = select(
-                source,
-                classes=int(self.classes[0])
-                if number and self.classes[0] not in known
-                else self.classes,
+        print(
+            subset(
+                self.data,
+                self.out,
+                classes=self.classes,
                 per_class=(train, val, test),
-                random_classes=self.random,
+                random=self.random,
                 seed=self.seed,
+                rule=self.rule,
             )
-        print(write_folder(part, Path(self.out).expanduser()))
+        )

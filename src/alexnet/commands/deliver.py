@@ -4,9 +4,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import tyro
-
+from alexnet.commands.early import at_least, look_at_model
+from alexnet.commands.flags import Arg
 from alexnet.commands.options import Device, Run
+from alexnet.console import waiting
 from alexnet.errors import InputError, needs_extra
 
 
@@ -35,7 +36,12 @@ class Export:
     runtime: str = ""
 
     def run(self) -> None:
-        from alexnet.exporting.export import export
+        from alexnet.exporting.web import check_choices
+
+        check_choices(self.format, self.int8, self.runtime)
+        look_at_model(self.run_directory)
+        with waiting("loading torch"):
+            from alexnet.exporting.export import export
 
         print(
             export(
@@ -56,9 +62,7 @@ class Serve:
     """
 
     runs: Annotated[
-        list[str],
-        tyro.conf.Positional,
-        tyro.conf.arg(metavar="RUN", help="run directories or exported files"),
+        list[str], Arg(metavar="RUN", help="run directories or exported files", positional=True)
     ]
     # The address to listen at; 0.0.0.0 stands for all of this machine. All but its own need a
     # token.
@@ -68,7 +72,7 @@ class Serve:
     # What clients must know. [default: made up and printed, where one is needed]
     token: str = ""
     # Further host names that the server is known by, such as one of a proxy before it.
-    name: tyro.conf.UseAppendAction[list[str]] = dataclasses.field(default_factory=list)
+    name: Annotated[list[str], Arg(again=True)] = dataclasses.field(default_factory=list)
     # What a proxy before it puts before all paths, such as /alexnet.
     root_path: str = ""
     # A proxy before it speaks https: cookies are for https only, and pages of http are refused.
@@ -85,6 +89,8 @@ class Serve:
             raise InputError("there is nothing to serve.", "alexnet serve RUN [RUN ...]")
         if not 0 <= self.port < 2**16:
             raise InputError(f"port is {self.port}, expected 0 to 65535.")
+        for run in self.runs:
+            look_at_model(run)
         with needs_extra("alexnet serve", "serve"):
             from alexnet.serving.serve import serve
         serve(
@@ -118,8 +124,8 @@ class Webcam:
     device: Device = "auto"
 
     def run(self) -> None:
-        if self.top < 1:
-            raise InputError(f"top is {self.top}, expected at least 1.")
+        at_least(1, top=self.top)
+        look_at_model(self.run_directory)
         with needs_extra("alexnet webcam", "webcam"):
             from alexnet.serving.webcam import webcam
         frames = webcam(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-import tyro
+from alexnet.commands.flags import Arg
 
 
 @dataclass(kw_only=True)
@@ -13,9 +13,10 @@ class Describe:
 
     model: Annotated[
         str,
-        tyro.conf.Positional,
-        tyro.conf.arg(
-            metavar="RUN|NETWORK", help="a run directory or a weights file, or 2012, 2014, small"
+        Arg(
+            metavar="RUN|NETWORK",
+            help="a run directory or a weights file, or 2012, 2014, small",
+            positional=True,
         ),
     ]
     # How many classes. 0: those of RUN, or those that NETWORK was made for.

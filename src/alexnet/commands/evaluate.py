@@ -6,9 +6,16 @@ import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import tyro
-
+from alexnet.commands.early import (
+    at_least,
+    look_at_classes,
+    look_at_data,
+    look_at_images,
+    look_at_model,
+)
+from alexnet.commands.flags import Arg
 from alexnet.commands.options import BadImages, Data, Device, Images, Precision, Run
+from alexnet.console import waiting
 from alexnet.errors import InputError
 from alexnet.words import cell
 
@@ -37,11 +44,15 @@ class Eval:
     bad_images: BadImages = "error"
 
     def run(self) -> None:
-        if self.top < 1:
-            raise InputError(f"top is {self.top}, expected at least 1.")
+        at_least(1, top=self.top)
+        look_at_model(self.run_directory)
+        look_at_classes(self.run_directory, self.classes)
+        if self.data:
+            look_at_data(self.data, enough=1)
         import csv
 
-        from alexnet.runs.evaluation import evaluate_run, show, table_rows
+        with waiting("loading torch"):
+            from alexnet.runs.evaluation import evaluate_run, show, table_rows
 
         figures = evaluate_run(
             self.run_directory,
@@ -76,29 +87,28 @@ class Explain:
     # How many classes to show.
     top: int = 5
     # Explain this class instead of the most probable one.
-    class_: Annotated[str, tyro.conf.arg(name="class")] = ""
+    class_: Annotated[str, Arg(name="class")] = ""
     # How many training images to show; 0 spares the pass over them.
     neighbours: int = 5
     device: Device = "auto"
     precision: Annotated[
         Literal["auto", "bf16", "fp32"],
-        tyro.conf.arg(help="of the pass over the training images; all else is computed in fp32"),
+        Arg(help="of the pass over the training images; all else is computed in fp32"),
     ] = "auto"
 
     def run(self) -> None:
-        for name, value, least in (("top", self.top, 1), ("neighbours", self.neighbours, 0)):
-            if value < least:
-                raise InputError(f"{name} is {value}, expected at least {least}.")
-        if not self.images:
-            raise InputError("there are no images to explain.", "alexnet explain RUN IMAGE ...")
-        from pathlib import Path
-
-        from alexnet.explaining.panels import explain_files
+        at_least(1, top=self.top)
+        at_least(0, neighbours=self.neighbours)
+        look_at_images(self.images, "explain")
+        look_at_model(self.run_directory)
+        look_at_classes(self.run_directory, [self.class_] if self.class_ else [])
+        with waiting("loading torch"):
+            from alexnet.explaining.panels import explain_files
 
         for path in explain_files(
             self.run_directory,
             self.images,
-            Path(self.out).expanduser(),
+            self.out,
             top=self.top,
             class_name=self.class_,
             neighbours=self.neighbours,
@@ -115,10 +125,10 @@ class Report:
 
     runs: Annotated[
         list[str],
-        tyro.conf.Positional,
-        tyro.conf.arg(
+        Arg(
             metavar="RUN",
             help="a run or a sweep directory; several runs are compared over the same images",
+            positional=True,
         ),
     ]
     # The page. [default: report.html in the directory, or comparison.html here]
@@ -127,27 +137,8 @@ class Report:
     pictures: bool = False
 
     def run(self) -> None:
-        from alexnet.reporting.comparison import compare
-        from alexnet.reporting.report import write_report
-        from alexnet.sweeping.directory import SweepDirectory
-        from alexnet.sweeping.sweep_page import write_sweep_page
-
         if not self.runs:
             raise InputError("there is no run to report on.", "alexnet report RUN [RUN ...]")
-        sweeps = [run for run in self.runs if SweepDirectory(run).begun]
-        if self.pictures:
-            from alexnet.training.train import draw_report
+        from alexnet.sweeping.any_report import report
 
-            for run in self.runs:
-                if run not in sweeps:
-                    draw_report(run)
-        if sweeps and len(self.runs) > 1:
-            raise InputError(
-                f"{sweeps[0]} is a sweep, and runs can be compared only with runs.",
-                f"Its trials are runs: {sweeps[0]}/trials/NAME.",
-            )
-        if len(self.runs) > 1:
-            print(compare(self.runs, self.out or "comparison.html"))
-        else:
-            write = write_sweep_page if sweeps else write_report
-            print(write(self.runs[0], self.out or None))
+        print(report(self.runs, out=self.out, pictures=self.pictures))

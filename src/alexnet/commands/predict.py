@@ -5,7 +5,9 @@ import sys
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from alexnet.commands.early import at_least, look_at_images, look_at_model
 from alexnet.commands.options import Device, Images, Model, Precision
+from alexnet.console import say, waiting, warn
 from alexnet.errors import InputError
 from alexnet.words import shown
 
@@ -46,24 +48,23 @@ class Predict:
     precision: Precision = "auto"
 
     def run(self) -> None:
-        if self.top < 1:
-            raise InputError(f"top is {self.top}, expected at least 1.")
-        if not self.images:
-            raise InputError("there are no images to classify.", "alexnet predict RUN IMAGE ...")
+        at_least(1, top=self.top)
         if self.json and self.csv:
             raise InputError("--json and --csv are two forms of one output.", "Choose one.")
         if self.copy_to and "-" in self.images:
             raise InputError("standard input is no file to copy.", "Leave out --copy-to, or -.")
+        look_at_model(self.run_directory)
+        look_at_images(self.images, "predict")
         from contextlib import ExitStack
         from pathlib import Path
 
         from PIL import Image
 
         from alexnet.classification.predict import Copies, Table, image_files, load
-        from alexnet.console import say, warn
         from alexnet.reporting.sheets import Labelled, Sheets
 
-        classifier = load(self.run_directory, device=self.device, precision=self.precision)
+        with waiting("loading the model"):
+            classifier = load(self.run_directory, device=self.device, precision=self.precision)
         files, bad = image_files(self.images), 0
         copies = Copies(Path(self.copy_to), classifier.names) if self.copy_to else None
         with ExitStack() as stack:

@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import tyro
-
+from alexnet.commands.early import at_least, look_at_data, look_at_recipe
+from alexnet.commands.flags import Arg
 from alexnet.commands.options import Data
 from alexnet.errors import InputError
 from alexnet.presets import study
@@ -24,10 +24,15 @@ class Sweep:
     on cached features. The same command goes on where an earlier one was stopped.
     """
 
+    MOST_USED: ClassVar = frozenset(
+        "grid seeds random search trials study jobs dry_run recipe config out model weights freeze "
+        "image_size bad_images batch_size epochs optimizer lr device seed".split()
+    )
+
     data: Data
     # A field and its values, such as lr=0.1,0.01, or with --random and --search tpe their range,
     # such as lr=0.001..0.1; give it once for each field. Any field of the recipe can be swept.
-    grid: tyro.conf.UseAppendAction[list[str]] = dataclasses.field(default_factory=list)
+    grid: Annotated[list[str], Arg(again=True)] = dataclasses.field(default_factory=list)
     # How many seeds for each point of the grid.
     seeds: int = 1
     # So many points of the grid, drawn at random, instead of all. 0: all.
@@ -46,34 +51,33 @@ class Sweep:
     jobs: int = 1
     # Train on a Ray cluster: its address, or local (extra "ray"); --jobs says how many at once.
     ray: str = ""
-    # Only list the trials, and estimate how long they will take.
+    # Only list the trials, estimate how long they will take, and say which gap they can show.
     dry_run: bool = False
     # The named recipe whose values are the defaults of all flags below; see `alexnet recipes`.
     # [default: suits the data]
-    recipe: str = ""
+    recipe: Annotated[str, Arg(metavar="NAME")] = ""
+    # A run directory, to begin with its recipe; or a .toml or .json file of fields, which amend the
+    # recipe. Flags amend both.
+    config: Annotated[str, Arg(metavar="RUN|FILE")] = ""
     # The sweep directory. [default: one below runs/, named after the sweep]
     out: str = ""
-    fields: Annotated[Recipe, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = (
-        dataclasses.field(default_factory=Recipe)
-    )
+    fields: Recipe = dataclasses.field(default_factory=Recipe)
 
     def run(self) -> None:
-        for name in ("seeds", "max_trials", "jobs", "trials"):
-            value = getattr(self, name)
-            if value < 1:
-                raise InputError(f"{name} is {value}, expected at least 1.")
-        if self.random < 0:
-            raise InputError(f"random is {self.random}, expected at least 0.")
+        at_least(1, seeds=self.seeds, max_trials=self.max_trials, jobs=self.jobs)
+        at_least(1, trials=self.trials)
+        at_least(0, random=self.random)
         if self.study and self.grid:
             raise InputError("--study and --grid both say what to sweep.", "Leave one out.")
-        from alexnet.sweeping.trials import grid_points, parse_space
+
+        from alexnet.sweeping.trials import parse_space, study_points
 
         space: Space | Sequence[Point]
-        if self.study:
-            named = study(self.study)
-            space = named.points or grid_points({**named.grid})
-        else:
-            space = parse_space(self.grid)
+        space = study_points(study(self.study)) if self.study else parse_space(self.grid)
+        if not space:
+            raise InputError("there is nothing to sweep.", "Example: --grid lr=0.1,0.01,0.001")
+        look_at_recipe(self.fields)
+        look_at_data(self.data)
         if self.dry_run:
             self._list_trials(space)
             return
@@ -100,14 +104,16 @@ class Sweep:
     def _list_trials(self, space: "Space | Sequence[Point]") -> None:
         from alexnet.sweeping.estimates import say_what_is_planned
         from alexnet.sweeping.trials import plan, points_of, stacks, told
+        from alexnet.training.choice import base_of
 
         if self.search == "tpe":
             raise InputError(
                 "--search tpe chooses each point from the ones before it, so none can be listed.",
                 "Leave out --dry-run.",
             )
-        points = points_of(space, self.random, self.fields.seed)
-        groups = stacks(plan(self.fields, points, seeds=self.seeds, max_trials=self.max_trials))
+        base = base_of(self.data, self.fields)
+        points = points_of(space, self.random, base.seed)
+        groups = stacks(plan(base, points, seeds=self.seeds, max_trials=self.max_trials))
         for trial in (trial for group in groups for trial in group):
             print(f"{trial.name}  {told(trial.settings)}")
         say_what_is_planned(self.data, groups, self.jobs)

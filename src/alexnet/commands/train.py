@@ -1,12 +1,14 @@
-"""`alexnet train`."""
+"""`alexnet train`, `resume` and `repeat`."""
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-import tyro
-
-from alexnet.commands.options import Data
+from alexnet.commands.early import look_at_data, look_at_recipe
+from alexnet.commands.flags import Arg
+from alexnet.commands.options import Data, Run
+from alexnet.console import say, waiting
+from alexnet.presets import told
 from alexnet.recipes import Recipe
 
 
@@ -19,27 +21,110 @@ class Train:
     the folders of DATA are the classes. Every field of the recipe is a flag.
     """
 
+    MOST_USED: ClassVar = frozenset(
+        "recipe config out find_lr model weights dropout freeze finetune_epochs image_size flip "
+        "bad_images views val_size test_size batch_size epochs optimizer lr weight_decay schedule "
+        "label_smoothing patience device precision seed report".split()
+    )
+
     data: Data
     # The named recipe whose values are the defaults of all flags below; see `alexnet recipes`.
     # [default: suits the data]
-    recipe: str = ""
+    recipe: Annotated[str, Arg(metavar="NAME")] = ""
+    # A run directory, to train with its recipe; or a .toml or .json file of fields, which amend the
+    # recipe. Flags amend both.
+    config: Annotated[str, Arg(metavar="RUN|FILE")] = ""
     # The run directory. [default: the next free one below runs/]
     out: str = ""
-    # Go on with the run in --out from its last saved state.
+    # Go on with the run in --out from its last saved state, as `alexnet resume RUN` does.
     resume: bool = False
     # Only look for a learning rate: draw the loss against the rate into the run directory, suggest
     # one, and stop.
     find_lr: bool = False
-    fields: Annotated[Recipe, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = (
-        dataclasses.field(default_factory=Recipe)
-    )
+    fields: Recipe = dataclasses.field(default_factory=Recipe)
 
     def run(self) -> None:
-        from alexnet.runtime import keep_memory
-        from alexnet.training.train import train
+        from alexnet.runs.directory import RunDirectory, require_named
+
+        if self.resume:
+            require_named(self.out)
+        elif self.out:
+            RunDirectory(self.out).require_empty()
+        look_at_recipe(self.fields)
+        look_at_data(self.data)
+        say(f"{self.data}: {told(self.fields, self.data)}")
+        with waiting("loading torch"):
+            from alexnet.runtime import keep_memory
+            from alexnet.training.train import train
 
         keep_memory()
         run = train(
             self.data, self.fields, out=self.out, resume=self.resume, only_find_lr=self.find_lr
         )
         print(run)
+
+
+@dataclass(kw_only=True)
+class Resume:
+    """Go on with RUN where it was stopped, bit for bit; or with more epochs than it had, where it
+    was finished.
+
+    With more epochs the learning rate is, from here on, that of a training of so many epochs from
+    the beginning: with --schedule constant, exponential, step and plateau the run becomes what it
+    would have been; one-cycle and cosine, which had come down to 0, begin again with the rate that
+    they have at this place of the longer training.
+    """
+
+    run_directory: Run
+    # How many epochs there are to be in all. 0: as many as the run was asked for.
+    epochs: int = 0
+    # How many epochs of the second phase there are to be. 0: as many as the run was asked for.
+    finetune_epochs: int = 0
+    # Stop after this many epochs without a better validation accuracy. -1: as the run was asked.
+    patience: int = -1
+
+    def run(self) -> None:
+        from alexnet.runs.directory import RunDirectory
+
+        told_now = RunDirectory(self.run_directory).settings
+        say(f"{self.run_directory}: {told(told_now.asked, told_now.data)}")
+        with waiting("loading torch"):
+            from alexnet.runtime import keep_memory
+            from alexnet.training.again import resume
+
+        keep_memory()
+        print(
+            resume(
+                self.run_directory,
+                epochs=self.epochs or None,
+                finetune_epochs=self.finetune_epochs or None,
+                patience=None if self.patience < 0 else self.patience,
+            )
+        )
+
+
+@dataclass(kw_only=True)
+class Repeat:
+    """Train RUN again from its own files, into a new run directory, and compare every bit of the
+    two.
+
+    Exit code 0: the same; 1: something differs, which is listed; 2: it cannot be repeated.
+    """
+
+    run_directory: Run
+    # The new run directory. [default: the next free one below runs/]
+    out: str = ""
+
+    def run(self) -> None:
+        from alexnet.runs.directory import RunDirectory
+
+        before = RunDirectory(self.run_directory)
+        before.require_trained()
+        settings = before.settings
+        say(f"{self.run_directory}: {told(settings.asked, settings.data)}")
+        with waiting("loading torch"):
+            from alexnet.runtime import keep_memory
+            from alexnet.training.again import repeat
+
+        keep_memory()
+        print(repeat(self.run_directory, out=self.out))

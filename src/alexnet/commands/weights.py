@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-import tyro
+from alexnet.commands.flags import Arg
 
-WeightsName = Annotated[
-    str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help="imagenet-2014")
-]
+WeightsName = Annotated[str, Arg(metavar="NAME", help="imagenet-2014", positional=True)]
 
 
 @dataclass(kw_only=True)
@@ -33,11 +31,14 @@ class WeightsImport:
     2012 network. The network is recognised by the shapes of its layers.
     """
 
-    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE", help="weights")]
+    file: Annotated[str, Arg(metavar="FILE", help="weights", positional=True)]
     # The name to keep them under.
-    as_: Annotated[str, tyro.conf.arg(name="as")]
+    as_: Annotated[str, Arg(name="as")]
 
     def run(self) -> None:
+        from alexnet.network.weight_names import require_importable
+
+        require_importable(self.file, self.as_)
         from alexnet.network.weights import import_weights
 
         print(import_weights(self.file, self.as_))

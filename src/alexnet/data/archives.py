@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Generic, NamedTuple, TypeVar
 
 from alexnet import marks
-from alexnet.atomic import disk_error
+from alexnet.atomic import writing
 from alexnet.data.names import DEEPEST, LONGEST, hidden, member_paths
 from alexnet.errors import DataError
 
@@ -394,11 +394,9 @@ def _expanded(where: Path, space: Path) -> IO[bytes]:
     if packed is None:
         return open(where, "rb")
     most = where.stat().st_size * MOST_EXPANSION + FREE_EXPANSION
-    try:
+    with writing(space):
         space.mkdir(parents=True, exist_ok=True)
         plain: IO[bytes] = tempfile.TemporaryFile(dir=space)
-    except OSError as error:
-        raise disk_error(error, space) from error
     try:
         with packed(where) as file:
             for piece in iter(lambda: file.read(PIECE), b""):
@@ -408,18 +406,13 @@ def _expanded(where: Path, space: Path) -> IO[bytes]:
                         "does.",
                         "Unpack it with a program that you trust, and give the folder.",
                     )
-                _write(plain, piece, space)
+                with writing(space / "a temporary file"):
+                    plain.write(piece)
+                    plain.flush()  # a full disk speaks up here, not when others read
     except BaseException:
         plain.close()
         raise
     return plain
-
-
-def _write(file: IO[bytes], piece: bytes, space: Path) -> None:
-    try:
-        file.write(piece)
-    except OSError as error:
-        raise disk_error(error, space / "a temporary file") from error
 
 
 def is_tar(where: Path) -> bool:

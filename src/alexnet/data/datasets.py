@@ -1,11 +1,10 @@
 """From a name or a path to a Store, packed once and found again in milliseconds; and from a Store
 to its splits."""
 
-import contextlib
 import hashlib
 import os
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from alexnet import marks
 from alexnet.atomic import read_object, write_json
 from alexnet.cache import cache_folder
 from alexnet.console import progress, say, warn
-from alexnet.data.fetch import DOWNLOADS, downloaded
+from alexnet.data.finding import find_data, kind_of_data, listed, read_source, require_classes
 from alexnet.data.images import (
     INSTALL_HEIC,
     BadImage,
@@ -34,13 +33,12 @@ from alexnet.data.images import (
     open_image,
     quiet,
 )
-from alexnet.data.layouts import read_tree
 from alexnet.data.official import digits_source
 from alexnet.data.sources import SPLITS, Example, Source
 from alexnet.data.store import Store, StoreWriter, keyed_seed
 from alexnet.data.subset import tiny_image10
-from alexnet.data.trees import LAYOUTS_HINT, levels_of, open_tree, source_state
-from alexnet.errors import DataError, did_you_mean
+from alexnet.data.trees import source_state
+from alexnet.errors import DataError
 
 CHUNK_IMAGES, CHUNK_BYTES = 128, 2**23  # what one decoding task holds at most
 AHEAD_BYTES = 2**26  # of files that are read and not decoded yet, at most
@@ -57,6 +55,7 @@ def open_data(
     greyscale: str = "convert",
     bad_images: str = "error",
     white: int | None = None,
+    accept: Callable[[list[str]], object] | None = None,
 ) -> Store:
     """The Store of a data set, packed into the cache on first use.
 
@@ -71,6 +70,7 @@ def open_data(
             out.
         white: the value of pixels of more than 8 bits that becomes white, as a run knows it
             (`Preprocessing.range`); None to find one for the whole data set.
+        accept: looks at the classes, and may raise, before anything is packed.
 
     Raises:
         DataError: no such data, an unknown layout, unreadable images.
@@ -87,14 +87,8 @@ def open_data(
         signature = f"tiny-image10 {state}"
     else:
         where = find_data(name)
-        kind = marks.kind_of(where)
-        if kind == "a Store":
+        if kind_of_data(name, where) == "a Store":
             return accepted(Store.open(where), bad_images)
-        if kind in ("a run", "a sweep"):
-            raise DataError(
-                f"{name} is the directory of {kind}, and holds no images.",
-                "Give the data that it was trained on: a folder or an archive of images.",
-            )
         make_source = partial(read_source, where)
         signature, ours = source_state(where)
 
@@ -109,7 +103,11 @@ def open_data(
             if ours and ours not in found.info["left_out"]:  # it came after the packing
                 say(f"left out: {ours}")
             return accepted(found, bad_images)
-    store = pack(make_source(), name, image_size=image_size, greyscale=greyscale, white=white)
+    source = make_source()
+    if accept:
+        accept(source.classes)
+    say_why_again(read_index(index_of(wanted)) or read_index(index_of("")), image_size)
+    store = pack(source, name, image_size=image_size, greyscale=greyscale, white=white)
     size = str(store.x.shape[-1])
     native = int(size) if store.info["native"] else None
     # what has no pixels of more than 8 bits is the same for every white
@@ -136,20 +134,34 @@ def outline(data: str | Path) -> tuple[int, list[str]]:
         source = tiny_image10_of(find_data("tiny-imagenet"))
     else:
         where = find_data(name)
-        if marks.kind_of(where) == "a Store":
+        if kind_of_data(name, where):
             store = Store.open(where)
             return len(store.split("train")) or len(store.split("all")), store.classes
-        source = read_tree(open_tree(where, cache_folder()), levels_of(where)[1])
+        source = listed(where)
     counts = Counter(example.split for example in source.examples)
     return counts["train"] or counts["all"], source.classes
+
+
+def say_why_again(known: Mapping[str, Any], image_size: int) -> None:
+    """Says why pictures that were packed before are decoded once more."""
+    sizes = [size for size in known.get("stores", {}) if size != str(image_size)]
+    if sizes:
+        say(
+            f"packed before at {' and '.join(sizes)} px; at {image_size} px the files are read "
+            "again: a picture that is resized twice is not the one that prediction sees"
+        )
 
 
 def packed(fingerprint: str) -> Iterator[Store]:
     """The Stores in the cache of data with this fingerprint."""
     for path in sorted((cache_folder() / "stores").glob(f"*-{fingerprint[:12]}")):
-        with contextlib.suppress(DataError):
-            if (store := Store.open(path)).fingerprint == fingerprint:
-                yield store
+        try:
+            store = Store.open(path)
+        except DataError as error:
+            warn(error.message)
+            continue
+        if store.fingerprint == fingerprint:
+            yield store
 
 
 def find_packed(index: Path, image_size: int, white: int | None) -> Store | None:
@@ -169,59 +181,9 @@ def find_packed(index: Path, image_size: int, white: int | None) -> Store | None
     return None
 
 
-def find_data(name: str) -> Path:
-    """The path that a data set's name or path stands for.
-
-    Raises:
-        DataError: nothing is there; says how to get it.
-    """
-    with contextlib.suppress(OSError, ValueError, RuntimeError):  # names that no file can have
-        where, levels = levels_of(Path(name or "?").expanduser())
-        if where.exists():
-            return where.resolve().joinpath(*["*"] * levels)
-    if name in DOWNLOADS:
-        archive = downloaded(name)
-        if archive is None:
-            raise DataError(
-                f"{name} is not on this machine.",
-                f"Fetch it with `alexnet data fetch {name}`, or give the path of your copy instead "
-                "of the name.",
-            )
-        return archive
-    if "/" not in name and "\\" not in name:
-        raise DataError(
-            f"there is no data set and no path {name!r}.",
-            did_you_mean(name, ["digits", "tiny-image10", *DOWNLOADS]) + f" {LAYOUTS_HINT}",
-        )
-    raise DataError(
-        f"there is nothing at {name}.",
-        "Check the path; relative paths start at the current folder.",
-    )
-
-
-def is_there(name: str) -> bool:
-    """Whether a data set of this name or path is on this machine."""
-    if name == "digits":
-        return True
-    try:
-        find_data("tiny-imagenet" if name == "tiny-image10" else name)
-    except DataError:
-        return False
-    return True
-
-
 def tiny_image10_of(where: Path) -> Source:
     """Tiny Image10 from Tiny ImageNet's folder or archive."""
     return tiny_image10(read_source(where))
-
-
-def read_source(where: Path) -> Source:
-    """The labelled images of a folder, or of a zip or tar archive. What there is to say about the
-    reading is said."""
-    source = read_tree(open_tree(where, cache_folder()), levels_of(where)[1])
-    for note in source.notes:
-        say(note)
-    return source
 
 
 def read_index(path: Path) -> dict[str, Any]:
@@ -591,12 +553,7 @@ def make_splits(
         DataError: there is one class only, a class has too few images, or there is nothing to
             train on.
     """
-    if len(store.classes) < 2:
-        raise DataError(
-            f"{store.info['source']} has one class only ({', '.join(store.classes)}); a classifier "
-            "needs at least two.",
-            "Put the images of each class into a folder of its own, beside each other.",
-        )
+    require_classes(store.info["source"], store.classes)
     if store.content is None:
         draw = "position"
 

@@ -88,8 +88,7 @@ def fetch_file(wanted: Download, folder: Path, url: str = "") -> Path:
                 f"fetching {url} ({wanted.size / 1e6:.0f} "
                 f"MB{f', {done / 1e6:.0f} MB are here' if done else ''})"
             )
-            with progress(wanted.file, wanted.size) as advance:
-                advance(done)
+            with progress(wanted.file, wanted.size, done=done) as advance:
                 _receive(url, partial, done, wanted, advance)
         with open(partial, "rb") as file:
             found = hashlib.file_digest(file, wanted.algorithm).hexdigest()

@@ -2,7 +2,7 @@
 transformed pieces of one.
 
 STORE/
-    store.json      version, shape, classes, splits, origin, checksums of the files and of itself
+    store.json      version, shape, classes, splits, origin, checksums of the files
     x.bin           (N, C, H, W) uint8 images, or (N, D) float16 features, in C order
     crc32.npy       the CRC-32 of each block of rows of x.bin, compared when it is first used
     y.npy           (N,) int64 labels
@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from alexnet import marks
-from alexnet.atomic import disk_error, read_object, sync
+from alexnet.atomic import disk_error, read_object, sealed, sync, writing
 from alexnet.errors import DataError, DiskError
 
 VERSION = 1
@@ -117,8 +117,6 @@ class Store:
                 raise ValueError(f"a shape of {shape}")
             if not shape or dtype.kind not in "uf" or not 1 <= rows < 2**63:
                 raise ValueError(f"an array of {dtype} in blocks of {rows}")
-            if version == VERSION and info.get("crc32", own_checksum(info)) != own_checksum(info):
-                raise ValueError("its checksum is not that of its content")
             check_info(info, shape[0])
         except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else error
@@ -257,12 +255,6 @@ def _are_words(found: Any) -> bool:
     return isinstance(found, list) and all(isinstance(one, str) for one in found)
 
 
-def own_checksum(info: dict[str, Any]) -> int:
-    """The CRC-32 of what store.json says."""
-    rest = {key: one for key, one in info.items() if key != "crc32"}
-    return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
-
-
 class StoreWriter:
     """Writes a Store aside, a chunk at a time, and gives it its name when it is complete.
 
@@ -279,22 +271,28 @@ class StoreWriter:
         self.sums: list[int] = []  # of the blocks, the last one perhaps not whole yet
         self.count = 0  # examples written
         self.alive: BaseFileLock | None = None  # held while something is written that cannot go on
-        try:
+        with writing(parent):
             parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(parent)
             if name:
                 self.aside = parent / f".unfinished-{name}"
                 self.aside.mkdir(exist_ok=True)
-                self.file = open(self.aside / marks.ARRAY, "ab", buffering=0)
-                self._keep_what_is_sound()
             else:
                 self.aside = parent / f"{PACKING}{secrets.token_hex(8)}"
-                self.alive = FileLock(f"{self.aside}{LOCK}")
-                self.alive.acquire()
-                self.aside.mkdir(mode=0o700)
-                self.file = open(self.aside / marks.ARRAY, "wb", buffering=0)
-        except OSError as error:
-            raise disk_error(error, parent) from error
+            try:
+                self._begin()
+            except OSError:
+                self._end(keep=bool(name))
+                raise
+
+    def _begin(self) -> None:
+        if not self.name:
+            self.alive = FileLock(f"{self.aside}{LOCK}")
+            self.alive.acquire()
+            self.aside.mkdir(mode=0o700)
+        self.file = open(self.aside / marks.ARRAY, "ab", buffering=0)
+        if self.name:
+            self._keep_what_is_sound()
 
     def _keep_what_is_sound(self) -> None:
         """Cuts x.bin and chunks.txt behind the last chunk in a row whose checksum is right."""
@@ -333,13 +331,15 @@ class StoreWriter:
     def require_space(self, examples: int) -> None:
         """DiskError at once if so many examples cannot fit, instead of after an hour."""
         needed = (examples - self.count) * self.row
-        if shutil.disk_usage(self.aside).free < needed:
+        with writing(self.aside):
+            free = shutil.disk_usage(self.aside).free
+        if free < needed:
             raise disk_error(OSError(errno.ENOSPC, "too small"), self.aside, needed)
 
     def append(self, x: NDArray[Any]) -> None:
         """Adds the examples x (n, *shape)."""
         data = np.ascontiguousarray(x, dtype=self.dtype).reshape(-1).view(np.uint8).data
-        try:
+        with writing(self.aside / marks.ARRAY):
             written = 0
             while written < len(data):  # an unbuffered file may take less than it is given
                 written += self.file.write(data[written:])
@@ -347,8 +347,6 @@ class StoreWriter:
             if self.name:
                 with open(self.aside / "chunks.txt", "a", encoding="ascii") as file:
                     file.write(f"{len(x)} {hashlib.sha256(data).hexdigest()}\n")
-        except OSError as error:
-            raise disk_error(error, self.aside / marks.ARRAY) from error
 
     def finish(
         self,
@@ -361,62 +359,75 @@ class StoreWriter:
         """Completes the Store as `parent/name` with labels y (N,), N ids, and the beginnings of the
         checksums of N files (N, 8); where one of that name is already, that one stays."""
         path = self.parent / name
-        try:
+        with writing(path):
             os.fsync(self.file.fileno())
             self.file.close()
-            np.save(self.aside / "y.npy", np.asarray(y, dtype=np.int64))
-            np.save(self.aside / "crc32.npy", np.array(self.sums, dtype=np.uint32))
-            lines = "".join(json.dumps(one) + "\n" for one in ids)
-            (self.aside / "ids.txt").write_text(lines, encoding="utf-8")
-            files = ["crc32.npy", "y.npy", "ids.txt"]
-            if content is not None:
-                np.save(self.aside / "content.npy", np.asarray(content, dtype=np.uint8))
-                files.append("content.npy")
-            sums = {marks.ARRAY: self.sum.hexdigest()}
-            for file in files:
-                sums[file] = hashlib.sha256((self.aside / file).read_bytes()).hexdigest()
-            full = {
-                "version": VERSION,
-                "shape": (self.count, *self.shape),
-                "dtype": self.dtype.name,
-                "block": self.rows,
-                **info,
-                "sha256": sums,
-            }
-            full = json.loads(json.dumps(full))  # as it is read back
-            words = json.dumps(full | {"crc32": own_checksum(full)}, indent=1)
-            (self.aside / marks.STORE).write_text(words, encoding="utf-8")
-            for file in (*files, marks.STORE):
-                sync(self.aside / file)
+            self._write_rest(info, y, ids, content)
             try:
                 os.rename(self.aside, path)
             except OSError:
                 if not (path / marks.STORE).exists():
                     raise
             sync(self.parent)
-        except OSError as error:
-            raise disk_error(error, path) from error
         return path
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        self.file.close()
-        # what is unfinished stays, to go on from; on a full disk its space is wanted back
-        if not self.name or error is None or isinstance(error, DiskError):
+    def _write_rest(
+        self,
+        info: dict[str, Any],
+        y: NDArray[np.int64],
+        ids: Sequence[str],
+        content: NDArray[np.uint8] | None,
+    ) -> None:
+        """Every file but x.bin."""
+        np.save(self.aside / "y.npy", np.asarray(y, dtype=np.int64))
+        np.save(self.aside / "crc32.npy", np.array(self.sums, dtype=np.uint32))
+        lines = "".join(json.dumps(one) + "\n" for one in ids)
+        (self.aside / "ids.txt").write_text(lines, encoding="utf-8")
+        files = ["crc32.npy", "y.npy", "ids.txt"]
+        if content is not None:
+            np.save(self.aside / "content.npy", np.asarray(content, dtype=np.uint8))
+            files.append("content.npy")
+        sums = {marks.ARRAY: self.sum.hexdigest()}
+        for file in files:
+            sums[file] = hashlib.sha256((self.aside / file).read_bytes()).hexdigest()
+        full = {
+            "version": VERSION,
+            "shape": (self.count, *self.shape),
+            "dtype": self.dtype.name,
+            "block": self.rows,
+            **info,
+            "sha256": sums,
+        }
+        (self.aside / marks.STORE).write_bytes(sealed(json.dumps(full, indent=1).encode("ascii")))
+        for file in (*files, marks.STORE):
+            sync(self.aside / file)
+
+    def _end(self, keep: bool) -> None:
+        """Takes away what was not finished, but for what is to be gone on from."""
+        if not keep:
             shutil.rmtree(self.aside, ignore_errors=True)
         if self.alive is not None:
-            self.alive.release()
-            Path(self.alive.lock_file).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what went wrong before is what is told
+                self.alive.release()
+                Path(self.alive.lock_file).unlink(missing_ok=True)
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        with contextlib.suppress(OSError):
+            self.file.close()
+        # on a full disk the space of what is unfinished is wanted back
+        self._end(keep=bool(self.name) and error is not None and not isinstance(error, DiskError))
 
 
 def reopen_for_writing(path: Path) -> None:
     """Turns a damaged Store back into an unfinished one, whose writer keeps what is sound."""
     aside = path.parent / f".unfinished-{path.name}"
-    shutil.rmtree(aside, ignore_errors=True)
-    (path / marks.STORE).unlink(missing_ok=True)
-    os.rename(path, aside)
+    with writing(path):
+        shutil.rmtree(aside, ignore_errors=True)
+        (path / marks.STORE).unlink(missing_ok=True)
+        os.rename(path, aside)
 
 
 def remove_leftovers(parent: Path) -> None:

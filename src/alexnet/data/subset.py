@@ -13,9 +13,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from alexnet.atomic import disk_error, sync
+from alexnet.atomic import sync, writing
 from alexnet.console import progress
+from alexnet.data.finding import find_data, read_source
 from alexnet.data.images import Pixels
+from alexnet.data.official import digits_source
 from alexnet.data.sources import SPLITS, Example, Source
 from alexnet.data.store import keyed_seed
 from alexnet.errors import DataError, did_you_mean
@@ -24,6 +26,45 @@ from alexnet.holding import one_at_a_time
 # of these classes the files 0-49 are val and 50-99 test; of the other five it is the reverse
 TINY_IMAGE10_FIRST_HALF_IS_VAL = frozenset({"n01443537", "n01698640", "n01768244", "n01774384"})
 TINY_IMAGE10_IMAGES = 5000
+
+
+def subset(
+    data: str | Path,
+    out: str | Path,
+    *,
+    classes: Sequence[str] | int = 10,
+    per_class: tuple[int, int, int] = (400, 50, 50),
+    random: bool = False,
+    seed: int = 0,
+    rule: str = "none",
+) -> Path:
+    """Copies some classes of a data set, and some images of each, into a new folder with train, val
+    and test splits, all drawn from its training images; returns the folder.
+
+    Args:
+        data: as for `train`.
+        out: a folder that is made.
+        classes: how many, the first in sorted order; or their names.
+        per_class: images of each class for train, val and test.
+        random: draw the classes instead of taking the first.
+        seed: of everything that is drawn.
+        rule: "tiny-image10" for exactly the ten classes and splits of that data set, of Tiny
+            ImageNet; "none" for the arguments above.
+
+    Raises:
+        DataError: no such data or classes, too few images of one, or a folder that holds files.
+    """
+    source = digits_source() if str(data) == "digits" else read_source(find_data(str(data)))
+    if rule == "tiny-image10":
+        part = tiny_image10(source)
+    else:
+        if not isinstance(classes, int) and len(classes) == 1 and classes[0].isdecimal():
+            known = {*source.classes, *source.names}
+            classes = classes if classes[0] in known else int(classes[0])
+        part = select(
+            source, classes=classes, per_class=per_class, random_classes=random, seed=seed
+        )
+    return write_folder(part, Path(out).expanduser())
 
 
 def select(
@@ -168,37 +209,35 @@ def write_folder(source: Source, out: Path) -> Path:
             raise DataError(f"{out} exists already.", "Choose another place, or delete it.")
         aside = out.with_name(f".{out.name}.alexnet-unfinished")
         shutil.rmtree(aside, ignore_errors=True)  # a killed program's
-        _write_folder(source, out, aside)
+        try:
+            with writing(out):
+                aside.mkdir(parents=True)
+                _write_files(source, aside, out.name)
+                os.rename(aside, out)
+                sync(out.parent)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
     return out
 
 
-def _write_folder(source: Source, out: Path, aside: Path) -> None:
-    try:
-        aside.mkdir(parents=True)
-        with progress(f"writing {out.name}", len(source.examples)) as advance:
-            for example, content in zip(source.examples, source.contents(), strict=True):
-                if isinstance(content, OSError):
-                    raise DataError(
-                        f"{example.id} cannot be read ({content}).", "Check the source."
-                    )
-                folder = aside / example.split / source.classes[example.label]
-                folder.mkdir(parents=True, exist_ok=True)
-                file = folder / PurePosixPath(example.id).name
-                if not isinstance(content, bytes):
-                    memory = io.BytesIO()
-                    Image.fromarray(content).save(memory, "PNG")
-                    content, file = memory.getvalue(), file.with_name(f"{file.name}.png")
-                while file.exists():  # two folders of the source held files of one name
-                    file = file.with_name(f"_{file.name}")
-                file.write_bytes(content)
-                advance(1)
-        words = "".join(
-            f"{one}\t{name}\n" for one, name in zip(source.classes, source.names, strict=True)
-        )
-        (aside / "words.txt").write_text(words, encoding="utf-8")
-        os.rename(aside, out)
-        sync(out.parent)
-    except OSError as error:
-        raise disk_error(error, out) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+def _write_files(source: Source, aside: Path, name: str) -> None:
+    """Writes the images and words.txt of a folder that is to be called `name`."""
+    with progress(f"writing {name}", len(source.examples)) as advance:
+        for example, content in zip(source.examples, source.contents(), strict=True):
+            if isinstance(content, OSError):
+                raise DataError(f"{example.id} cannot be read ({content}).", "Check the source.")
+            folder = aside / example.split / source.classes[example.label]
+            folder.mkdir(parents=True, exist_ok=True)
+            file = folder / PurePosixPath(example.id).name
+            if not isinstance(content, bytes):
+                memory = io.BytesIO()
+                Image.fromarray(content).save(memory, "PNG")
+                content, file = memory.getvalue(), file.with_name(f"{file.name}.png")
+            while file.exists():  # two folders of the source held files of one name
+                file = file.with_name(f"_{file.name}")
+            file.write_bytes(content)
+            advance(1)
+    words = "".join(
+        f"{one}\t{name}\n" for one, name in zip(source.classes, source.names, strict=True)
+    )
+    (aside / "words.txt").write_text(words, encoding="utf-8")

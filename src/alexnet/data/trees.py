@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from alexnet import marks
-from alexnet.atomic import disk_error, is_zip
+from alexnet.atomic import is_zip, writing
 from alexnet.data.archives import LARGEST_FILE, TAR_ENDINGS, TarTree, ZipTree, is_tar
 from alexnet.data.names import DEEPEST, hidden, told_outputs
 from alexnet.errors import DataError
@@ -176,12 +176,17 @@ def open_tree(where: Path, space: Path) -> Tree:
     name = where.name.lower()
     if where.is_dir():
         return FolderTree(where)
-    if is_tar(where):
-        return TarTree(where, space)
-    if is_zip(where) or name.endswith(".zip"):
+    refuse_other_files(where)
+    if not is_tar(where) and (is_zip(where) or name.endswith(".zip")):
         return ZipTree(where)
-    if name.endswith(TAR_ENDINGS):
-        return TarTree(where, space)
+    return TarTree(where, space)
+
+
+def refuse_other_files(where: Path) -> None:
+    """DataError unless a file is an archive, or called like one."""
+    name = where.name.lower()
+    if is_tar(where) or is_zip(where) or name.endswith((".zip", *TAR_ENDINGS)):
+        return
     if name.endswith(UNPACKED):
         hint = "Unpack it and give the folder, or pack the folder as a .zip or .tar. "
         raise DataError(f"{where} is a file, but not a zip or tar archive.", hint + LAYOUTS_HINT)
@@ -195,9 +200,7 @@ def mark_output(folder: Path, what: str) -> None:
     Raises:
         DiskError: it cannot be written.
     """
-    try:
+    with writing(folder / marks.OUTPUT):
         folder.mkdir(parents=True, exist_ok=True)
         if not any(folder.iterdir()):
             (folder / marks.OUTPUT).write_text(f"{what}\n", encoding="utf-8")
-    except OSError as error:
-        raise disk_error(error, folder / marks.OUTPUT) from error

@@ -3,120 +3,49 @@ probable classes, the nearest training images."""
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from alexnet.atomic import replacing
-from alexnet.classification.classifier import Prediction
+from alexnet.classification.explanation import Explanation, explain_image, open_gallery
 from alexnet.classification.predict import image_files
-from alexnet.classification.run_classifier import RunClassifier, load_run
-from alexnet.console import say, warn
+from alexnet.classification.run_classifier import load_run
+from alexnet.console import warn
 from alexnet.data.images import Pixels
+from alexnet.data.objects import as_list
 from alexnet.data.trees import mark_output
 from alexnet.errors import InputError
-from alexnet.explaining.explain import grad_cam, nearest_neighbours, occlusion, overlay, pictures
-from alexnet.network.frozen import FrozenPart, evaluation_view, feature_stores
-from alexnet.network.inference import evaluation_transforms
-from alexnet.runs.own_data import own_data
-from alexnet.runtime import choose_precision, yielding_as_found
-from alexnet.scoring.metrics import Floats
+from alexnet.network.saliency import overlay
+from alexnet.runtime import as_found
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-MOST_TRAINING_IMAGES = 20_000  # among which neighbours are looked for
 TEAL, RED, INK, PALE = "#1f6f8b", "#c8553d", "#222222", "#e4e7e8"
 SIDE = 240  # px of a picture in a panel, at least
 
 
-@dataclass(frozen=True)
-class Neighbour:
-    """A training image near to another."""
-
-    pixels: Pixels  # (3, S, S) as stored
-    name: str  # of its class
-    distance: float  # cosine, 0 to 2
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """What there is to say of one image."""
-
-    title: str
-    picture: Pixels  # (H, W, 3), what the network saw
-    label: int  # the class that the maps are of
-    p: Floats  # (K,) probabilities, averaged over the views of the run
-    cam: Floats  # (h, w) from 0 to 1
-    drop: Floats  # (h, w), of the probability of the class while a place is hidden
-    stride: int  # px of the picture for a cell of `drop`
-    neighbours: list[Neighbour]
-
-
-class Gallery:
-    """The features of the training images of a run, ready to be searched."""
-
-    def __init__(self, classifier: RunClassifier, precision: str = "auto") -> None:
-        """Computes the features, or finds them in the cache. `precision` is that of this pass: it
-        has many images, and neighbours need no more.
-
-        Raises:
-            DataError: the data of the run is not there any more, or has changed.
-        """
-        how, settings = classifier.trained.preprocessing, classifier.run.settings
-        own = own_data(settings, how)
-        self.names, self.store, rows = classifier.trained.names, own.store, own.splits.train
-        among = f"{len(rows):,} training images"
-        if len(rows) > MOST_TRAINING_IMAGES:
-            among = f"{MOST_TRAINING_IMAGES:,} of {among}, drawn at random"
-            drawn = np.random.default_rng(settings.recipe.seed).permutation(len(rows))
-            rows = rows[drawn[:MOST_TRAINING_IMAGES]]
-        self.rows = np.sort(rows)
-        say(f"neighbours are looked for among {among}")
-        dtype, _ = choose_precision(precision, classifier.device)
-        body = classifier.model.split("all-but-last")[0]
-        self.network = FrozenPart(body, classifier.device, dtype)
-        # the view that a run with everything frozen but its last layer has in the cache already
-        view = evaluation_view(how)
-        self.transform = view.transform
-        found = feature_stores(self.network, self.store, self.rows, [view], how.crop)
-        [features] = found.stores
-        part = len(features) > len(self.rows)
-        self.x = features.x[found.place(self.rows)] if part else features.x  # (N, D) float16
-
-    def nearest(self, pixels: Pixels, count: int) -> list[Neighbour]:
-        """The training images nearest to one of (3, S, S) uint8, the nearest first."""
-        x = torch.from_numpy(pixels)[None].to(self.network.device)
-        query = self.network.by_pieces(self.transform, x, (0,)).cpu().numpy()
-        distances, near = nearest_neighbours(query, self.x, count)
-        rows = self.rows[near[0]]
-        return [
-            Neighbour(np.asarray(self.store.x[row]), self.names[self.store.y[row]], float(distance))
-            for row, distance in zip(rows, distances[0], strict=True)
-        ]
-
-
-@yielding_as_found
+@as_found()
 def explain_files(
     run: str | Path,
-    images: Sequence[str],
-    out: Path,
+    images: Sequence[str | Path] | str | Path,
+    out: str | Path = "explanations",
     *,
     top: int = 5,
     class_name: str = "",
     neighbours: int = 5,
     device: str = "auto",
     precision: str = "auto",
-) -> Iterator[Path]:
-    """Writes a picture for each image file, and yields its path. Files that cannot be used are
-    reported and counted.
+) -> list[Path]:
+    """Writes a picture for each image file, and returns their paths. Files that cannot be used are
+    reported and counted. `alexnet.load(run).explain(images)` has the same in numbers.
 
     Args:
         run: a run directory.
@@ -132,71 +61,29 @@ def explain_files(
         RunError: not a finished run. DataError: no such class, nothing at a path. InputError: none
             of the files can be used.
     """
-    classifier = load_run(run, device=device, precision="fp32")
-    trained, bad = classifier.trained, 0
+    classifier, folder = load_run(run, device=device, precision="fp32"), Path(out).expanduser()
+    trained, paths = classifier.trained, []
     label = trained.label(class_name) if class_name else None
-    files, gallery = image_files(images), None
+    files = image_files([str(one) for one in as_list(images)])
+    gallery = None
     for number, one in enumerate(classifier.predict_files(files), 1):
         if one.p is None or one.pixels is None:
-            bad += 1
             warn(f"not used: {one.reason}")
             continue
         if neighbours and gallery is None:  # not before there is something to explain
-            gallery = open_gallery(classifier, precision)
+            gallery = open_gallery(trained, classifier.run, precision)
             neighbours = neighbours if gallery else 0
         explanation = explain_image(
-            classifier, one, label=label, gallery=gallery, neighbours=neighbours
+            trained, one.file.name, one.p, one.pixels, label, gallery, neighbours
         )
-        mark_output(out, "alexnet explain")
-        path = out / file_name(number, one.file)
-        save_panel(path, explanation, trained.names, top)
-        yield path
-    if bad:
-        warn(f"{bad} of {len(files):,} files could not be used")
-    if bad == len(files):
+        mark_output(folder, "alexnet explain")
+        paths.append(folder / file_name(number, one.file))
+        save_panel(paths[-1], explanation, trained.names, top)
+    if len(paths) < len(files):
+        warn(f"{len(files) - len(paths)} of {len(files):,} files could not be used")
+    if not paths:
         raise InputError("none of the files could be used.", "The reasons are above.")
-
-
-def open_gallery(classifier: RunClassifier, precision: str) -> Gallery | None:
-    """The training images of a run; None, and a line that says why, if they are not there."""
-    try:
-        return Gallery(classifier, precision)
-    except InputError as error:
-        warn(f"no neighbours: {error.message}")
-        return None
-
-
-def explain_image(
-    classifier: RunClassifier,
-    image: Prediction,
-    *,
-    label: int | None = None,
-    gallery: Gallery | None = None,
-    neighbours: int = 5,
-) -> Explanation:
-    """Explains what a classifier, in float32, says of an image that it could read.
-
-    Args:
-        label: the class to explain; None for the most probable one.
-        gallery: where to look for neighbours, if at all.
-        neighbours: how many.
-    """
-    how, model = classifier.trained.preprocessing, classifier.model
-    p, pixels = cast(Floats, image.p), cast(Pixels, image.pixels)
-    label = int(p.argmax()) if label is None else label
-    [centre, *_] = evaluation_transforms(how)
-    x = centre(torch.from_numpy(pixels)[None].to(classifier.device), classifier.generator)
-    patch = max(2, round(how.crop / 6))
-    return Explanation(
-        image.file.name,
-        pictures(x, how)[0],
-        label,
-        p,
-        grad_cam(model, x, torch.tensor([label]))[0].cpu().numpy(),
-        occlusion(model, x[0], label, patch, patch // 2).cpu().numpy(),
-        patch // 2,
-        gallery.nearest(pixels, neighbours) if gallery else [],
-    )
+    return paths
 
 
 def save_panel(path: Path, one: Explanation, names: list[str], top: int) -> None:

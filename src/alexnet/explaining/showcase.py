@@ -21,7 +21,10 @@ from alexnet.data.images import BadImage, Pixels, open_image, square_pixels
 from alexnet.data.originals import original
 from alexnet.data.store import Batches, Store, keyed_generator
 from alexnet.errors import DataError
-from alexnet.explaining.explain import (
+from alexnet.network.checkpoint import Trained
+from alexnet.network.frozen import FrozenPart
+from alexnet.network.inference import EVALUATION_BATCH, evaluation_transforms, predict_logits
+from alexnet.network.saliency import (
     excitement,
     exciting_images,
     first_layer_filters,
@@ -30,9 +33,6 @@ from alexnet.explaining.explain import (
     overlay,
     pictures,
 )
-from alexnet.network.checkpoint import Trained
-from alexnet.network.frozen import FrozenPart
-from alexnet.network.inference import EVALUATION_BATCH, evaluation_transforms, predict_logits
 from alexnet.runs.directory import Predictions, RunDirectory, Settings
 from alexnet.runs.own_data import OwnData, own_data
 from alexnet.runtime import choose_device, choose_precision

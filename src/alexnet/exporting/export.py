@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from alexnet.atomic import replacing, write_json
+from alexnet.atomic import checksum, replacing, write_json
 from alexnet.classification.classifier import BATCH, Probabilities
-from alexnet.classification.onnx_classifier import VERSION, OnnxClassifier
+from alexnet.classification.onnx_classifier import VERSION, OnnxClassifier, place_of_checksum
 from alexnet.classification.run_classifier import RunClassifier
 from alexnet.console import progress, say, warn
 from alexnet.data.images import Pixels
 from alexnet.data.store import Store
-from alexnet.errors import AlexNetError, DataError, InputError, needs_extra
+from alexnet.errors import AlexNetError, DataError, needs_extra
 from alexnet.exporting import web
 from alexnet.exporting.quantise import round_weights
 from alexnet.network.checkpoint import Trained
@@ -75,14 +75,11 @@ def export(
     """
     directory = RunDirectory(run)
     target = Path(out).expanduser() if out else directory.exported(format)
-    if format == "pt2" and int8:
-        raise InputError("--int8 is for ONNX.", "Leave it out, or use --format onnx.")
+    web.check_choices(format, int8, str(runtime))
     if format != "pt2":
         with needs_extra("alexnet export", "export"):  # before the work, not after it
             import onnx  # noqa: F401
             import onnxruntime  # noqa: F401
-    if runtime and format != "web":
-        raise InputError("--runtime is for a page.", "Leave it out, or use --format web.")
     files = web.runtime_files(Path(runtime).expanduser()) if runtime else {}
     if format == "web":
         web.check_folder(target)
@@ -132,13 +129,14 @@ def description(run: RunDirectory, trained: Trained, licence: str) -> dict[str, 
 
 
 def onnx_bytes(trained: Trained, about: dict[str, Any], *, int8: bool = False) -> bytes:
-    """The content of an .onnx file."""
+    """The content of an .onnx file, with a checksum in its description."""
     from alexnet.exporting.onnx_graph import whole_graph
 
-    words = json.dumps(about, allow_nan=False)
+    words = json.dumps({**about, "crc32": "0" * 8}, allow_nan=False)
     whole = whole_graph(trained.model, trained.preprocessing, words, int8=int8)
     content: bytes = whole.SerializeToString(deterministic=True)
-    return content
+    place = place_of_checksum(content)
+    return content[:place] + checksum(content, place) + content[place + 8 :]
 
 
 def write_pt2(path: Path, trained: Trained, about: dict[str, Any]) -> Classify:

@@ -193,8 +193,9 @@ def fit(
     for epoch in range(len(state.history), epochs):
         scores = [done.val_top1 for done in state.history]
         model.train()
-        with progress(f"epoch {epoch + 1}/{epochs}", len(train), lines=False) as advance:
-            advance(state.step)
+        later = (epochs - epoch - 1) * len(train)
+        name = f"epoch {epoch + 1}/{epochs}"
+        with progress(name, len(train), lines=False, done=state.step, after=later) as advance:
             last = time.perf_counter()
             for step, (x, y) in enumerate(train.epoch(epoch, start=state.step), state.step):
                 if stop:

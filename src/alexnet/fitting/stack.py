@@ -243,7 +243,8 @@ def fit_stack(
         scores = [[one.val_top1 for one in each] for each in state.history]
         passed = _Pass(len(train.indices), time.perf_counter())
         stack.train()
-        with progress(f"epoch {epoch + 1}/{epochs}", len(train), lines=False) as advance:
+        name, later = f"epoch {epoch + 1}/{epochs}", (epochs - epoch - 1) * len(train)
+        with progress(name, len(train), lines=False, after=later) as advance:
             last = passed.started
             for step, (x, y) in enumerate(train.epoch(epoch)):
                 if stop:

@@ -1,8 +1,6 @@
 """Weights on disk: safetensors with JSON metadata, written whole or not at all. No pickle."""
 
 import json
-import re
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +11,11 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from alexnet.atomic import replacing
+from alexnet.atomic import checksum, replacing
 from alexnet.errors import WeightsError
-from alexnet.network.description import Architecture, Preprocessing, find_class
-from alexnet.network.header import VERSION, described, load_description, unreadable
+from alexnet.network.description import Architecture, Preprocessing, find_class, find_classes
+from alexnet.network.header import VERSION, described, place_of_checksum, read_checked, unreadable
 from alexnet.network.model import AlexNet, outline
-
-PLACE = re.compile(rb'\\"crc32\\": \\"(?=\w{8})')  # where it stands, as the header spells it
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -37,36 +33,10 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) 
             file.write(part)
 
 
-def place_of_checksum(data: bytes) -> int:
-    """Where the 8 digits of the checksum stand in a safetensors file; 0 if it has none."""
-    found = PLACE.search(data, 8, min(len(data), 8 + int.from_bytes(data[:8], "little")))
-    return found.end() if found else 0
-
-
-def checksum(data: bytes, place: int) -> bytes:
-    """The CRC-32 of a safetensors file, in hexadecimal: of all but the `place` where it stands.
-
-    Damage is what it is there for, not malice; it reads 4 GB/s, SHA-256 less than half of that.
-    """
-    view = memoryview(data)
-    return b"%08x" % zlib.crc32(view[place + 8 :], zlib.crc32(view[:place]))
-
-
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the description of a file of `save_tensors`, read into memory: what happens
-    to the file later does not matter.
-
-    Raises:
-        WeightsError: no such file, damaged, cut short, or not written by this package.
-    """
-    try:
-        data = path.read_bytes() if path.is_file() else b""
-    except OSError as error:
-        raise unreadable(path, error) from error
-    about = load_description(path)
-    place = place_of_checksum(data)
-    if about["version"] > 1 and data[place : place + 8] != checksum(data, place):
-        raise unreadable(path, "its checksum is not that of its content")
+    to the file later does not matter. Errors as in `read_checked`."""
+    data, about = read_checked(path)
     try:
         return load(data), about
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
@@ -170,10 +140,8 @@ class Trained:
 
     def labels(self, given: Sequence[str]) -> list[int]:
         """The labels of classes that are given one by one, or several in a word with commas
-        between; errors as in `label`."""
-        known = {*self.names, *self.classes}
-        words = [[one] if one in known else one.split(",") for one in given]
-        return [self.label(name.strip()) for several in words for name in several]
+        between; errors as in `find_class`."""
+        return find_classes(given, self.classes, self.names)
 
 
 @dataclass(frozen=True)

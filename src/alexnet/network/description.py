@@ -268,7 +268,9 @@ class Preprocessing:
     crop: Side  # the centre square the network sees, px
     mean: tuple[float, ...]  # per channel, RGB, pixels 0 to 1
     std: tuple[Annotated[float, Positive], ...]
-    views: Literal[1, 2, 10] = 1  # averaged; 2: the mirror image too, 10: the corners too
+    views: Annotated[int, Between(1, 10)] = (
+        1  # averaged; 2: the mirror image too, 10: the corners too
+    )
     border: Annotated[int, Between(0, 2048)] = (
         0  # px of black around the scaled image, before the crop
     )
@@ -293,6 +295,8 @@ class Preprocessing:
             raise ValueError("there are not three channels")
         if found.crop > side or (found.views == 10 and found.crop == side):
             raise ValueError(f"a crop of {found.crop} px does not fit images of {side} px")
+        if found.views not in (1, 2, 10):
+            raise ValueError(f"there are {found.views} views")
         return found
 
 
@@ -320,6 +324,14 @@ def class_names(found: Any) -> list[str]:
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         raise ValueError("its classes have no names")
     return found
+
+
+def find_classes(given: Sequence[str], classes: Sequence[str], names: Sequence[str]) -> list[int]:
+    """The labels of classes that are given one by one, or several in a word with commas between;
+    errors as in `find_class`."""
+    known = {*names, *classes}
+    words = [[one] if one in known else one.split(",") for one in given]
+    return [find_class(name.strip(), classes, names) for several in words for name in several]
 
 
 def find_class(word: str, classes: Sequence[str], names: Sequence[str]) -> int:

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
+from alexnet.atomic import writing
 from alexnet.cache import cache_folder
 from alexnet.console import progress, say, warn
 from alexnet.data.augment import Transform
@@ -169,12 +170,13 @@ def feature_stores(
     rows, missing = missing_views(frozen, store, rows, views)
     if missing:
         size = len(missing) * len(rows) * width * 2
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(folder).free
         say(
             f"the frozen layers run once: {len(rows):,} images, {len(missing)} "
             f"view{'s' if len(missing) > 1 else ''}, {width:,} features of float16, "
-            f"{size / 2**30:.2f} GiB in {folder} ({shutil.disk_usage(folder).free / 2**30:.0f} GiB "
-            "free)"
+            f"{size / 2**30:.2f} GiB in {folder} ({free / 2**30:.0f} GiB free)"
         )
     return FeatureStores(
         [_feature_store(frozen, store, rows, view, width, folder) for view in views], rows
@@ -212,11 +214,12 @@ def _feature_store(
 ) -> Store:
     name = _name(frozen, store, rows, view)
     lock = FileLock(folder / f".{name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say("another program computes these features; waiting for it")
-        lock.acquire()
+    with writing(folder):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say("another program computes these features; waiting for it")
+            lock.acquire()
     try:
         if (folder / name).exists():
             try:

@@ -1,20 +1,28 @@
 """What a weights file says of itself: the JSON beside its tensors. Imports no torch."""
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors
 
-from alexnet.atomic import from_json
+from alexnet.atomic import checksum, from_json
 from alexnet.errors import WeightsError
 from alexnet.network.description import Architecture, Preprocessing, class_names
 
 # 1: alexnet 0.1.0, without a checksum. 2: with one; no single flipped bit makes a 1 of a 2.
 VERSION = 2
+PLACE = re.compile(rb'\\"crc32\\": \\"(?=\w{8})')  # where it stands, as the header spells it
 
 
 def load_description(path: Path) -> dict[str, Any]:
-    """The description of a file of `checkpoint.save_tensors`.
+    """The description of a file of `checkpoint.save_tensors`; errors as in `read_checked`."""
+    return read_checked(path)[1]
+
+
+def read_checked(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """The content and the description of a file of `checkpoint.save_tensors`, after its checksum
+    was found right.
 
     Raises:
         WeightsError: no such file, damaged, cut short, or not written by this package.
@@ -24,10 +32,15 @@ def load_description(path: Path) -> dict[str, Any]:
             f"there is no weights file {path}.",
             "Give a run directory, or a .safetensors file of a run.",
         )
-    metadata = safetensors_metadata(path)
+    safetensors_metadata(path)
     try:
-        about: dict[str, Any] = from_json(metadata["alexnet"])
-    except (KeyError, ValueError) as error:
+        data = path.read_bytes()
+        header = from_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    try:
+        about: dict[str, Any] = from_json(header["__metadata__"]["alexnet"])
+    except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{path} was not written by alexnet: its metadata has no description.",
             "Give a run. Weights of another program: alexnet weights import FILE --as NAME",
@@ -38,7 +51,16 @@ def load_description(path: Path) -> dict[str, Any]:
             f"{path} is of version {version}; this alexnet reads 1 to {VERSION}.",
             "Use the alexnet that wrote it.",
         )
-    return about
+    place = place_of_checksum(data)
+    if about["version"] > 1 and data[place : place + 8] != checksum(data, place):
+        raise unreadable(path, "its checksum is not that of its content")
+    return data, about
+
+
+def place_of_checksum(data: bytes) -> int:
+    """Where the 8 digits of the checksum stand in a safetensors file; 0 if it has none."""
+    found = PLACE.search(data, 8, min(len(data), 8 + int.from_bytes(data[:8], "little")))
+    return found.end() if found else 0
 
 
 class Described(NamedTuple):

@@ -22,12 +22,20 @@ from torch import Tensor, nn
 from alexnet.atomic import read_arrays
 from alexnet.cache import cache_folder
 from alexnet.console import say, warn
-from alexnet.data.fetch import Download, fetch_file
+from alexnet.data.fetch import fetch_file
 from alexnet.errors import AlexNetError, WeightsError, did_you_mean
 from alexnet.network.checkpoint import Network, load_network, misfit, save_network
 from alexnet.network.description import ARCHITECTURES, Architecture, Preprocessing
 from alexnet.network.header import safetensors_metadata, unreadable
 from alexnet.network.model import AlexNet, outline
+from alexnet.network.weight_names import (
+    OFFICIAL,
+    SHIPPED,
+    named_weights,
+    require_importable,
+    require_weights,
+    weights_folder,
+)
 from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD
 
 # torchvision's documentation of the 2014 network: resize 256, centre crop 224
@@ -41,32 +49,7 @@ CAFFE = Preprocessing(
     std=(1 / 255, 1 / 255, 1 / 255),
 )
 
-OFFICIAL = {
-    "imagenet-2014": Download(
-        file="alexnet-owt-7be5be79.pth",
-        url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
-        size=244_408_911,
-        algorithm="sha256",
-        checksum="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
-        instead="download the file elsewhere and run: alexnet weights import FILE --as "
-        "imagenet-2014",
-    )
-}
 BVLC_LAYERS = "conv1 conv2 conv3 conv4 conv5 fc6 fc7 fc8".split()
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# weights of our own, part of the package; docs/backbone.md says how they came about
-SHIPPED = {"backbone": Path(__file__).parent / "backbone.safetensors"}
-
-
-def weights_folder() -> Path:
-    """Where named weights are kept."""
-    return cache_folder() / "weights"
-
-
-def named_weights() -> dict[str, Path]:
-    """The weights on this machine, by name: those that come with the package, and those that were
-    fetched or imported."""
-    return {path.stem: path for path in sorted(weights_folder().glob("*.safetensors"))} | SHIPPED
 
 
 def find_weights(where: str) -> Network:
@@ -78,16 +61,8 @@ def find_weights(where: str) -> Network:
     known = named_weights()
     if where in known:
         return load_network(known[where])
-    path = Path(where).expanduser()
-    if path.exists() or "/" in where or "\\" in where or where.endswith(".safetensors"):
-        return load_network(path)
-    if where in OFFICIAL:
-        raise WeightsError(
-            f"the weights {where} are not on this machine.",
-            f"Fetch them with `alexnet weights fetch {where}`, or import a copy of the file: "
-            f"alexnet weights import FILE --as {where}",
-        )
-    raise WeightsError(f"there are no weights {where!r}.", did_you_mean(where, [*known, *OFFICIAL]))
+    require_weights(where)
+    return load_network(Path(where).expanduser())
 
 
 def fetch_weights(name: str, url: str = "") -> Path:
@@ -115,13 +90,7 @@ def import_weights(file: str | Path, name: str) -> Path:
     Raises:
         WeightsError: missing, damaged, of no network of the family, or holding code.
     """
-    path = Path(file).expanduser()
-    if not NAME.fullmatch(name):
-        raise WeightsError(
-            f"{name!r} cannot be a name of weights.", "Use letters, digits, '.', '_' and '-'."
-        )
-    if not path.is_file():
-        raise WeightsError(f"there is no file {path}.", "Check the path.")
+    path = require_importable(file, name)
     network = read_foreign(path)
     if name in OFFICIAL and not is_official(path, name):
         warn(

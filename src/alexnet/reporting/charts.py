@@ -260,10 +260,12 @@ def _cells(axes: "Axes", names: Sequence[str], confusion: Counts) -> Iterable[Ho
 
 
 def reliability_diagram(title: str, bins: Reliability) -> Drawing:
-    """How often a confidence was right, against the confidence itself, and below, how many images
-    had it, in numbers too."""
+    """How often a confidence was right, with its 95 % interval, against the confidence itself, and
+    below, how many images had it, in numbers too."""
     edges = np.arange(CALIBRATION_BINS) / CALIBRATION_BINS
     width, held = 1 / CALIBRATION_BINS, bins.count > 0
+    counts = zip(bins.right[held].astype(int).tolist(), bins.count[held].tolist(), strict=True)
+    spans = np.array([wilson_interval(*one) for one in counts])
 
     def paint(figure: "Figure", colour: Colours) -> list[Hover]:
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -272,6 +274,7 @@ def reliability_diagram(title: str, bins: Reliability) -> Drawing:
         axes.bar(edges, right, width, align="edge", color=colour[ACCENT], edgecolor=colour[LINES])
         axes.plot([0, 1], [0, 1], "--", color=colour[INK], linewidth=1.2)
         axes.plot(sure[held], right[held], "o", color=colour[INK], markersize=3)
+        axes.vlines(sure[held], spans[:, 0], spans[:, 1], color=colour[INK], linewidth=1)
         axes.set(ylabel="accuracy")
         _share_axis(axes.set_ylim, axes.yaxis.set_major_formatter)
         below.bar(edges, bins.count, width, align="edge", color=colour[FAINT])
@@ -292,9 +295,10 @@ def reliability_diagram(title: str, bins: Reliability) -> Drawing:
                 axes,
                 (edges[b], edges[b] + width),
                 (0, 1),
-                f"{bins.count[b]:,} images, confidence {tenths(sure[b])}, right {tenths(right[b])}",
+                f"{bins.count[b]:,} images, confidence {tenths(sure[b])}, right {tenths(right[b])} "
+                f"({tenths(low)} to {tenths(high)})",
             )
-            for b in np.flatnonzero(held)
+            for b, (low, high) in zip(np.flatnonzero(held), spans, strict=True)
         ]
 
     return Drawing(title, paint, 320)

@@ -24,7 +24,7 @@ from alexnet.reporting.pages import Place, write_page, written
 from alexnet.reporting.report import PICTURES, Drawn, column, known
 from alexnet.runs.directory import Predictions, RunDirectory, Settings
 from alexnet.scoring.metrics import softmax, wilson_interval
-from alexnet.scoring.significance import Hits, mcnemar, paired_difference
+from alexnet.scoring.significance import Hits, difference, mcnemar, training_noise
 from alexnet.words import cell
 
 MOST_IMAGES = 60  # on which runs disagree, in the page
@@ -49,6 +49,14 @@ class Compared:
     def hits(self) -> Hits:
         """(N,)"""
         return np.asarray(self.predictions.hits[self.rows])
+
+    def trained_as(self, other: "Compared") -> bool:
+        """Whether both are runs of one recipe on the same data, which differ by chance alone."""
+        one, two = self.settings, other.settings
+        return (one.fingerprint, one.weights_sha256) == (
+            two.fingerprint,
+            two.weights_sha256,
+        ) and one.asked.trains_as(two.asked)
 
     @cached_property
     def probabilities(self) -> NDArray[np.float64]:
@@ -135,7 +143,7 @@ def contents(compared: Sequence[Compared]) -> dict[str, Any]:
         "partly": max(evaluated) if max(evaluated) > n else 0,
         "other_data": len({one.settings.fingerprint for one in compared}) > 1,
         "rows": scores(compared),
-        "level": 0.05 / (len(compared) - 1),
+        "one_each": len(of_one_recipe(compared)) == len(compared),
         "timed": known([one.seconds for one in compared]),
         "curves": curves(compared),
         "fields": differing_fields(compared),
@@ -149,14 +157,20 @@ def contents(compared: Sequence[Compared]) -> dict[str, Any]:
 def scores(compared: Sequence[Compared]) -> list[dict[str, Any]]:
     """The runs, best first, each with its difference from the best.
 
-    A difference exceeds the noise if both say so, at a level raised for the number of comparisons
-    (Bonferroni): the paired interval over the images, and McNemar's exact test.
+    Runs of one recipe are never told apart: what lies between them is how training varies, and
+    widens the intervals of the others. Where no recipe was run twice, that is not known.
     """
     order = sorted(compared, key=lambda one: -int(one.hits.sum()))
-    best, level = order[0], 1 - 0.05 / (len(order) - 1)
+    best = order[0]
+    noise = training_noise(
+        [np.stack([one.hits for one in runs]) for runs in of_one_recipe(compared)]
+    )
+    worse = "worse" if noise.degrees else "worse on these images"
     rows = []
     for one in order:
-        difference = paired_difference(one.hits[None], best.hits[None], level)
+        behind = difference(one.hits[None], best.hits[None], noise, len(order))
+        again = one.trained_as(best)
+        so = "cannot be told apart" if behind.is_noise else worse
         p = mcnemar(one.hits, best.hits)
         low, high = wilson_interval(int(one.hits.sum()), len(one.hits))
         rows.append(
@@ -166,15 +180,28 @@ def scores(compared: Sequence[Compared]) -> list[dict[str, Any]]:
                 "low": low,
                 "high": high,
                 "best": one is best,
-                "difference": difference,
+                "difference": behind,
                 "p": p,
                 "only_best": int((best.hits & ~one.hits).sum()),
                 "only_this": int((one.hits & ~best.hits).sum()),
-                "beyond": not difference.is_noise and p < 1 - level,
+                "beyond": not behind.is_noise and not again,
+                "so": "the same recipe" if again else so,
                 "seconds": one.seconds,
             }
         )
     return rows
+
+
+def of_one_recipe(compared: Sequence[Compared]) -> list[list[Compared]]:
+    """The runs, those of one recipe together."""
+    found: list[list[Compared]] = []
+    for one in compared:
+        runs = next((runs for runs in found if runs[0].trained_as(one)), None)
+        if runs is None:
+            found.append([one])
+        else:
+            runs.append(one)
+    return found
 
 
 def run_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:

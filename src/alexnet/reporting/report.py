@@ -17,7 +17,6 @@ from sklearn.metrics import (
     auc,
     average_precision_score,
     confusion_matrix,
-    log_loss,
     precision_recall_curve,
     roc_curve,
 )
@@ -34,6 +33,7 @@ from alexnet.reporting.illustrations import (
     DataState,
     as_object,
     count,
+    entries,
     number,
     png_of,
     read_data_state,
@@ -56,6 +56,7 @@ from alexnet.scoring.metrics import (
     Labels,
     calibration_error,
     class_scores,
+    nll,
     reliability,
     softmax,
     wilson_interval,
@@ -412,7 +413,7 @@ def trades(names: Sequence[str], predictions: Predictions) -> list[Drawn]:
 
 def calibration(predictions: Predictions, figures: Mapping[str, Any]) -> dict[str, Any]:
     """Reliability as trained, and after dividing the logits by the run's temperature, if it has
-    one."""
+    one; 1 is none: validation supported no other."""
     logits, labels = predictions.logits, predictions.labels
     drawings = [
         Drawn(
@@ -424,21 +425,43 @@ def calibration(predictions: Predictions, figures: Mapping[str, Any]) -> dict[st
         )
     ]
     temperature = number(figures.get("temperature"))
-    clueless = math.log(logits.shape[1])
-    if not temperature > 0:
-        return {"drawings": drawings, "temperature": 0, "clueless": clueless}
-    scaled = softmax(logits / np.float32(temperature))
+    told = told_temperature(temperature, figures.get("temperature_interval"))
+    shown = {"drawings": drawings, "told": told, "clueless": math.log(logits.shape[1])}
+    if temperature == 1 or not temperature > 0:
+        return shown
+    divided = logits.astype(np.float64) / temperature
+    scaled = softmax(divided)
     error = calibration_error(scaled, labels)
-    loss = log_loss(labels, scaled, labels=np.arange(logits.shape[1]))
     title = "reliability after temperature scaling"
     drawings.append(
         Drawn(
             charts.reliability_diagram(title, reliability(scaled, labels)),
             f"divided by a temperature of {temperature:.3f}",
-            f"ECE {error:.4f}, NLL {loss:.4f}",
+            f"ECE {error:.4f}, NLL {nll(divided, labels):.4f}",
         )
     )
-    return {"drawings": drawings, "temperature": temperature, "clueless": clueless}
+    return shown
+
+
+def told_temperature(temperature: float, interval: object) -> str:
+    """Why logits are divided by a temperature, or why not. 0.1.0 wrote no interval, and took
+    whatever fitted validation best."""
+    ends = [number(one) for one in entries(interval)]
+    sound = len(ends) == 2 and all(map(math.isfinite, ends))
+    span = f"95 % interval {ends[0]:.2f} to {ends[1]:.2f}" if sound else ""
+    if not temperature > 0 or (temperature == 1 and not span):
+        return ""
+    if temperature == 1:
+        return (
+            "No temperature is applied: the validation images do not show that one would help "
+            f"({span})."
+        )
+    checked = f": the cautious end of its {span}" if span else ""
+    return (
+        "Dividing the logits, the network's scores before they become probabilities, by "
+        f"{temperature:.3f} changes no guess; this temperature was fitted on validation images"
+        f"{checked}."
+    )
 
 
 def told_data(state: DataState | None) -> dict[str, Any] | None:

@@ -34,9 +34,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, cast
 
 from alexnet import marks
 from alexnet.atomic import (
@@ -48,21 +46,24 @@ from alexnet.atomic import (
     read_object,
     remove_leftovers,
     replacing,
+    sealed,
+    unsealed,
     write_json,
 )
+from alexnet.console import warn
 from alexnet.errors import RecipeError, RunError
 from alexnet.holding import one_at_a_time
 from alexnet.recipes import Recipe, Resolved
-from alexnet.scoring.metrics import Floats, Labels
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # NumPy is imported where arrays are read and written: paths are judged sooner
     from alexnet.network.checkpoint import Network, Trained
+    from alexnet.scoring.metrics import Floats, Labels
     from alexnet.scoring.significance import Hits  # which loads SciPy
 
 NOT_A_RUN = "Give the folder that `alexnet train` printed; if this is data, train on it first."
 UNFINISHED = (
-    "If the run was not finished, go on with it: alexnet train ... --resume --out RUN. If it was, "
-    "put the file back, or train again."
+    "If the run was not finished, go on with it: alexnet resume RUN. If it was, put the file back, "
+    "or train again: alexnet repeat RUN"
 )
 FIGURES = "figures"  # the folder of a page's figures
 EPOCH_TABLE, CLASS_TABLE = "epochs.csv", "classes.csv"
@@ -79,6 +80,8 @@ class Settings:
     recipe: Recipe  # Resolved, but of runs of 0.1.0, which left some fields open
     surroundings: list[dict[str, Any]]  # environment.json: where it began, and where it went on
     digest: str
+    # what was asked before it went on with more epochs, each time: those fields, the oldest first
+    continued: Sequence[Mapping[str, int]] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -106,23 +109,25 @@ class Settings:
 class Predictions:
     """What predictions.npz holds, N examples and K classes."""
 
-    logits: Floats  # (N, K)
-    labels: Labels  # (N,)
+    logits: "Floats"  # (N, K)
+    labels: "Labels"  # (N,)
     ids: list[str]  # N
     classes: list[str]  # K
 
     @property
-    def guesses(self) -> Labels:
+    def guesses(self) -> "Labels":
         """(N,)"""
-        return np.asarray(self.logits.argmax(1), dtype=np.int64)
+        return cast("Labels", self.logits.argmax(1))
 
     @property
     def hits(self) -> "Hits":
         """(N,) whether each is right."""
-        return np.asarray(self.guesses == self.labels)
+        return cast("Hits", self.guesses == self.labels)
 
     def save(self, path: Path) -> None:
         """Writes them to an .npz file."""
+        import numpy as np
+
         with replacing(path) as aside, open(aside, "wb") as file:
             np.savez_compressed(
                 file,
@@ -202,10 +207,17 @@ class RunDirectory:
         self.write_recipe(data, asked, recipe)
         write_json(self.path / marks.AROUND, surroundings)
 
-    def write_recipe(self, data: str, asked: Recipe, recipe: Resolved) -> None:
-        """Writes what was asked and what it came to."""
+    def write_recipe(
+        self,
+        data: str,
+        asked: Recipe,
+        recipe: Resolved,
+        continued: Sequence[Mapping[str, int]] = (),
+    ) -> None:
+        """Writes what was asked and what it came to, and what was asked before."""
         both = {"recipe": recipe.to_dict(), "asked": asked.to_dict()}
-        write_json(self.path / marks.RUN, {"data": data, **both, "digest": asked.digest})
+        more = {"continued": [dict(one) for one in continued]} if continued else {}
+        write_json(self.path / marks.RUN, {"data": data, **both, **more, "digest": asked.digest})
         self.__dict__.pop("settings", None)
 
     def note_going_on(self, surroundings: dict[str, Any]) -> None:
@@ -229,13 +241,13 @@ class RunDirectory:
             str(around["data_fingerprint"])
             fields, asked = dict(saved["recipe"]), dict(saved.get("asked") or saved["recipe"])
             data, digest = str(saved["data"]), str(saved.get("digest", ""))
+            continued = [dict(one) for one in saved.get("continued", [])]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise self._damaged(marks.RUN, error, NOT_A_RUN) from error
         written_by = str(began["versions"].get("alexnet", "an unknown version"))
         recipe = self._recipe(Resolved if "asked" in saved else Recipe, fields, written_by)
-        return Settings(
-            data, self._recipe(Recipe, asked, written_by), recipe, [began, *later], digest
-        )
+        whole = self._recipe(Recipe, asked, written_by)
+        return Settings(data, whole, recipe, [began, *later], digest, continued)
 
     def _recipe(self, kind: type[Recipe], fields: dict[str, Any], written_by: str) -> Recipe:
         known = {field.name for field in dataclasses.fields(kind)}
@@ -257,8 +269,9 @@ class RunDirectory:
 
     def write_epochs(self, epochs: Sequence[Mapping[str, Any]]) -> None:
         """Writes epochs.jsonl anew."""
+        words = "".join(json.dumps(one) + "\n" for one in epochs).encode("ascii")
         with replacing(self.path / "epochs.jsonl") as aside:
-            aside.write_text("".join(json.dumps(one) + "\n" for one in epochs), encoding="utf-8")
+            aside.write_bytes(sealed(words) if words else b"")
 
     def epochs(self) -> list[dict[str, float]]:
         """One dictionary of numbers for each epoch; what is no number is left out. Empty where
@@ -269,7 +282,10 @@ class RunDirectory:
         """
         path = self.path / "epochs.jsonl"
         try:
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            data = path.read_bytes() if path.exists() else None
+            if data == b"" and self.evaluated:
+                raise ValueError("it is empty")
+            lines = unsealed(data or b"").decode("utf-8").splitlines()
             return [
                 {key: one for key, one in from_json(line).items() if is_number(one)}
                 for line in lines
@@ -286,6 +302,11 @@ class RunDirectory:
         done."""
         predictions.save(self.path / "predictions.npz")
         write_json(self.path / "metrics.json", figures)
+
+    def forget_figures(self) -> None:
+        """Takes them away, because the run goes on."""
+        for name in ("metrics.json", "predictions.npz"):
+            (self.path / name).unlink(missing_ok=True)
 
     def metrics(self) -> dict[str, Any]:
         """The figures of the evaluated split, as `metrics.metrics` returns them, and which epoch
@@ -324,6 +345,8 @@ class RunDirectory:
         Raises:
             RunError: there are none, or they are damaged.
         """
+        import numpy as np
+
         name = "predictions.npz"
         try:
             arrays = read_arrays(self.path / name, PREDICTED)
@@ -380,6 +403,10 @@ class RunDirectory:
 
         return load_model(self._weights())
 
+    def require_trained(self) -> None:
+        """RunError unless it has weights; without reading them."""
+        self._weights()
+
     def _weights(self) -> Path:
         if self.path.is_file():  # the weights file itself
             return self.path
@@ -399,7 +426,7 @@ class RunDirectory:
         return self.path / "illustrations.json"
 
     def illustrations(self) -> dict[str, Any]:
-        """The pictures; nothing where there are none, or where they cannot be read."""
+        """The pictures; nothing where there are none, or where they are damaged, which is said."""
         return self._optional("illustrations.json")
 
     def write_data_state(self, state: Mapping[str, Any]) -> None:
@@ -407,7 +434,8 @@ class RunDirectory:
         write_json(self.path / "data.json", state)
 
     def data_state(self) -> dict[str, Any]:
-        """What the data looked like; nothing where that is not known."""
+        """What the data looked like; nothing where that is not known, or damaged, which is
+        said."""
         return self._optional("data.json")
 
     @property
@@ -497,9 +525,12 @@ class RunDirectory:
             raise self._damaged(name, error, hint) from error
 
     def _optional(self, name: str) -> dict[str, Any]:
+        if not self._has(name):
+            return {}
         try:
             return self._object(name, "")
-        except RunError:
+        except RunError as error:
+            warn(f"{error.message} It is left out.")
             return {}
 
     def _missing(self, name: str, hint: str) -> RunError:
@@ -528,8 +559,14 @@ class RunDirectory:
             holds = "another run" if self._has(marks.RUN) else "other files"
             raise RunError(
                 f"{self.path} holds {holds}.",
-                "Choose another --out, or continue that run with --resume.",
+                "Choose another --out, or go on with that run: alexnet resume RUN",
             )
+
+
+def require_named(out: str | Path) -> None:
+    """RunError unless it is said which run is gone on with."""
+    if not out:
+        raise RunError("--resume needs to know which run.", "Name it: --out RUN")
 
 
 def new_run_directory(stem: str) -> RunDirectory:

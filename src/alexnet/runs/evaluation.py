@@ -2,17 +2,16 @@
 interval."""
 
 import dataclasses
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.markup import escape
-from rich.table import Column, Table
 
-from alexnet.console import say, warn
+from alexnet.console import fitted, say, table, warn
 from alexnet.data.levels import unknown_names
 from alexnet.data.store import Store
 from alexnet.errors import DataError
@@ -21,7 +20,8 @@ from alexnet.network.inference import evaluation_transforms, evaluation_views, p
 from alexnet.runs.directory import Predictions, RunDirectory, Settings
 from alexnet.runs.own_data import choose, count_seen, open_store, own_data, trained_on
 from alexnet.runtime import as_found, choose_device, choose_precision
-from alexnet.scoring.metrics import TOP5_FROM, Labels, metrics, wilson_interval
+from alexnet.scoring.metrics import TOP5_FROM, Labels, metrics, require_finite, wilson_interval
+from alexnet.words import shown
 
 
 def show(figures: Mapping[str, Any], note: str = "") -> None:
@@ -32,28 +32,29 @@ def show(figures: Mapping[str, Any], note: str = "") -> None:
     tops = [k for k in top_ks(figures)[1:] if not (few and k == 5)]
     say(
         f"{figures['split']} split, {figures['n']:,} images: top-1 {figures['top1']:.2%} (95 % "
-        f"interval {low:.2%} to {high:.2%}), "
-        + "".join(f"top-{k} {figures[f'top{k}']:.2%}, " for k in tops)
-        + f"balanced accuracy {figures['balanced_accuracy']:.2%}, NLL {figures['nll']:.3f}, "
-        f"ECE {figures['ece']:.3f}; always guessing the commonest class gives "
-        f"{figures['chance']:.2%}"
+        f"interval {low:.2%} to {high:.2%})"
+    )
+    say(
+        fitted(
+            f"always the commonest class: {figures['chance']:.2%}",
+            f"balanced accuracy {figures['balanced_accuracy']:.2%}",
+            *(f"top-{k} {figures[f'top{k}']:.2%}" for k in tops),
+            f"NLL {figures['nll']:.3f}",
+            f"ECE {figures['ece']:.3f}",
+        )
     )
     if note:
         say(note)
     ranked = sorted(figures["per_class"].items(), key=lambda item: item[1]["top1"])
-    shown = ranked if len(ranked) <= 20 else ranked[:8] + ranked[-4:]
-    table = Table(
-        "class",
-        *(Column(name, justify="right") for name in ("images", "precision", "recall", "F1")),
-        title="each class" + ("" if len(ranked) <= 20 else ": worst and best"),
-    )
-    for name, one in shown:
-        scores = [f"{one[key]:.1%}" for key in ("precision", "top1", "f1")]
-        table.add_row(escape(name), f"{one['n']:,}", *scores)
-    table.add_section()
+    listed = ranked if len(ranked) <= 20 else ranked[:8] + ranked[-4:]
+    heading = "class" if len(ranked) <= 20 else "class, worst and best"
+    rows = [
+        [shown(name), f"{one['n']:,}", *(f"{one[key]:.1%}" for key in ("precision", "top1", "f1"))]
+        for name, one in listed
+    ]
     for name, mean in (("plain mean", "macro"), ("weighted mean", "weighted")):
-        table.add_row(name, f"{figures['n']:,}", *(f"{one:.1%}" for one in figures[mean].values()))
-    say(table)
+        rows.append([name, f"{figures['n']:,}", *(f"{one:.1%}" for one in figures[mean].values())])
+    say(table([heading, "images", "precision", "recall", "F1"], rows))
     errors = np.array(figures["confusion"])
     np.fill_diagonal(errors, 0)
     worst = sorted(
@@ -129,8 +130,9 @@ def evaluate_run(
     how = dataclasses.replace(how, views=views or how.views)
     evaluation_transforms(how)  # ten views are refused before anything is packed
     chosen = trained.labels(classes)
-    store, indices, split = images_of(settings, how, data, split, bad_images)
-    own_label = matched_labels(store, trained.classes, data, part=bool(chosen))
+    matched = functools.partial(matched_labels, known=trained.classes, data=data, part=bool(chosen))
+    store, indices, split = images_of(settings, how, data, split, bad_images, matched)
+    own_label = matched(store.classes)
     if chosen:
         indices = indices[np.isin(own_label[store.y[indices]], chosen)]
         if not len(indices):
@@ -143,11 +145,12 @@ def evaluate_run(
     model = trained.model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = evaluation_views(store, indices, how, where)
     logits, labels = predict_logits(model, batches, dtype, f"evaluating the {split} split")
-    matched = own_label[labels.numpy()]
+    require_finite(logits.numpy(), directory)
+    expected = own_label[labels.numpy()]
     if save:
         ids = [store.ids[place] for place in indices]
-        Predictions(logits.numpy(), matched, ids, trained.classes).save(Path(save))
-    figures = metrics(logits.numpy(), matched, trained.names, split, top)
+        Predictions(logits.numpy(), expected, ids, trained.classes).save(Path(save))
+    figures = metrics(logits.numpy(), expected, trained.names, split, top)
     figures["classes"] = trained.classes
     seen = trained_on(directory) if data and split != "train" else None
     count = count_seen(seen, store, indices) if seen else 0
@@ -157,10 +160,16 @@ def evaluate_run(
 
 
 def images_of(
-    settings: Settings, how: Preprocessing, data: str, split: str, bad_images: str
+    settings: Settings,
+    how: Preprocessing,
+    data: str,
+    split: str,
+    bad_images: str,
+    accept: Callable[[list[str]], object],
 ) -> tuple[Store, Labels, str]:
     """The images to evaluate: a Store, indices into it, and the name of the split. Without `data`,
-    and where `data` is what the run was trained on, the run's own splits.
+    and where `data` is what the run was trained on, the run's own splits. `accept` looks at the
+    classes of other data before it is packed.
 
     Raises:
         DataError: no such split, or the run's own data has changed.
@@ -168,7 +177,7 @@ def images_of(
     if not data:
         own = own_data(settings, how, bad_images=bad_images)
         return own.store, *own.split(split)
-    store = open_store(data, settings.recipe, how, bad_images)
+    store = open_store(data, settings.recipe, how, bad_images, accept)
     if store.fingerprint == settings.fingerprint:
         own = own_data(settings, how, store)
         return store, *own.split(split)
@@ -178,20 +187,20 @@ def images_of(
     return store, *choose(every, split)
 
 
-def matched_labels(store: Store, known: list[str], data: str, part: bool = False) -> Labels:
-    """For each class of a Store the label it has in a run that knows the classes `known`; -1 where
+def matched_labels(classes: list[str], known: list[str], data: str, part: bool = False) -> Labels:
+    """For each of some classes the label it has in a run that knows the classes `known`; -1 where
     it is unknown and only a part of the classes is asked for.
 
     Raises:
         DataError: the run does not know one of them.
     """
-    unknown = [name for name in store.classes if name not in known]
+    unknown = [name for name in classes if name not in known]
     if unknown and not part:
         raise DataError(
-            f"the run does not know {len(unknown)} of the {len(store.classes)} classes of {data}: "
+            f"the run does not know {len(unknown)} of the {len(classes)} classes of {data}: "
             f"{unknown_names(unknown, known)}. "
             f"It knows: {', '.join(known[:10])}{', ...' if len(known) > 10 else ''}.",
             "Classes are matched by name: rename the class folders, or leave those out by naming "
             "the others: --classes.",
         )
-    return np.array([known.index(one) if one in known else -1 for one in store.classes])
+    return np.array([known.index(one) if one in known else -1 for one in classes])

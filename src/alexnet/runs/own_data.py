@@ -1,11 +1,13 @@
 """The data of a run: the Store it was trained on, its splits, and whether it is still the same."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from alexnet.data.datasets import Splits, is_there, make_splits, open_data, packed
+from alexnet.data.datasets import Splits, make_splits, open_data, packed
+from alexnet.data.finding import is_there
 from alexnet.data.store import Store
 from alexnet.errors import DataError
 from alexnet.network.description import Preprocessing
@@ -14,15 +16,22 @@ from alexnet.runs.directory import RunDirectory, Settings
 from alexnet.scoring.metrics import Labels
 
 
-def open_store(data: str | Path, recipe: Recipe, how: Preprocessing, bad_images: str = "") -> Store:
+def open_store(
+    data: str | Path,
+    recipe: Recipe,
+    how: Preprocessing,
+    bad_images: str = "",
+    accept: Callable[[list[str]], object] | None = None,
+) -> Store:
     """Images as a run with this recipe and preprocessing has them; `bad_images` instead of its
-    own."""
+    own; `accept` as for `open_data`."""
     return open_data(
         data,
         image_size=how.image_size,
         greyscale=recipe.greyscale,
         bad_images=bad_images or recipe.bad_images,
         white=how.range,
+        accept=accept,
     )
 
 

@@ -13,7 +13,8 @@ from alexnet.data.store import Store
 from alexnet.errors import RecipeError
 from alexnet.network.checkpoint import Network
 from alexnet.network.description import ARCHITECTURES, Architecture, Preprocessing, architecture
-from alexnet.network.weights import find_weights, named_weights
+from alexnet.network.weight_names import named_weights
+from alexnet.network.weights import find_weights
 from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD, Recipe, Resolved
 from alexnet.runs.directory import RunDirectory
 from alexnet.runtime import choose_device, choose_precision

@@ -186,8 +186,8 @@ def grad_cam_png(classifier: Any, square: Pixels, label: int | None) -> bytes:
     Grad-CAM over it."""
     import torch  # not needed to serve exported files
 
-    from alexnet.explaining.explain import grad_cam, overlay, pictures
     from alexnet.network.inference import evaluation_transforms
+    from alexnet.network.saliency import grad_cam, overlay, pictures
 
     how = classifier.trained.preprocessing
     [centre, *_] = evaluation_transforms(how)

@@ -1,4 +1,4 @@
-"""How long a sweep will take, from a short measurement of its steps."""
+"""How long a sweep will take, from a short measurement of its steps, and what it can show."""
 
 import itertools
 import json
@@ -11,17 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from alexnet.console import say
+from alexnet.console import in_words, say
 from alexnet.fitting.step import training_step
 from alexnet.network.frozen import FrozenPart, missing_views
 from alexnet.network.inference import EVALUATION_BATCH, forward
 from alexnet.recipes import ANY_SPEED
+from alexnet.scoring.significance import smallest_gap
 from alexnet.sweeping.trials import Trial
 from alexnet.training.from_recipe import loss_of, optimizer_of, stack_of
 from alexnet.training.run import Run
 from alexnet.training.train import set_up
 
 MEASURED_SECONDS = 1.0  # of each kind of step
+SEED_DEVIATIONS = (0.004, 0.008)  # of accuracies, as networks of a few minutes have them
 TINY = 1e-6  # a learning rate that moves nothing far
 
 
@@ -35,22 +37,32 @@ class Speed:
     layers: str  # digest of the frozen layers
 
 
-def estimate(data: str, groups: Sequence[Sequence[Trial]]) -> float:
-    """Seconds that groups of trials (each group side by side) take one after the other. One group
+@dataclass(frozen=True)
+class Estimate:
+    """What a sweep will cost, and on how many images it chooses."""
+
+    seconds: float
+    images: int  # of validation; where that is swept, the fewest
+
+
+def estimate(data: str, groups: Sequence[Sequence[Trial]]) -> Estimate:
+    """What groups of trials (each group side by side) take one after the other. One group
     of each kind is measured, on random numbers of the right shape; what reading the data costs is
     not in it."""
     speeds: dict[str, Speed] = {}
-    total, features = 0.0, {}
+    total, features, images = 0.0, {}, []
     for group in groups:
         recipe = group[0].recipe
         fields = {n: v for n, v in recipe.to_dict().items() if n not in ANY_SPEED}
         kind = json.dumps([fields, len(group)], sort_keys=True)
         if kind not in speeds:
-            speeds[kind] = measure(set_up(data, recipe), len(group))
+            run = set_up(data, recipe)
+            images.append(len(run.inputs.splits.val))
+            speeds[kind] = measure(run, len(group))
         speed = speeds[kind]
         features[speed.layers] = speed.once
         total += recipe.epochs * speed.epoch + recipe.finetune_epochs * speed.finetune_epoch
-    return total + sum(features.values())
+    return Estimate(total + sum(features.values()), min(images))
 
 
 def measure(run: Run, models: int) -> Speed:
@@ -140,19 +152,36 @@ def frozen_steps(frozen: FrozenPart, x: Tensor) -> Iterator[None]:
 
 
 def say_what_is_planned(data: str, groups: Sequence[Sequence[Trial]], jobs: int) -> None:
-    """How the trials run, and about how long."""
+    """How the trials run, about how long, and what they can show."""
     count, alone = sum(map(len, groups)), sum(len(group) == 1 for group in groups)
-    seconds = estimate(data, groups)
+    found = estimate(data, groups)
     side = f"{count - alone} of them train side by side, " if count > alone else ""
     say(
-        f"{count} trials in {len(groups)} trainings: {side}about {in_words(seconds)} one after the "
-        "other on this machine, measured on a few steps of each kind"
+        f"{count} trials in {len(groups)} trainings: {side}about {in_words(found.seconds)} one "
+        "after the other on this machine, measured on a few steps of each kind"
         + (f"; --jobs {jobs} was not taken into account" if jobs > 1 else "")
     )
+    settings = {trial.recipe.replace(seed=0).digest for group in groups for trial in group}
+    for line in what_it_can_show(len(settings), count // len(settings), found.images):
+        say(line)
 
 
-def in_words(seconds: float) -> str:
-    """A time, roughly."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def what_it_can_show(settings: int, seeds: int, images: int) -> Iterator[str]:
+    """Which gap so many settings, seeds and validation images can tell from noise."""
+    if settings == 1:
+        return
+    on = f"{settings} settings and {images:,} validation images"
+    if seeds == 1:
+        gap = smallest_gap(settings, 1, images, 0.0)
+        yield (
+            f"what it can show: with one seed, {on}, a gap of {100 * gap:.1f} points to the best "
+            "is found 4 times in 5, on these images; another training may differ by more"
+        )
+    repeated = 3 if seeds == 1 else seeds
+    told = " or ".join(
+        f"{100 * smallest_gap(settings, repeated, images, deviation):.1f} points where seeds "
+        f"move the accuracy by {100 * deviation:.1f}"
+        for deviation in SEED_DEVIATIONS
+    )
+    begin = "--seeds 3 would show" if seeds == 1 else f"what it can show: with {seeds} seeds, {on},"
+    yield f"{begin} a gap of {told} (4 times in 5)"

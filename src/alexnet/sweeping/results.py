@@ -13,9 +13,18 @@ import numpy as np
 
 from alexnet.console import say, warn
 from alexnet.errors import RunError
+from alexnet.recipes import BYSTANDERS
 from alexnet.runs.directory import Predictions, RunDirectory
 from alexnet.runs.evaluation import evaluate_run
-from alexnet.scoring.significance import Difference, Hits, mean_interval, paired_difference
+from alexnet.scoring.significance import (
+    Difference,
+    Hits,
+    TrainingNoise,
+    behind_best,
+    difference,
+    mean_interval,
+    training_noise,
+)
 from alexnet.sweeping.directory import SweepDirectory
 from alexnet.sweeping.trials import Trial, told
 
@@ -100,12 +109,15 @@ class Configuration:
     settings: dict[str, Any]
     results: list[Result]
     top1: float  # mean validation accuracy over the seeds
-    interval: tuple[float, float]  # of that mean, over the seeds
 
-    @property
+    @cached_property
     def hits(self) -> Hits:
         """(S, N)"""
         return np.stack([one.hits for one in self.results])
+
+    def trains_as(self, other: "Configuration") -> bool:
+        """Whether both are one recipe, and differ by chance alone."""
+        return self.results[0].trial.recipe.trains_as(other.results[0].trial.recipe)
 
 
 def configurations(results: Sequence[Result]) -> list[Configuration]:
@@ -119,30 +131,24 @@ def configurations(results: Sequence[Result]) -> list[Configuration]:
         if all(one.status == "done" for one in group):
             settings = {n: v for n, v in group[0].trial.settings.items() if n != "seed"}
             scores = np.array([one.val_top1 for one in group], dtype=np.float64)
-            found.append(
-                Configuration(settings, group, float(scores.mean()), mean_interval(scores))
-            )
+            found.append(Configuration(settings, group, float(scores.mean())))
     losses = {id(c): float(np.mean([one.val_loss for one in c.results])) for c in found}
     return sorted(found, key=lambda c: (-c.top1, losses[id(c)]))
 
 
 def effects(found: Sequence[Configuration]) -> dict[str, dict[str, Any]]:
     """What each field did: its values are compared over configurations that differ in nothing else,
-    at a level raised for the number of pairs of values (Bonferroni)."""
+    all pairs of its values at once, at a level raised for the number of fields (Bonferroni)."""
     answer: dict[str, dict[str, Any]] = {}
-    for field in found[0].settings if found else ():
-        by_value: dict[str, dict[str, Configuration]] = {}
-        for one in found:
-            others = json.dumps({n: v for n, v in one.settings.items() if n != field})
-            by_value.setdefault(json.dumps(one.settings[field]), {})[others] = one
-        matched = with_partners(by_value)
-        if not matched:
-            continue
+    noise = training_noise([one.hits for one in found])
+    fields = {field: matched_values(found, field) for field in (found[0].settings if found else ())}
+    fields = {field: matched for field, matched in fields.items() if matched}
+    for field, matched in fields.items():
         pairs = itertools.permutations(matched, 2)
         best, worst = max(pairs, key=lambda pair: lead(matched[pair[0]], matched[pair[1]]))
-        level = 1 - 0.05 / math.comb(len(matched), 2)
+        level = 1 - 0.05 / len(fields)
         behind = {
-            value: compared(matched[best], points, level)
+            value: compared(matched[best], points, noise, len(matched), level)
             for value, points in matched.items()
             if value != best and matched[best].keys() & points.keys()
         }
@@ -161,11 +167,7 @@ def effects(found: Sequence[Configuration]) -> dict[str, dict[str, Any]]:
             "worst": json.loads(worst),
             "difference": behind[worst].mean,
             "interval": [behind[worst].low, behind[worst].high],
-            "verdict": "none at all"
-            if all_alike(matched)
-            else "not told from noise"
-            if behind[worst].is_noise
-            else "matters",
+            "verdict": verdict(field, matched, behind[worst], noise),
         }
     return answer
 
@@ -173,8 +175,13 @@ def effects(found: Sequence[Configuration]) -> dict[str, dict[str, Any]]:
 Points = dict[str, Configuration]  # the settings of all other fields: a configuration
 
 
-def with_partners(by_value: dict[str, Points]) -> dict[str, Points]:
-    """Of each value the configurations of which there is one with another value, all else equal."""
+def matched_values(found: Sequence[Configuration], field: str) -> dict[str, Points]:
+    """Of each value of a field the configurations of which there is one with another value, all
+    else equal."""
+    by_value: dict[str, Points] = {}
+    for one in found:
+        others = json.dumps({n: v for n, v in one.settings.items() if n != field})
+        by_value.setdefault(json.dumps(one.settings[field]), {})[others] = one
     count = Counter(others for points in by_value.values() for others in points)
     kept = {
         value: {others: one for others, one in points.items() if count[others] > 1}
@@ -189,11 +196,23 @@ def lead(one: Points, other: Points) -> float:
     return float(np.mean([one[o].top1 - other[o].top1 for o in shared])) if shared else -math.inf
 
 
-def compared(good: Points, bad: Points, level: float) -> Difference:
+def compared(
+    good: Points, bad: Points, noise: TrainingNoise, values: int, level: float
+) -> Difference:
     """The same with its interval."""
     shared = sorted(good.keys() & bad.keys())
     one, other = (np.concatenate([points[o].hits for o in shared]) for points in (good, bad))
-    return paired_difference(one, other, level)
+    return difference(one, other, noise, values, level)
+
+
+def verdict(
+    field: str, by_value: dict[str, Points], behind: Difference, noise: TrainingNoise
+) -> str:
+    """What is to be said of a field whose worst value lies so far behind its best."""
+    if all_alike(by_value):
+        return "none at all"
+    chance = field in BYSTANDERS and not noise.degrees  # one recipe, as far as is known
+    return "not told from noise" if behind.is_noise or chance else "matters"
 
 
 def all_alike(by_value: dict[str, Points]) -> bool:
@@ -217,9 +236,8 @@ def summarise(sweep: SweepDirectory, results: Sequence[Result]) -> dict[str, Any
     if not found:
         raise RunError("no trial came to an end.", f"Their reasons are in {sweep.table}.")
     best, n = found[0], len(found[0].results[0].hits)
-    level = 1 - 0.05 / max(1, len(found) - 1)  # Bonferroni: each is compared with the best
-    against = {told(c.settings): paired_difference(best.hits, c.hits, level) for c in found[1:]}
-    tied = [name for name, difference in against.items() if difference.is_noise]
+    hits = [one.hits for one in found]
+    noise = training_noise(hits)
     summary: dict[str, Any] = {
         "trials": len(results),
         "failed": len(failed),
@@ -228,18 +246,17 @@ def summarise(sweep: SweepDirectory, results: Sequence[Result]) -> dict[str, Any
         "winner": best.settings,
         "winner_trials": [one.trial.name for one in best.results],
         "val_top1": best.top1,
+        "seed_deviation": noise.deviation,
         "configurations": [
             {
                 "settings": c.settings,
                 "val_top1": c.top1,
-                "interval": list(c.interval),
-                "behind": against[told(c.settings)].mean if c is not best else 0.0,
-                "behind_interval": [against[told(c.settings)].low, against[told(c.settings)].high]
-                if c is not best
-                else [0.0, 0.0],
-                "tied": c is best or told(c.settings) in tied,
+                "interval": list(mean_interval(c.hits, noise)),
+                "behind": behind.mean,
+                "behind_interval": [behind.low, behind.high],
+                "tied": behind.is_noise or (not noise.degrees and c.trains_as(best)),
             }
-            for c in found
+            for c, behind in zip(found, behind_best(hits), strict=True)
         ],
         "effects": effects(found),
     }
@@ -265,12 +282,10 @@ def winners_test(best: Configuration) -> list[dict[str, Any]]:
 def in_words(summary: dict[str, Any]) -> Iterator[str]:
     """The summary, for people."""
     rows = summary["configurations"]
-    seeds = summary["seeds"]
-    spread = (
-        f", mean of {seeds} seeds, {rows[0]['interval'][0]:.2%} to {rows[0]['interval'][1]:.2%}"
-        if seeds > 1
-        else ""
-    )
+    seeds, deviation = summary["seeds"], summary["seed_deviation"]
+    low, high = rows[0]["interval"]
+    spread = f", mean of {seeds} seeds, {low:.2%} to {high:.2%}" if seeds > 1 else ""
+    here = "" if deviation is not None else " on these images"
     yield (
         f"best on validation: {told(summary['winner'])} with {summary['val_top1']:.2%} of "
         f"{summary['images']:,} images{spread}"
@@ -280,11 +295,16 @@ def in_words(summary: dict[str, Any]) -> Iterator[str]:
         names = "; ".join(f"{told(row['settings'])} ({row['val_top1']:.2%})" for row in tied[:8])
         more = f"; and {len(tied) - 8} more" if len(tied) > 8 else ""
         yield (
-            f"{len(tied)} of the other {len(rows) - 1} cannot be told apart from it"
+            f"{len(tied)} of the other {len(rows) - 1} cannot be told apart from it{here}"
             + (f": {names}{more}" if tied else "")
         )
-    if seeds == 1 and len(rows) > 1:
-        yield "(one seed: how far another seed would move them is not known; --seeds 3 says)"
+    if deviation is not None:
+        yield (
+            f"another seed moves the accuracy by {100 * deviation:.2f} points (standard deviation, "
+            f"pooled over {len(rows)} settings)"
+        )
+    elif len(rows) > 1:
+        yield "(one seed: on these images; another training may differ by more: --seeds 3 says)"
     for field, effect in summary["effects"].items():
         low, high = effect["interval"]
         if effect["verdict"] == "none at all":
@@ -295,19 +315,19 @@ def in_words(summary: dict[str, Any]) -> Iterator[str]:
         elif effect["verdict"] == "matters":
             yield (
                 f"{field}: {effect['best']} instead of {effect['worst']} brings "
-                f"{effect['difference']:+.2%} ({low:+.2%} to {high:+.2%})"
+                f"{effect['difference']:+.2%} ({low:+.2%} to {high:+.2%}){here}"
             )
         else:
             yield (
                 f"{field}: no effect that can be told from noise ({effect['difference']:+.2%}, "
-                f"{low:+.2%} to {high:+.2%})"
+                f"{low:+.2%} to {high:+.2%}){here}"
             )
     tops = [one["top1"] for one in summary["test"]]
     low, high = summary["test"][0]["top1_interval"]
     yield (
         f"the winner on the test split, looked at once: top-1 {np.mean(tops):.2%}"
         + (
-            f" (95 % interval {low:.2%} to {high:.2%})"
+            f" (95 % interval of this network {low:.2%} to {high:.2%})"
             if len(tops) == 1
             else f" (mean of {len(tops)} seeds, {min(tops):.2%} to {max(tops):.2%})"
         )

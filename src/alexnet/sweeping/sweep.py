@@ -5,51 +5,71 @@ Validation chooses. The test split is looked at once, for the winner.
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alexnet.console import say
+from alexnet.console import in_words, say
 from alexnet.errors import RecipeError
+from alexnet.presets import study as named_study
 from alexnet.recipes import Recipe, digest_of
+from alexnet.runs.configs import asked_for
 from alexnet.runs.resolution import resolve
 from alexnet.runtime import as_found
 from alexnet.sweeping.directory import SweepDirectory
-from alexnet.sweeping.estimates import in_words
 from alexnet.sweeping.results import Result, result, summarise, write_results
 from alexnet.sweeping.search import TpeSearch
 from alexnet.sweeping.sweep_page import write_sweep_page
 from alexnet.sweeping.trial_runs import Job
-from alexnet.sweeping.trials import Point, Range, Space, plan, points_of, stacks, told
+from alexnet.sweeping.trials import (
+    Point,
+    Range,
+    Space,
+    plan,
+    points_of,
+    space_of,
+    stacks,
+    study_points,
+    told,
+)
 from alexnet.sweeping.workers import here, in_processes, on_ray
-from alexnet.training.choice import settled
+from alexnet.training.choice import base_of
 
 
 @as_found()
 def sweep(
-    data: str | Path,
-    base: Recipe,
-    space: Space | Sequence[Point],
+    data: str | Path = "",
+    recipe: Recipe | str | None = None,
+    grid: Mapping[str, Any] | Sequence[Point] | None = None,
     *,
-    out: str | Path = "",
-    seeds: int = 1,
+    study: str = "",
+    config: str | Path = "",
+    out: str | Path | None = None,
+    seeds: int | None = None,
     random: int = 0,
     search: str = "grid",
     trials: int = 50,
     max_trials: int = 200,
     jobs: int = 1,
     ray: str = "",
+    **fields: Any,
 ) -> Path:
     """Runs every trial that is not done yet, chooses on validation, and evaluates the winner once
     on the test split. Returns the sweep directory.
 
+    `alexnet.sweep("photos", grid={"lr": [0.1, 0.01]}, epochs=5)` sweeps one field of the preset
+    that suits the data, and changes another for all trials.
+
     Args:
-        data: as for `train`.
-        base: the recipe; the points replace some of its fields.
-        space: field: its values or their Range; or a list of points, each field: value.
+        data: as for `train`; a study brings its own along.
+        recipe, config, fields: what all trials have in common, as for `train`.
+        grid: for each swept field its values or their range, such as "0.001..0.1"; or a list of
+            points, each field: value.
+        study: a named sweep instead of a recipe and a grid; see `alexnet recipes`.
         out: the sweep directory. One that is there is gone on with: what is done stays.
-        seeds: how many seeds for each point, from the recipe's own upwards.
-        random: how many points, drawn from the space; 0 for all.
+        seeds: how many seeds for each point, from the recipe's own upwards; 1 unless a study says
+            otherwise.
+        random: how many points, drawn from the grid; 0 for all.
         search: "grid", or "tpe": Optuna chooses each point from what the ones before came to.
         trials: how many points "tpe" tries.
         max_trials: refuse more than these.
@@ -57,11 +77,17 @@ def sweep(
         ray: "local", or the address of a Ray cluster that runs the trainings.
 
     Raises:
-        RecipeError: the space cannot be swept. RunError: `out` holds another sweep.
+        RecipeError: the grid cannot be swept. RunError: `out` holds another sweep.
         InputError: Ray or Optuna are not there.
         Interrupted: after Ctrl-C; the same command goes on.
     """
-    base, _ = settled(data, base)
+    if study:
+        named = named_study(study)
+        data, seeds = data or named.data, seeds or named.seeds
+        recipe, grid = recipe or named.base, grid or study_points(named)
+    base = base_of(data, asked_for(str(data), recipe, config=config, **fields))
+    space = space_of(grid or {})
+    seeds = seeds or 1
     planned = (
         []
         if search == "tpe"

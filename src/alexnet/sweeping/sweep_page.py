@@ -68,7 +68,7 @@ def contents(sweep: SweepDirectory) -> dict[str, Any]:
                 sweep, [row for row in rows if row["status"] in ("done", "pruned")], winners
             ),
             "parallel": parallel(fields, done, winners),
-            "effects": effects(summary),
+            "effects": effects(summary, int(summary["seeds"])),
             "failed": [
                 {"settings": [as_written(row[field]) for field in fields], "reason": row["reason"]}
                 for row in rows
@@ -142,7 +142,7 @@ def curves(sweep: SweepDirectory, rows: Sequence[Row], winners: set[str]) -> lis
     return found
 
 
-def effects(summary: Mapping[str, Any]) -> list[Drawn]:
+def effects(summary: Mapping[str, Any], seeds: int) -> list[Drawn]:
     """A figure of each field: the means of its values over configurations that differ in nothing
     else, these configurations, and the interval of each value's distance from the best."""
     found = []
@@ -155,12 +155,13 @@ def effects(summary: Mapping[str, Any]) -> list[Drawn]:
                 span = (mean - (high - low) / 2, mean + (high - low) / 2)
             levels.append(Level(written(json.loads(value)), mean, about["scores"], span))
         levels.sort(key=lambda level: charts.by_number(level.name))
-        found.append(Drawn(charts.main_effect(field, levels), field, in_words(effect)))
+        told = in_words(effect, "" if seeds > 1 else " on these images")
+        found.append(Drawn(charts.main_effect(field, levels), field, told))
     return found
 
 
-def in_words(effect: Mapping[str, Any]) -> str:
-    """What a field did."""
+def in_words(effect: Mapping[str, Any], here: str) -> str:
+    """What a field did, and `here`, where the intervals are about no more than these trainings."""
     low, high = effect["interval"]
     points = f"{signed(effect['difference'])} points of accuracy, most likely {signed(low)} to "
     points += signed(high)
@@ -173,8 +174,8 @@ def in_words(effect: Mapping[str, Any]) -> str:
     if not effect["difference"]:
         return "It made no difference: all its values did equally well."
     if effect["verdict"] == "matters":
-        return f"It matters: {best} instead of {worst} brings {points}."
+        return f"It matters: {best} instead of {worst} brings {points}{here}."
     return (
-        f"It may not matter: {best} instead of {worst} brought {points}, which chance alone could "
-        "have done."
+        f"It may not matter: {best} instead of {worst} brought {points}{here}, which chance alone "
+        "could have done."
     )

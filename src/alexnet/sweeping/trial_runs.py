@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from filelock import FileLock
 
+from alexnet.atomic import writing
 from alexnet.console import say, warn
-from alexnet.errors import AlexNetError, DiskError, Interrupted
+from alexnet.errors import AlexNetError, DiskError, Interrupted, want_of_memory
 from alexnet.fitting.loop import Epoch
 from alexnet.fitting.stack import StackState, fit_stack, stack_logits
 from alexnet.network.inference import average_views
@@ -59,8 +59,10 @@ def run_job(job: Job, judge: Judge | None = None) -> None:
     """Runs the trials of a job that are missing. While another program runs the same ones, waits:
     several programs may work on one sweep."""
     lock = job.sweep.lock(job.name)
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
+    with writing(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock).acquire()
+    with held:
         missing = {trial.name for trial in job.missing}
         for stack in stacks(job.trials):
             if not any(trial.name in missing for trial in stack):
@@ -94,7 +96,9 @@ def run_alone(job: Job, trial: Trial, judge: Judge | None = None) -> None:
         raise Interrupted(error.message, "The same command goes on.") from error
     except DiskError:  # not this trial's fault
         raise
-    except (AlexNetError, MemoryError, torch.OutOfMemoryError) as error:
+    except (AlexNetError, MemoryError, RuntimeError) as error:
+        if not isinstance(error, AlexNetError) and not want_of_memory(error):
+            raise
         fail(directory, error)
 
 
@@ -147,7 +151,8 @@ def run_stack(job: Job, trials: Sequence[Trial]) -> None:
                     f"{max(scores):.2%}  {sum(one.seconds for one in epochs if one):.1f} s"
                 )
     write_stack(job, trials, run, state)
-    saved.unlink(missing_ok=True)
+    with writing(saved):
+        saved.unlink(missing_ok=True)
 
 
 def write_stack(job: Job, trials: Sequence[Trial], run: Run, state: StackState) -> None:

@@ -4,12 +4,13 @@ import itertools
 import json
 import math
 import random as random_module
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
-from alexnet.errors import RecipeError, did_you_mean
-from alexnet.recipes import FIELD_TYPES, STACKABLE, Recipe
+from alexnet.errors import RecipeError
+from alexnet.presets import Study
+from alexnet.recipes import FIELD_TYPES, STACKABLE, Recipe, nearest_name
 
 Point = dict[str, Any]  # field: value
 
@@ -72,9 +73,7 @@ def parse_space(texts: Sequence[str]) -> Space:
         name, equals, values = text.partition("=")
         name = name.strip().replace("-", "_")
         if name not in FIELD_TYPES:
-            raise RecipeError(
-                f"there is no recipe field {name!r} to sweep.", did_you_mean(name, FIELD_TYPES)
-            )
+            raise unknown_field(name)
         if not equals or not values.strip():
             raise RecipeError(f"{text!r} has no values.", "Example: --grid lr=0.1,0.01,0.001")
         if name in space:
@@ -87,6 +86,33 @@ def parse_space(texts: Sequence[str]) -> Space:
             raise RecipeError(f"{name} has the same value twice: {values}.", "Leave one out.")
         space[name] = listed
     return space
+
+
+def space_of(grid: Mapping[str, Any] | Sequence[Point]) -> Space | list[Point]:
+    """What Python programs give as a grid: lists of values, ranges, and both as text, as the
+    command line has them; or listed points.
+
+    Raises:
+        RecipeError: as `parse_space`.
+    """
+    if not isinstance(grid, Mapping):
+        return list(grid)
+    space: Space = {}
+    for name, values in grid.items():
+        if isinstance(values, str):
+            space |= parse_space([f"{name}={values}"])
+            continue
+        if name not in FIELD_TYPES:
+            raise unknown_field(name)
+        space[name] = values if isinstance(values, Range) else list(values)
+    return space
+
+
+def unknown_field(name: str) -> RecipeError:
+    """The error of a name that is no field."""
+    close = nearest_name(name, FIELD_TYPES)
+    hint = f"Did you mean {close!r}?" if close else "`alexnet train --help-all` explains them."
+    return RecipeError(f"there is no recipe field {name!r} to sweep.", hint)
 
 
 def parse_range(name: str, text: str) -> Range:
@@ -139,6 +165,11 @@ def grid_points(space: Space) -> list[Point]:
             )
     listed = [values for values in space.values() if not isinstance(values, Range)]
     return [dict(zip(space, values, strict=True)) for values in itertools.product(*listed)]
+
+
+def study_points(study: Study) -> list[Point]:
+    """The points of a named sweep."""
+    return study.points or grid_points({**study.grid})
 
 
 def random_points(space: Space, count: int, seed: int) -> list[Point]:

@@ -21,7 +21,8 @@ from typing import Any
 import torch
 
 from alexnet import console
-from alexnet.errors import AlexNetError, InputError, Interrupted, needs_extra
+from alexnet.atomic import writing
+from alexnet.errors import AlexNetError, DiskError, InputError, Interrupted, needs_extra
 from alexnet.runtime import keep_memory
 from alexnet.sweeping.directory import SweepDirectory
 from alexnet.sweeping.search import judge_of
@@ -29,6 +30,7 @@ from alexnet.sweeping.trial_runs import Job, fail, run_job
 
 ATTEMPTS = 2  # a job whose process dies is begun again so often, then its trials have failed
 ASKED_TO_STOP = (Interrupted.exit_code, -signal.SIGINT, -signal.SIGTERM)
+FULL = 74  # exit code of a worker that cannot write (EX_IOERR of sysexits.h)
 STOPPED = Interrupted(
     "stopped; everything up to the last epoch is saved.", "The same command goes on."
 )
@@ -71,6 +73,11 @@ def in_processes(jobs: Iterator[Job], count: int) -> Iterator[Job]:
                 process.join()
                 if process.exitcode in ASKED_TO_STOP:
                     raise STOPPED
+                if process.exitcode == FULL:  # no fault of the trials
+                    raise DiskError(
+                        f"a trial could not write; what it said is in {job.sweep.log(job.name)}.",
+                        "Free some space; the same command goes on.",
+                    )
                 if job.missing and attempt < ATTEMPTS:
                     start(job, attempt + 1)
                     continue
@@ -95,16 +102,23 @@ def _run_in_process(job: Job, threads: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     keep_memory()
     torch.set_num_threads(threads)
-    code = 0
-    with _log(job):
-        try:
-            run_job(job, judge_of(job))
-        except AlexNetError as error:
-            console.say(str(error))
-            code = error.exit_code
-        except KeyboardInterrupt:
-            code = Interrupted.exit_code
-    raise SystemExit(code)
+    try:
+        with _log(job):
+            raise SystemExit(_code_of(job))
+    except DiskError:
+        raise SystemExit(FULL) from None
+
+
+def _code_of(job: Job) -> int:
+    """Runs a job; the exit code of its process."""
+    try:
+        run_job(job, judge_of(job))
+    except AlexNetError as error:
+        console.say(str(error))
+        return FULL if isinstance(error, DiskError) else error.exit_code
+    except KeyboardInterrupt:
+        return Interrupted.exit_code
+    return 0
 
 
 def _end_with_parent() -> None:
@@ -119,8 +133,10 @@ def _end_with_parent() -> None:
 def _log(job: Job) -> Iterator[None]:
     """What is said goes to the job's log instead."""
     path = job.sweep.log(job.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file, console.redirected(file):
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a", encoding="utf-8")
+    with file, console.redirected(file):
         yield
 
 

@@ -52,6 +52,12 @@ def settled(data: str | Path, asked: Recipe, began_from: str = "") -> tuple[Reci
     return preset("scratch").recipe.replace(**kept), f"starts from scratch: {why}{made}"
 
 
+def base_of(data: str | Path, asked: Recipe) -> Recipe:
+    """What the trials of a sweep have in common: from scratch where it is left open, as before
+    there was a backbone. So sweeps of then go on, and rates matter."""
+    return settled(data, asked, began_from="none")[0]
+
+
 def flag(name: str) -> str:
     """A field of the recipe as it is asked for."""
     return "--" + name.replace("_", "-")

@@ -1,7 +1,10 @@
 """What is said before a training begins: the data, the network, and what to expect of them."""
 
+from pathlib import Path
+
 import numpy as np
 
+from alexnet.console import fitted
 from alexnet.data.datasets import Splits
 from alexnet.data.store import Store
 from alexnet.network.model import parameter_count
@@ -17,12 +20,15 @@ def introduction(run: Run, fresh: list[str]) -> list[str]:
     resolution, store, splits = run.inputs.resolution, run.inputs.store, run.inputs.splits
     recipe, around = resolution.recipe, run.surroundings
     lines = [
-        f"{store.info['source']}: {len(splits.train):,} training, {len(splits.val):,} validation, "
-        f"{len(splits.test):,} test images, {len(store.classes)} classes"
-        + (f" ({splits.note})" if splits.note else ""),
-        f"{recipe.model} network, {parameter_count(run.model):,} parameters, {recipe.crop} "
-        f"px; {around['device']}, {around['threads']} threads, {around['precision']} "
-        f"({resolution.why_dtype})",
+        f"{Path(store.info['source']).name}: {len(splits.train):,} training, "
+        f"{len(splits.val):,} validation, {len(splits.test):,} test images, "
+        f"{len(store.classes)} classes",
+        *([splits.note] if splits.note else []),
+        fitted(
+            f"{recipe.model} network, {parameter_count(run.model):,} parameters, {recipe.crop} px",
+            f"{around['device']}, {around['threads']} threads, {around['precision']}",
+            f"({resolution.why_dtype})",
+        ),
         *few_images(store, splits),
     ]
     if resolution.teacher:

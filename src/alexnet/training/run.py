@@ -2,6 +2,7 @@
 figures at the end."""
 
 import contextlib
+import copy
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,27 +13,60 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from alexnet.console import say, warn
+from alexnet.console import fitted, in_words, say, warn
 from alexnet.data.store import Batches
 from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError
 from alexnet.fitting.distillation import Student
 from alexnet.fitting.linear import solve
 from alexnet.fitting.loop import Epoch, State, best_of, fit
 from alexnet.fitting.lr_finder import draw_suggestion, find_lr
+from alexnet.fitting.step import training_step
 from alexnet.network import inference
 from alexnet.network.checkpoint import Network, load_weights, save_network
 from alexnet.network.header import load_description
 from alexnet.network.model import AlexNet, parameter_count
-from alexnet.runs.directory import Predictions, RunDirectory, Settings, new_run_directory
+from alexnet.runs.directory import (
+    Predictions,
+    RunDirectory,
+    Settings,
+    new_run_directory,
+    require_named,
+)
 from alexnet.runs.evaluation import show
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.own_data import count_seen, trained_on
 from alexnet.runtime import differences, environment, peak_memory, stop_on_signal
-from alexnet.scoring.metrics import Labels, fit_temperature, metrics
+from alexnet.scoring.metrics import Labels, metrics, require_finite, supported_temperature
 from alexnet.training.events import EventFiles
 from alexnet.training.from_recipe import Phase, loss_of, optimizer_of, rate_of
 
+MORE = {"epochs", "finetune_epochs", "patience"}  # what a run may go on with
+WORTH_TIMING, TIMED_STEPS = 100, 3  # steps
 VERIFIED_IMAGES = 64  # test images on which the saved network must agree with its cached features
+
+
+class Clock:
+    """How long what is left will take: as was planned for each kind of epoch, until the epochs
+    themselves say it better."""
+
+    def __init__(self) -> None:
+        self.planned: list[list[float]] = []  # epochs left, and seconds of one; by phase
+
+    def plan(self, epochs: int, seconds: float) -> None:
+        """So many epochs are to come, each of so many seconds."""
+        self.planned.append([epochs, seconds])
+
+    def tell(self, seconds: float) -> None:
+        """An epoch is over."""
+        for phase in self.planned:
+            if phase[0]:
+                phase[:] = phase[0] - 1, seconds
+                return
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return sum(epochs * seconds for epochs, seconds in self.planned)
 
 
 class Run:
@@ -51,20 +85,22 @@ class Run:
         self.resumed_phase = -1
         self.history: list[Epoch] = []  # of the phases that are over, or as found on disk
         self.epochs = 0  # of all phases; a solved head counts as one
-        self.fitted: dict[str, float] = {}  # a solved head's penalty, the temperature
+        self.fitted: dict[str, Any] = {}  # a solved head's penalty, the temperature
+        self.clock = Clock()
+        self.continued: list[Mapping[str, int]] = []  # what was asked before it went on with more
         self.swept: Mapping[str, Any] = {}  # fields that a sweep set
 
     @contextlib.contextmanager
-    def opened(self, out: str | Path, resume: bool) -> Iterator[None]:
-        """Makes the run directory, or takes up the one that is there; while the block runs nobody
-        else writes to it."""
-        if resume and not out:
-            raise RunError("--resume needs to know which run.", "Name it: --out RUN")
+    def opened(self, out: str | Path, resume: bool, more: bool = False) -> Iterator[None]:
+        """Makes the run directory, or takes up the one that is there, also with `more` epochs than
+        it was asked for; while the block runs nobody else writes to it."""
+        if resume:
+            require_named(out)
         name = self.data.rstrip("/").rpartition("/")[2].rpartition("\\")[2]
         directory = RunDirectory(out) if out else new_run_directory(f"{name}-{self.asked.digest}")
         with directory.held():
             if resume and not directory.just_begun:
-                self._take_up(directory)
+                self._take_up(directory, more)
             else:
                 if not resume:
                     directory.require_empty()
@@ -82,15 +118,32 @@ class Run:
             say(line)
         say(f"writing to {self.directory}")
 
-    def _take_up(self, directory: RunDirectory) -> None:
+    def _take_up(self, directory: RunDirectory, more: bool) -> None:
         there = directory.settings
         changed = self._changes(there)
-        if changed:
+        if set(changed) - (MORE if more else set()):
             raise RunError(
-                f"{directory} was trained with another recipe ({'; '.join(changed)}).",
+                f"{directory} was trained with another recipe ({'; '.join(changed.values())}).",
                 "Give the same recipe and flags, or start a new run (--weights RUN begins with its "
                 "weights).",
             )
+        self.require_same_inputs(directory)
+        self.directory = directory
+        self.continued = [*there.continued]
+        if changed:
+            self.continued.append({name: getattr(there.asked, name) for name in sorted(MORE)})
+            directory.forget_figures()
+            directory.write_recipe(self.data, self.asked, self.recipe, self.continued)
+        if directory.stopped:
+            about = load_description(directory.last)
+            self.resumed_phase = about["phase"]
+            self.history = [Epoch(**epoch) for epoch in about["history"]]
+            say(f"going on with {directory} after epoch {len(self.history)}, step {about['step']}")
+            self._note_surroundings(there.surroundings[-1])
+
+    def require_same_inputs(self, directory: RunDirectory) -> None:
+        """RunError unless data and weights are those that another run had."""
+        there = directory.settings
         for what, before, now in (
             ("on other data: fingerprint", there.fingerprint, self.inputs.store.fingerprint),
             (
@@ -104,24 +157,17 @@ class Run:
                     f"{directory} was trained {what} {before[:12]} there, {now[:12]} now.",
                     "Restore them, or start a new run (--weights RUN begins with its weights).",
                 )
-        self.directory = directory
-        if directory.stopped:
-            about = load_description(directory.last)
-            self.resumed_phase = about["phase"]
-            self.history = [Epoch(**epoch) for epoch in about["history"]]
-            say(f"going on with {directory} after epoch {len(self.history)}, step {about['step']}")
-            self._note_surroundings(there.surroundings[-1])
 
-    def _changes(self, there: Settings) -> list[str]:
-        """The fields in which this run's recipe differs from that of a directory, in words: in what
-        was asked, and in what that comes to. (0.1.0 wrote only the latter.)"""
+    def _changes(self, there: Settings) -> dict[str, str]:
+        """The fields in which this run's recipe differs from that of a directory, and how, in
+        words: in what was asked, and in what that comes to. (0.1.0 wrote only the latter.)"""
         before, now = there.asked.to_dict(), self.asked.to_dict()
         came_to_before, comes_to = there.recipe.to_dict(), self.recipe.to_dict()
-        return [
-            f"{name}: {before[name]!r} there, {value!r} now"
+        return {
+            name: f"{name}: {before[name]!r} there, {value!r} now"
             for name, value in now.items()
             if before[name] != value and came_to_before[name] != comes_to[name]
-        ]
+        }
 
     def _note_surroundings(self, there: dict[str, Any]) -> None:
         """Says, and writes down, when a run goes on where other bits come out."""
@@ -151,6 +197,7 @@ class Run:
             phases.append(Phase("none", recipe.finetune_epochs, recipe.finetune_lr))
         self.epochs = solved + sum(phase.epochs for phase in phases)
         self.write_epochs(self.history)
+        self._say_how_long(phases)
         for number, phase in enumerate(phases):
             if number < self.resumed_phase:
                 continue
@@ -188,6 +235,45 @@ class Run:
         student = Student(self.model, teacher, self.recipe.teacher_weight)
         return student.to(self.inputs.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
+    def _say_how_long(self, phases: Sequence[Phase]) -> None:
+        """Says how long the phases that are left will take, from a few timed steps of each."""
+        done, begun = len(self.history), 0
+        for phase in phases:
+            left = phase.epochs - min(max(done - begun, 0), phase.epochs)
+            begun += phase.epochs
+            steps = left * len(self.inputs.splits.train) / self.recipe.batch_size
+            if steps >= WORTH_TIMING:
+                self.clock.plan(left, self._seconds(phase))
+        if self.clock.left:
+            say(f"about {in_words(self.clock.left)} of training on this machine")
+
+    def _seconds(self, phase: Phase) -> float:
+        """What an epoch of a phase will take: steps of a copy are timed. Validation only looks,
+        which takes a third of the time for each image."""
+        model = copy.deepcopy(self.trained_part(phase.freeze)).train()
+        batches = self.inputs.training_batches(phase.freeze)
+        recipe, optimizer = self.recipe, optimizer_of(self.recipe, model, phase.lr)
+        marks = [time.perf_counter()]
+        for step, (x, y) in enumerate(batches.epoch(0)):
+            value, _ = training_step(
+                model,
+                optimizer,
+                x,
+                y,
+                lr=phase.lr,
+                loss=loss_of(recipe),
+                dtype=self.inputs.dtype,
+                clip=recipe.clip,
+                key=(recipe.seed, 0, step),
+            )
+            float(value)  # a GPU is waited for
+            marks.append(time.perf_counter())
+            if step == TIMED_STEPS:
+                break
+        each = (marks[-1] - marks[1]) / (len(marks) - 2)  # the first step is slower than the rest
+        looked = len(self.inputs.splits.val) / len(self.inputs.splits.train) / 3
+        return len(batches) * each * (1 + looked)
+
     def _say_what_is_trained(self, phase: Phase) -> None:
         if self.recipe.freeze == "none":
             return
@@ -214,7 +300,7 @@ class Run:
             found = self.directory.suggested_lr()
             lr = self.find_lr() if found is None else found
             self.recipe = self.recipe.replace(lr=lr)  # nothing is left open any more
-            self.directory.write_recipe(self.data, self.asked, self.recipe)
+            self.directory.write_recipe(self.data, self.asked, self.recipe, self.continued)
         return lr
 
     def find_lr(self) -> float:
@@ -270,7 +356,8 @@ class Run:
                     # last: from here on a run that goes on does not come back to this epoch
                     if epoch.epoch % recipe.save_every == 0 or epoch.epoch == last:
                         state.save(self.directory.last)
-                    say(epoch_line(epoch, self.epochs))
+                    self.clock.tell(epoch.seconds)
+                    say(epoch_line(epoch, self.epochs, self.clock.left))
                     yield epoch
                     if self._patience_over():
                         say(
@@ -283,7 +370,7 @@ class Run:
                 raise Interrupted(
                     f"stopped in epoch {len(state.history) + 1} after step {state.step}; "
                     "everything up to there is saved.",
-                    f"Go on with the same command and --out {self.directory} --resume",
+                    f"Go on with it: alexnet resume {self.directory}",
                 ) from error
         if phase.freeze != "none":
             self.save_best(state.best_weights, phase.freeze)
@@ -363,7 +450,9 @@ class Run:
         if split == "test":  # never fitted to the images that are evaluated
             val = self.inputs.views(self.inputs.splits.val, freeze)
             seen = inference.predict_logits(part, val, self.inputs.dtype, "fitting the temperature")
-            self.fitted["temperature"] = fit_temperature(seen[0].numpy(), seen[1].numpy())
+            found = supported_temperature(seen[0].numpy(), seen[1].numpy())
+            self.fitted["temperature"] = found.value
+            self.fitted["temperature_interval"] = list(found.interval)
         if freeze != "none":
             self._verify(model, indices[:VERIFIED_IMAGES], logits[:VERIFIED_IMAGES])
         show(*self.write_figures(logits, labels, split))
@@ -373,6 +462,7 @@ class Run:
     ) -> tuple[dict[str, Any], str]:
         """Writes the figures and the predictions; returns the figures and what is to be said of
         them."""
+        require_finite(logits.numpy(), self.directory)
         indices = self.inputs.splits.test if split == "test" else self.inputs.splits.val
         figures = metrics(logits.numpy(), labels.numpy(), self.inputs.store.names, split)
         best = best_of(self.history)
@@ -453,12 +543,15 @@ class Run:
         self.directory.write_epochs([dataclasses.asdict(epoch) for epoch in history])
 
 
-def epoch_line(epoch: Epoch, epochs: int) -> str:
-    """One epoch in one line."""
-    return (
-        f"epoch {epoch.epoch:>{len(str(epochs))}}/{epochs}  train loss {epoch.train_loss:.3f} "
-        f"top-1 {epoch.train_top1:6.2%}  "
-        f"val loss {epoch.val_loss:.3f} top-1 {epoch.val_top1:6.2%}{'*' if epoch.best else ' '}  "
-        f"lr {epoch.lr:.2g}  "
-        f"{epoch.seconds:.1f} s  {epoch.train_images_per_second:,.0f} images/s"
+def epoch_line(epoch: Epoch, epochs: int, left: float) -> str:
+    """One epoch in one line; `left` are the seconds that all epochs still to come will take."""
+    return fitted(
+        f"epoch {epoch.epoch:>{len(str(epochs))}}/{epochs}",
+        f"val top-1 {epoch.val_top1:6.2%}{'*' if epoch.best else ' '}",
+        f"train top-1 {epoch.train_top1:6.2%}",
+        f"about {in_words(left)} left" if left else "",
+        f"{epoch.seconds:.1f} s",
+        f"loss {epoch.train_loss:.3f}, val {epoch.val_loss:.3f}",
+        f"lr {epoch.lr:.2g}",
+        f"{epoch.train_images_per_second:,.0f} images/s",
     )

@@ -3,16 +3,17 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from alexnet.console import say, warn
 from alexnet.data.store import Store, keyed_seed
-from alexnet.errors import AlexNetError, RecipeError
+from alexnet.errors import AlexNetError, DiskError, RecipeError
 from alexnet.network.model import AlexNet
 from alexnet.network.weights import carry_over
-from alexnet.presets import default_recipe
 from alexnet.recipes import Recipe
+from alexnet.runs.configs import asked_for
 from alexnet.runs.directory import RunDirectory
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.own_data import own_data, splits_of
@@ -28,34 +29,77 @@ def train(
     data: str | Path,
     recipe: Recipe | str | None = None,
     *,
-    out: str | Path = "",
+    config: str | Path = "",
+    out: str | Path | None = None,
     resume: bool = False,
     only_find_lr: bool = False,
     split: str = "test",
+    **fields: Any,
 ) -> Path:
-    """Trains a classifier on `data` as `recipe` says, evaluates it once on the test split, and
-    returns the run directory.
+    """Trains a classifier on `data`, evaluates it once on the test split, and returns the run
+    directory.
+
+    `alexnet.train("photos", epochs=5)` changes fields of the preset that suits the data, as
+    `alexnet train photos --epochs 5` does.
 
     Args:
         data: "digits", "cifar10", "tiny-imagenet", or the path of a folder, an archive, or a Store.
-        recipe: a Recipe, the name of a preset, or None for the preset that suits the data.
+        recipe: the name of a preset, or None for the one that suits the data; or a whole Recipe, as
+            `alexnet.recipe` makes one from a preset.
+        config: a run directory, whose recipe is taken, or a .toml or .json file of fields, which
+            amend the preset.
         out: the run directory; by default the next free one below runs/.
         resume: go on with the run in `out` from its last saved state; bit for bit on a CPU.
         only_find_lr: stop after the learning-rate finder, whose curve is then all the run holds.
         split: "val" leaves the test split untouched, and evaluates the validation split.
+        fields: of the Recipe, which amend all that.
 
     Raises:
         AlexNetError: see `alexnet.errors`; whatever was saved before stays.
         Interrupted: after Ctrl-C; the state of the last step is saved.
     """
-    if not isinstance(recipe, Recipe):
-        recipe = default_recipe(str(data), recipe)
-    directory = RunDirectory(out)
-    before = directory.settings if resume and out and not directory.just_begun else None
-    recipe, choice = settled(data, recipe, before.asked.weights if before else "")
-    run = set_up(data, recipe, before.draw if before else "content")
+    asked = asked_for(str(data), recipe, config=config, **fields)
+    return carried_out(data, asked, out=out, resume=resume, only_find_lr=only_find_lr, split=split)
+
+
+@as_found()
+def prepare(
+    data: str | Path, recipe: Recipe | str | None = None, *, config: str | Path = "", **fields: Any
+) -> Path:
+    """Packs `data` as `train` with the same arguments packs it, so that training begins at once,
+    and verifies the checksums; returns the Store's path.
+
+    Raises:
+        AlexNetError: see `alexnet.errors`.
+    """
+    asked, _ = settled(data, asked_for(str(data), recipe, config=config, **fields))
+    store = resolve(asked).open_store(data)
+    store.verify()
+    return store.path
+
+
+def carried_out(
+    data: str | Path,
+    asked: Recipe,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    more: bool = False,
+    only_find_lr: bool = False,
+    split: str = "test",
+    like: RunDirectory | None = None,
+) -> Path:
+    """Trains, evaluates and reports; arguments as for `train`. With `more` a run goes on with more
+    epochs than it was asked for; `like` is a run whose data, weights and draw of splits are to be
+    the same."""
+    before = RunDirectory(out) if resume and out else None
+    old = like or (before if before and not before.just_begun else None)
+    asked, choice = settled(data, asked, old.settings.asked.weights if old else "")
+    run = set_up(data, asked, old.settings.draw if old else "content")
     run.introduction += [choice] if choice else []
-    with run.opened(out, resume):
+    if like:
+        run.require_same_inputs(like)
+    with run.opened(out or "", resume, more):
         run.introduce()
         if only_find_lr:
             run.find_lr()
@@ -77,7 +121,7 @@ def draw_report(run: str | Path, store: Store | None = None) -> Path:
         store: the data of the run, where it is open already.
 
     Raises:
-        RunError: the run is not finished.
+        RunError: the run is not finished. DiskError: nothing can be written.
     """
     from alexnet.checking.description import describe  # half a second that only this needs
     from alexnet.explaining.showcase import illustrate
@@ -98,6 +142,8 @@ def draw_report(run: str | Path, store: Store | None = None) -> Path:
     for what, make in parts.items():
         try:
             make()
+        except DiskError:  # not this part's fault: the page could not be written either
+            raise
         except AlexNetError as error:
             warn(f"the report is without {what}: {error.message}")
     return write_report(directory.path)

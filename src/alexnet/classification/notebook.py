@@ -1,0 +1,60 @@
+"""What a notebook shows of a trained classifier: figures, curves, the confusion matrix. Imports no
+torch, and matplotlib only to draw."""
+
+import html
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from alexnet.reporting import charts
+from alexnet.reporting.charts import Curve
+from alexnet.reporting.drawing import FAINT
+from alexnet.runs.directory import RunDirectory
+
+# the colours of the drawings on a page whose own are not known, light or dark
+COLOURS = (
+    "--ink: currentColor; --faint: #8a8f98; --lines: #8a8f9855; --paper: transparent; "
+    "--accent: #3f83e0"
+)
+LOOK = ".alexnet-run .hover { fill: transparent }"  # what is told on hovering covers nothing
+
+
+def figures_table(figures: Mapping[str, Any], classes: int) -> str:
+    """The figures as a table."""
+    low, high = figures.get("top1_interval", (None, None))
+    between = "" if low is None else f" (95 % interval {low:.2%} to {high:.2%})"
+    rows = {
+        f"accuracy, {figures.get('split', 'test')} split": f"{figures['top1']:.2%}{between}",
+        "always the commonest class": f"{figures['chance']:.2%}" if "chance" in figures else "",
+        "images": f"{figures['n']:,} in {classes} classes" if "n" in figures else "",
+        "best epoch": str(figures.get("best_epoch") or ""),
+    }
+    cells = "".join(
+        f"<tr><th style='text-align: left'>{name}</th><td>{told}</td></tr>"
+        for name, told in rows.items()
+        if told
+    )
+    return f"<table>{cells}</table>"
+
+
+def run_page(run: RunDirectory) -> str:
+    """The same of a run, with the accuracy over the epochs and the confusion matrix."""
+    figures, epochs, predictions = run.metrics(), run.epochs(), run.predictions()
+    names = [str(name) for name in figures["names"]]
+    confusion = np.zeros((len(names), len(names)), np.int64)
+    np.add.at(confusion, (predictions.labels, predictions.guesses), 1)
+    order = charts.clustered(confusion)
+    drawings = [charts.confusion_map([names[k] for k in order], confusion[np.ix_(order, order)])]
+    if epochs:
+        lines = [
+            Curve("training", [one["train_top1"] for one in epochs], FAINT, dashed=True),
+            Curve("validation", [one["val_top1"] for one in epochs]),
+        ]
+        drawings.insert(0, charts.curves("accuracy", lines, share=True))
+    shown = "".join(f"<div style='flex: 1 1 380px'>{one.inline}</div>" for one in drawings)
+    return (
+        f"<div class='alexnet-run' style='{COLOURS}'><style>{LOOK}</style>"
+        f"<strong>{html.escape(str(run))}</strong>{figures_table(figures, len(names))}"
+        f"<div style='display: flex; flex-wrap: wrap; gap: 1em'>{shown}</div></div>"
+    )

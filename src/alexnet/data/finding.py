@@ -1,0 +1,127 @@
+"""Where data lies, and what of it can be said before anything is decoded. Imports no torch."""
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alexnet import marks
+from alexnet.cache import cache_folder
+from alexnet.console import say
+from alexnet.data.fetch import DOWNLOADS, downloaded
+from alexnet.data.trees import LAYOUTS_HINT, levels_of, open_tree, refuse_other_files
+from alexnet.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from alexnet.data.sources import Source
+
+SOON = 5_000  # files that are listed in a blink
+
+
+def find_data(name: str) -> Path:
+    """The path that a data set's name or path stands for.
+
+    Raises:
+        DataError: nothing is there; says how to get it.
+    """
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # names that no file can have
+        where, levels = levels_of(Path(name or "?").expanduser())
+        if where.exists():
+            return where.resolve().joinpath(*["*"] * levels)
+    if name in DOWNLOADS:
+        archive = downloaded(name)
+        if archive is None:
+            raise DataError(
+                f"{name} is not on this machine.",
+                f"Fetch it with `alexnet data fetch {name}`, or give the path of your copy instead "
+                "of the name.",
+            )
+        return archive
+    if "/" not in name and "\\" not in name:
+        raise DataError(
+            f"there is no data set and no path {name!r}.",
+            did_you_mean(name, ["digits", "tiny-image10", *DOWNLOADS]) + f" {LAYOUTS_HINT}",
+        )
+    raise DataError(
+        f"there is nothing at {name}.",
+        "Check the path; relative paths start at the current folder.",
+    )
+
+
+def is_there(name: str) -> bool:
+    """Whether a data set of this name or path is on this machine."""
+    if name == "digits":
+        return True
+    try:
+        find_data("tiny-imagenet" if name == "tiny-image10" else name)
+    except DataError:
+        return False
+    return True
+
+
+def kind_of_data(name: str, where: Path) -> str:
+    """What of ours a folder of data is: "a Store", or nothing.
+
+    Raises:
+        DataError: it is a run or a sweep.
+    """
+    kind = marks.kind_of(where)
+    if kind in ("a run", "a sweep"):
+        raise DataError(
+            f"{name} is the directory of {kind}, and holds no images.",
+            "Give the data that it was trained on: a folder or an archive of images.",
+        )
+    return kind
+
+
+def read_source(where: Path) -> "Source":
+    """The labelled images of a folder, or of a zip or tar archive. What there is to say about the
+    reading is said."""
+    source = listed(where)
+    for note in source.notes:
+        say(note)
+    return source
+
+
+def listed(where: Path) -> "Source":
+    """The same without a word."""
+    from alexnet.data.layouts import read_tree
+
+    return read_tree(open_tree(where, cache_folder()), levels_of(where)[1])
+
+
+def require_classes(name: str, classes: Sequence[str]) -> None:
+    """DataError unless there are two classes at least."""
+    if len(classes) < 2:
+        raise DataError(
+            f"{name} has one class only ({', '.join(classes)}); a classifier needs at least two.",
+            "Put the images of each class into a folder of its own, beside each other.",
+        )
+
+
+def look_at(name: str, enough: int = 2) -> None:
+    """Looks whether there is data with `enough` classes, as far as that is known in a blink: a
+    folder of many files, or an archive, is read when it is packed.
+
+    Raises:
+        DataError: nothing is there, it is no data, or its layout is not recognised.
+    """
+    if name == "digits":
+        return
+    where = find_data("tiny-imagenet" if name == "tiny-image10" else name)
+    folder = levels_of(where)[0]
+    if kind_of_data(name, where):
+        return
+    if folder.is_file():
+        refuse_other_files(folder)
+    elif sum(1 for _ in itertools.islice(_files_below(folder), SOON)) < SOON:
+        found = listed(where)
+        if enough > 1:
+            require_classes(name, found.classes)
+
+
+def _files_below(folder: Path) -> Iterator[str]:
+    for _, _, files in os.walk(folder):
+        yield from files

@@ -1,0 +1,113 @@
+"""What a run is asked for: the preset that suits the data, or a named one; amended by a file or
+taken from another run; amended by fields. The one way to a recipe, from Python and from the command
+line. Imports no torch.
+"""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from alexnet import marks
+from alexnet.console import say, warn
+from alexnet.errors import RecipeError
+from alexnet.presets import default_recipe, nearest, preset_for
+from alexnet.recipes import FIELD_TYPES, NEWER, Recipe
+from alexnet.runs.directory import RunDirectory
+
+Fields = dict[str, Any]
+
+
+def asked_for(
+    data: str, recipe: Recipe | str | None = None, *, config: str | Path = "", **fields: Any
+) -> Recipe:
+    """The recipe of a run.
+
+    Args:
+        data: a name or a path.
+        recipe: the name of a preset, or None for the one that suits the data; or a whole Recipe.
+        config: a run directory, whose recipe is taken; or a .toml or .json file of fields, which
+            amend the preset (its entry `recipe` names another one).
+        fields: amend all that.
+
+    Raises:
+        RecipeError: no such preset or field, a value that a field cannot have, a file that cannot
+            be read. RunError: not a run directory.
+    """
+    if isinstance(recipe, Recipe):
+        if config:
+            raise RecipeError("a Recipe and a config both say all of a run.", "Give one of them.")
+        if not fields:
+            _warn_of_plain_values(recipe, data)
+        return recipe.replace(**fields)
+    if not config:
+        return default_recipe(data, recipe).replace(**fields)
+    path = Path(config).expanduser()
+    if path.is_dir() or path.name == marks.RUN:
+        if recipe:
+            raise RecipeError(
+                f"the run {path} has a whole recipe, and so does the preset {recipe}.",
+                "Leave out --recipe, or --config.",
+            )
+        return RunDirectory(path if path.is_dir() else path.parent).settings.asked.replace(**fields)
+    found = read_fields(path)
+    named = found.pop("recipe", None)
+    if FIELD_TYPES.keys() - NEWER.keys() <= found.keys():  # a whole recipe, perhaps an older one
+        older = sorted(NEWER.keys() - found.keys())
+        if older:
+            say(f"{path} is older than {', '.join(older)}: taken as releases without them did")
+        return _amended(path, Recipe(), NEWER | found).replace(**fields)
+    return _amended(path, default_recipe(data, recipe or named), found).replace(**fields)
+
+
+def _amended(path: Path, base: Recipe, found: Fields) -> Recipe:
+    """A recipe with the fields of a file."""
+    try:
+        return base.replace(**found)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error.message}", error.hint) from error
+
+
+def read_fields(path: Path) -> Fields:
+    """The fields that a .toml or .json file holds, named as those of a Recipe or as flags.
+
+    Raises:
+        RecipeError: there is no such file, or it holds something else.
+    """
+    hint = "Example of a .toml file: lr = 0.02 on one line, epochs = 60 on the next."
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix.lower() == ".toml":
+            found = tomllib.loads(text)
+        elif path.suffix.lower() == ".json":
+            found = json.loads(text)
+        else:
+            raise RecipeError(f"{path} is neither a run directory nor a .toml or .json file.", hint)
+    except FileNotFoundError as error:
+        raise RecipeError(
+            f"there is nothing at {path}.", "Give a run directory, or a .toml or .json file."
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecipeError(f"{path} cannot be read ({error}).", hint) from error
+    if not isinstance(found, dict) or any(isinstance(one, dict) for one in found.values()):
+        raise RecipeError(f"{path} does not hold fields and their values.", hint)
+    return {name.replace("-", "_"): value for name, value in found.items()}
+
+
+def _warn_of_plain_values(recipe: Recipe, data: str) -> None:
+    """Says so where a Recipe was not made from a preset: what it does not name is then not the
+    preset's."""
+    name, own = nearest(recipe, data)
+    if name:
+        return
+    suits, plain = preset_for(data), Recipe()
+    differ = [
+        key
+        for key, value in default_recipe(data).to_dict().items()
+        if value != getattr(recipe, key) == getattr(plain, key)
+    ]
+    words = ", ".join(f"{key}={value!r}" for key, value in own.items())
+    warn(
+        f"a Recipe says all of a run: {', '.join(differ)} are Recipe()'s own, not those of the "
+        f"preset {suits}. To change some fields of the preset: alexnet.train(data, {words})"
+    )

@@ -1,0 +1,53 @@
+"""A page about whatever was trained: a run, a sweep, several runs. Imports no torch unless pictures
+are drawn anew."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from alexnet.errors import InputError
+from alexnet.runs.directory import RunDirectory
+from alexnet.sweeping.directory import SweepDirectory
+
+
+def report(
+    runs: Sequence[str | Path] | str | Path, *, out: str | Path = "", pictures: bool = False
+) -> Path:
+    """Writes one HTML page about a run or a sweep, or one that compares several runs over the same
+    images; returns its path.
+
+    Args:
+        runs: a directory, or several.
+        out: the page; by default report.html in the directory, or comparison.html here.
+        pictures: draw the pictures anew and look at the data of a run again, which must still be
+            there.
+
+    Raises:
+        RunError: not a run, or not evaluated. InputError: a sweep among several.
+    """
+    every = [runs] if isinstance(runs, str | Path) else list(runs)
+    sweeps = [run for run in every if SweepDirectory(run).begun]
+    for run in every:
+        if run not in sweeps:
+            RunDirectory(run).metrics()  # before anything is imported that takes long
+    if sweeps and len(every) > 1:
+        raise InputError(
+            f"{sweeps[0]} is a sweep, and runs can be compared only with runs.",
+            f"Its trials are runs: {sweeps[0]}/trials/NAME.",
+        )
+    if pictures:
+        from alexnet.training.train import draw_report
+
+        for run in every:
+            if run not in sweeps:
+                draw_report(run)
+    if len(every) > 1:
+        from alexnet.reporting.comparison import compare
+
+        return compare(every, out or "comparison.html")
+    if sweeps:
+        from alexnet.sweeping.sweep_page import write_sweep_page
+
+        return write_sweep_page(every[0], out or None)
+    from alexnet.reporting.report import write_report
+
+    return write_report(every[0], out or None)

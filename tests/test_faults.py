@@ -1,0 +1,159 @@
+"""A disk that is full or fails, also behind standard output, and too little memory: words, an exit
+code, and every file the old one or the whole new one."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from makers import FROZEN, Colours, encoded, noise, write_pictures
+
+import alexnet
+from alexnet import atomic, cli
+from alexnet.atomic import replacing, sync
+from alexnet.classification.predict import Copies, Table
+from alexnet.commands.about import Recipes
+from alexnet.errors import DiskError
+from alexnet.sweeping import sweep
+from alexnet.sweeping.trials import Space
+from alexnet.sweeping.workers import in_processes
+from alexnet.training import events
+
+LONG = Path(__file__).parent / "long"
+FULL = Path("/dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="Linux has a disk that is always full")
+
+
+def failing(number):
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.mark.parametrize("name", ["fsync", "replace"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES])
+def test_a_file_that_the_disk_does_not_take_is_the_old_one(name, number, tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    monkeypatch.setattr(os, name, failing(number))
+    with pytest.raises(DiskError), replacing(path) as aside:
+        aside.write_text("new")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_folders_and_what_cannot_be_flushed_need_not_be(tmp_path, monkeypatch):
+    (tmp_path / "a").touch()
+    monkeypatch.setattr(os, "fsync", failing(errno.EINVAL))
+    sync(tmp_path / "a")
+    monkeypatch.setattr(os, "fsync", failing(errno.EIO))
+    sync(tmp_path)
+    with pytest.raises(OSError, match="Input/output"):
+        sync(tmp_path / "a")
+
+
+def test_a_copy_that_fails_leaves_no_empty_file(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(encoded(noise()))
+    copies = Copies(tmp_path / "copies", ["cat"])
+    monkeypatch.setattr(atomic, "sync", failing(errno.ENOSPC))
+    with pytest.raises(DiskError, match="no space left"):
+        copies.add(tmp_path / "a.png", 0)
+    assert not list((tmp_path / "copies" / "cat").iterdir())
+
+
+def test_a_table_is_whole_or_not_there(tmp_path):
+    classifier: Any = Colours()
+    with pytest.raises(ZeroDivisionError), Table(tmp_path / "a.csv", classifier, 1):
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
+
+
+@needs_full
+def test_event_files_on_a_full_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(events, "open", lambda _, mode: FULL.open(mode), raising=False)
+    with pytest.raises(DiskError, match="no space left"):
+        events.EventFiles(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError(), "there is not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
+        (RuntimeError("could not create a primitive"), "not enough memory"),
+        (ImportError("failed to map segment from shared object"), "not enough memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "not enough memory"),
+        (OSError(errno.EIO, "Input/output error", "there"), "there: Input/output error"),
+    ],
+)
+def test_errors_of_the_machine_are_words(error, says, monkeypatch, capsys):
+    def run(_):
+        raise error
+
+    monkeypatch.setattr(Recipes, "run", run)
+    assert cli.main(["recipes"]) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_mistakes_of_the_program_are_not_hidden(monkeypatch):
+    def run(_):
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(Recipes, "run", run)
+    with pytest.raises(RuntimeError, match="a mistake"):
+        cli.main(["recipes"])
+
+
+@needs_full
+@pytest.mark.parametrize(
+    ("words", "redirect", "code", "says"),
+    [
+        ("recipes", ">/dev/full", 1, "standard output takes no more: No space left"),
+        ("recipes digits", ">/dev/full", 1, "standard output takes no more: No space left"),
+        ("--help", ">/dev/full", 1, "standard output takes no more: No space left"),
+        ("recipes", ">&-", 2, "standard output is closed"),
+        ("recipes", "2>/dev/full", 0, ""),
+        ("recipes", "2>&-", 0, ""),
+        ("recipes nowhere", "2>/dev/full", 2, ""),
+        ("recipes nowhere", "2>&-", 2, ""),
+    ],
+)
+def test_streams_that_take_nothing(words, redirect, code, says):
+    line = f'"$0" -m alexnet.cli {words} {redirect}'
+    told = subprocess.run(["sh", "-c", line, sys.executable], capture_output=True, text=True)
+    assert told.returncode == code
+    assert says in told.stderr and not {"Traceback", "ignored"} & set(told.stderr.split())
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_write_ends_the_sweep_and_fails_no_trial(tmp_path, monkeypatch):
+    write_pictures(tmp_path / "photos")
+    run = alexnet.train(tmp_path / "photos", alexnet.Recipe(
+        image_size=16, pool="max", width=0.125, epochs=1, tensorboard=False, report=False,
+    ), out=tmp_path / "run")  # fmt: skip
+    recipe = FROZEN.replace(weights=str(run), epochs=1)
+    space: Space = {"lr": [0.1, 0.01], "batch_size": [8, 16]}
+    path = tmp_path / "sweep"
+    path.mkdir()
+
+    def without_room(jobs, count):
+        (path / "logs").write_text("no folder")
+        yield from in_processes(jobs, count)
+
+    monkeypatch.setattr(sweep, "in_processes", without_room)
+    with pytest.raises(DiskError, match="a trial could not write"):
+        sweep.sweep(tmp_path / "photos", recipe, space, out=path, jobs=2)
+    assert not list(path.rglob("failed.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="each command runs in a child")
+@pytest.mark.parametrize(("case", "every"), [("predict --save", 2), ("pack", 8), ("train", 30)])
+def test_faults_at_some_places(case, every):
+    words = [sys.executable, str(LONG / "faults.py"), "--only", case, "--every", str(every)]
+    told = subprocess.run(words, capture_output=True, text=True)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert case in told.stdout

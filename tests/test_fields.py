@@ -1,0 +1,199 @@
+"""The same is asked for, whether by Python or by the command line: every field, every file."""
+
+import dataclasses
+import json
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import pytest
+from makers import TINY, write_pictures
+
+import alexnet
+from alexnet.cli import main, parse
+from alexnet.commands.flags import flags, plain
+from alexnet.errors import RecipeError
+from alexnet.presets import RECIPES, nearest, told
+from alexnet.recipes import FIELD_TYPES, Recipe
+from alexnet.runs.configs import asked_for
+from alexnet.runs.directory import RunDirectory
+
+BASE = alexnet.recipe("finetune", epochs=9)  # of which each of these is one change
+OTHER = {
+    "weights": "imagenet", "device": "cpu", "conv_layers": 4, "columns": 1, "fc_layers": 3,
+    "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "frozen_dropout": None, "nesterov": None,
+    "views": 1, "head": None, "cache": False,
+}  # fmt: skip
+
+
+def another(name, hint, value):
+    """A value that a field has not, and may have; None where other fields would have to change."""
+    if name in OTHER:
+        return OTHER[name]
+    if get_origin(hint) is Annotated and plain(hint) in (int, float):
+        limits = get_args(hint)[1]
+        tried = (value / 2 or 0.5, value + 1) if plain(hint) is float else (value + 1, value - 1)
+        return next(one for one in tried if one in limits)
+    if get_origin(hint) is Literal:
+        return next(one for one in get_args(hint) if one not in (value, "none"))
+    if hint is bool:
+        return not value
+    numbers = next(one for one in get_args(hint) if get_origin(one) is not Literal)
+    return plain(numbers)(2)
+
+
+def as_words(name, value):
+    """The flag of a field."""
+    switch = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{switch}" if value else f"--no-{switch}"]
+    return [f"--{switch}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+
+
+@pytest.mark.parametrize("name", FIELD_TYPES)
+def test_a_flag_and_a_field_are_the_same(name):
+    value = another(name, FIELD_TYPES[name], getattr(BASE, name))
+    fields: dict[str, Any] = {name: value}
+    if value is None:  # it needs another base
+        base: dict[str, dict[str, Any]] = {
+            "frozen_dropout": {"cache": False}, "head": {}, "nesterov": {"optimizer": "sgd"},
+        }  # fmt: skip
+        fields = base[name] | {name: "ridge" if name == "head" else True}
+    words = [word for pair in fields.items() for word in as_words(*pair)]
+    typed = parse(["train", "x", "--recipe", "finetune", "--epochs", "9", *words]).fields
+    assert getattr(typed, name) != getattr(BASE, name)
+    assert typed == alexnet.recipe("finetune", **{"epochs": 9} | fields)
+    assert typed == asked_for("x", "finetune", **{"epochs": 9} | fields)
+
+
+@pytest.mark.parametrize("data", ["digits", "cifar10", "some/folder"])
+def test_fields_amend_the_preset_that_the_data_has(data):
+    assert asked_for(data, epochs=5) == parse(["train", data, "--epochs", "5"]).fields
+    suits = RECIPES[data if data in RECIPES else "folder"].recipe
+    assert asked_for(data, epochs=5) == dataclasses.replace(suits, epochs=5)
+
+
+def test_a_misspelt_field_is_suggested():
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"epohcs": 5}, "'epochs'"), ({"learning_rate": 1}, "'lr'"),
+    ]  # fmt: skip
+    for fields, hint in wrong:
+        with pytest.raises(RecipeError, match=f"no recipe field '{next(iter(fields))}'") as caught:
+            asked_for("digits", **fields)
+        assert hint in caught.value.hint
+    with pytest.raises(RecipeError, match="epochs is -1, expected at least 0"):
+        alexnet.recipe("digits", epochs=-1)
+
+
+def test_a_recipe_that_was_made_from_no_preset_is_spoken_of(capsys):
+    asked_for("digits", alexnet.recipe("digits", epochs=5))
+    asked_for("digits", alexnet.RECIPES["cifar10"].recipe)
+    assert capsys.readouterr().err == ""
+    assert asked_for("digits", Recipe(epochs=5)) == Recipe(epochs=5)
+    said = capsys.readouterr().err
+    assert "image_size, crop_padding" in said and "alexnet.train(data, epochs=5)" in said
+
+
+def test_what_a_recipe_is_in_words():
+    assert told(RECIPES["digits"].recipe, "digits") == "recipe digits"
+    found = alexnet.recipe("digits", epochs=5, flip=True)
+    assert nearest(found, "digits") == ("digits", {"epochs": 5, "flip": True})
+    assert told(found, "digits") == "recipe digits with flip on, epochs 5"
+
+
+# -- files and runs --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """The recipe that a command asks for with a file of this content."""
+
+    def typed(name, content, *words, data="digits"):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        fields = parse(["train", data, "--config", str(tmp_path / name), *words]).fields
+        if not words:
+            assert asked_for(data, config=tmp_path / name) == fields
+        return fields
+
+    return typed
+
+
+def test_a_file_amends_the_preset_and_flags_amend_both(asked):
+    content = "lr = 0.02\nbatch-size = 8\nmean = [0.1, 0.2, 0.3]\n"
+    fields = {"lr": 0.02, "batch_size": 8, "mean": (0.1, 0.2, 0.3)}
+    assert asked("a.toml", content) == alexnet.recipe("digits", **fields)
+    assert asked("a.toml", content, "--lr", "1") == alexnet.recipe("digits", **fields | {"lr": 1.0})
+    assert asked("a.json", '{"recipe": "cifar10", "seed": 3}') == alexnet.recipe("cifar10", seed=3)
+
+
+def test_a_whole_recipe_needs_no_preset(asked, monkeypatch, capsys):
+    whole = json.dumps(BASE.to_dict())
+    assert asked("whole.json", whole) == BASE
+    monkeypatch.setattr("alexnet.runs.configs.NEWER", {"report": True})  # as if it came later
+    older = {name: one for name, one in BASE.to_dict().items() if name != "report"}
+    assert asked("older.json", json.dumps(older)) == BASE
+    assert "older.json is older than report" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.toml", "lr = ", "cannot be read"),
+        ("a.toml", "[lr]\nvalue = 1", "does not hold fields"),
+        ("a.json", "[1]", "does not hold fields"),
+        ("a.json", '{"epohcs": 1}', "no recipe field 'epohcs'"),
+        ("a.json", '{"epochs": "many"}', "epochs is 'many', expected a whole number"),
+        ("a.yaml", "lr: 1", "neither a run directory nor a .toml or .json file"),
+    ],
+)
+def test_a_file_that_cannot_be_used(name, content, message, asked):
+    with pytest.raises(RecipeError, match=message):
+        asked(name, content)
+
+
+def test_a_run_is_a_recipe(tmp_path):
+    data, run = write_pictures(tmp_path / "photos", 12), tmp_path / "run"
+    alexnet.train(data, TINY, seed=3, out=run)
+    expected = dataclasses.replace(TINY, seed=3)
+    assert parse(["train", "x", "--config", str(run)]).fields == expected
+    assert parse(["train", "x", "--config", str(run / "recipe.json")]).fields == expected
+    assert asked_for("x", config=run, lr=1.0) == dataclasses.replace(expected, lr=1.0)
+    with pytest.raises(RecipeError, match="has a whole recipe"):
+        asked_for("x", "digits", config=run)
+
+
+# -- the same weights ------------------------------------------------------------------------------
+
+CHANGES = [
+    {}, {"lr": 0.02}, {"batch_size": 8}, {"flip": False}, {"optimizer": "adamw", "nesterov": False},
+    {"seed": 7}, {"label_smoothing": 0.1}, {"fc_layers": 2, "hidden": 16}, {"average": 0.9},
+    {"schedule": "step", "step_size": 1}, {"norm": "none", "clip": 1.0},
+]  # fmt: skip
+BRIEF = {"epochs": 2, "width": 0.1, "report": False, "tensorboard": False}
+
+
+def both_ways(data, fields, folder):
+    """best.safetensors of a run by Python, and of one by the command line."""
+    words = [word for pair in fields.items() for word in as_words(*pair)]
+    alexnet.train(data, out=folder / "python", **fields)
+    assert main(["train", str(data), *words, "--out", str(folder / "words")]) == 0
+    return [RunDirectory(folder / one).best.read_bytes() for one in ("python", "words")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_a_folder_trains_to_the_same_bits(change, tmp_path):
+    data = write_pictures(tmp_path / "photos", 12)
+    size = {"image_size": 20, "crop": 16, "pool": "max"}
+    one, other = both_ways(data, BRIEF | size | change, tmp_path)
+    assert one == other
+
+
+@pytest.mark.slow
+def test_digits_train_to_the_same_bits(tmp_path):
+    one, other = both_ways("digits", BRIEF, tmp_path)
+    assert one == other
+
+
+def test_flags_are_known_without_reading_their_source():
+    assert [one.switch for one in flags(Recipe, told=False)] == [
+        one.switch for one in flags(Recipe)
+    ]

@@ -1,0 +1,169 @@
+"""What a notebook, and a program that looks into a model, find."""
+
+import io
+import re
+import sys
+import types
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from makers import noise
+from PIL import Image
+
+import alexnet
+from alexnet import console
+from alexnet.errors import DataError, RunError
+from alexnet.exporting.export import export
+from alexnet.runs.directory import RunDirectory
+
+
+@pytest.fixture(scope="module")
+def model(photos_run):
+    return alexnet.load(photos_run)
+
+
+IMAGES = [noise(seed, (40, 30)) for seed in range(3)]
+
+
+def test_a_model_shows_its_figures_its_curve_and_its_confusions(model):
+    page = model._repr_html_()
+    ElementTree.fromstring(page)  # whole elements
+    assert f"{model.metrics['top1']:.2%}" in page
+    assert re.findall('aria-label="(.*?)"', page) == ["accuracy", "confusion matrix"]
+    assert "<script" not in page and "http" not in page
+
+
+def test_a_model_knows_how_it_came_about(model, photos_run):
+    [epoch] = model.history
+    assert (epoch.epoch, epoch.best) == (1, True)
+    assert 0 <= epoch.val_top1 <= 1
+    assert model.recipe == RunDirectory(photos_run).settings.asked
+    assert model.recipe.epochs == 1
+
+
+def test_features_are_what_the_last_layer_sees(model):
+    features = model.features(IMAGES)
+    last = model.network.classifier[-1]
+    assert features.shape == (3, last.in_features) and features.dtype == np.float32
+    with torch.inference_mode():
+        logits = last(torch.from_numpy(features))
+    assert np.allclose(logits.softmax(1).numpy(), model.predict_proba(IMAGES), atol=0.02)  # bf16
+    assert (model.features(IMAGES[0]) == features[:1]).all()
+
+
+def test_explanations_are_pictures_and_numbers(model):
+    found = model.explain(IMAGES, neighbours=2)
+    assert len(found) == 3
+    one = found[0]
+    assert one.label == one.p.argmax() and 0 <= one.cam.min() <= one.cam.max() <= 1
+    assert len(one.neighbours) == 2 and one.neighbours[0].name in model.names
+    with Image.open(io.BytesIO(one._repr_png_())) as image:
+        assert image.size[0] == 2 * image.size[1] >= 480
+    [other] = model.explain(IMAGES[0], class_name="eel", neighbours=0)
+    assert (other.label, other.neighbours) == (model.classes.index("eel"), [])
+    with pytest.raises(DataError, match="no class 'whale'"):
+        model.explain(IMAGES, class_name="whale")
+
+
+@pytest.mark.slow
+def test_an_exported_file_says_what_it_does_not_hold(photos_run, tmp_path):
+    model = alexnet.load(export(photos_run, out=tmp_path / "model.onnx"))
+    assert "accuracy" in model._repr_html_()
+    for look in (
+        lambda: model.history, lambda: model.recipe, lambda: model.network,
+        lambda: model.features(IMAGES), lambda: model.explain(IMAGES),
+    ):  # fmt: skip
+        with pytest.raises(RunError, match="an exported file does not hold"):
+            look()
+
+
+# -- the bar of a notebook, and that of a terminal -------------------------------------------------
+
+
+class Handle:
+    """What IPython's `display` gives."""
+
+    def __init__(self):
+        self.shown = []
+
+    def __call__(self, what, display_id):
+        assert display_id
+        self.shown.append(what._repr_html_())
+        return self
+
+    def update(self, what):
+        self.shown.append(what._repr_html_())
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    """A notebook's kernel, as far as it is asked."""
+    handle, shell = Handle(), types.SimpleNamespace(kernel=object())
+    ipython, display = types.ModuleType("IPython"), types.ModuleType("IPython.display")
+    ipython.get_ipython = lambda: shell  # type: ignore[attr-defined]
+    display.display = handle  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.setattr(console, "REDRAWN", 0.0)
+    return handle
+
+
+def test_a_notebook_has_a_bar_that_goes_away(kernel, capsys):
+    with console.progress("packing <b>", 4) as advance:
+        advance(2)
+    first, half, last = kernel.shown
+    assert 'value="0.0000"' in first and "packing &lt;b&gt;  0/4" in first
+    assert 'value="0.5000"' in half and "2/4" in half
+    assert last == "" and capsys.readouterr().err == ""
+
+
+class Terminal(io.StringIO):
+    """A screen of 80 columns."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(console, "REDRAWN", 0.0)
+    with console.redirected(Terminal()) as screen:
+        yield screen
+
+
+def test_a_terminal_has_a_bar_that_lines_go_above(screen):
+    with console.progress("epoch 1/9", 1000, after=8000) as advance:
+        advance(500)
+        console.say("hello")
+        advance(1)
+    shown = screen.getvalue()
+    assert all(len(part) <= 79 for part in re.split("[\r\n]", shown))
+    assert "hello" in re.split("[\r\n]", shown)
+    assert shown.endswith(f"\r{'':79}\r")  # nothing is left of it
+
+
+def test_what_remains_is_that_of_everything_to_come(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    bar = console.Bar("epoch 1/9", total=100, done=50, after=800)
+    now = 110.0
+    bar.advance(10)  # a second each: 40 are left here, and 800 later
+    assert bar.remains == "about 14 min left"
+
+
+def test_lines_fit_the_screen(screen):
+    console.say(console.fitted("epoch 1/9", *[f"part {number:>12}" for number in range(9)]))
+    console.say("a sentence " * 20)
+    console.say("/a/path/that/is/longer/than/the/screen" * 3)
+    first, *others = screen.getvalue().splitlines()
+    assert first.startswith("epoch 1/9  part") and 60 < len(first) <= 80
+    assert all(len(line) <= 80 for line in others[:-1])
+    assert len(others[-1]) > 80  # a path is not broken
+
+
+def test_lines_that_nobody_looks_at_are_whole(capsys):
+    line = console.fitted("epoch 1/9", *["x" * 50] * 3)
+    assert len(line) > 150
