@@ -155,17 +155,62 @@ RECIPES: dict[str, Preset] = {
     ),
     "folder": Preset(
         recipe=Recipe(
+            weights="auto",
+            freeze="conv",
+            crop_area=0.5,
+            fc_norm="batch",
+            views=2,
+            dropout=0.5,
+            batch_size=32,
+            epochs=60,
+            optimizer="adamw",
+            lr=0.0015,
+            weight_decay=0.05,
+            finetune_epochs=10,
+            finetune_lr=0.0001,
+            lr_decay_below=0.8,
+        ),
+        summary="a folder of your own images, from the backbone that comes with alexnet",
+        source="ours; docs/backbone.md",
+        command="alexnet train PATH",
+        expected="depends on the images",
+        measured="",
+    ),
+    "scratch": Preset(
+        recipe=Recipe(
             image_size=72, crop=64, crop_area=0.35, batch_size=64, epochs=30, lr=0.05, nesterov=True
         ),
         summary="a folder of your own images, from scratch at 64 px",
         source="ours",
-        command="alexnet train PATH",
+        command="alexnet train PATH --recipe scratch",
         expected="depends on the images",
         measured=(
             "193 photographs in 6 classes: 54 % of 37 test images (38 to 69 %), 25 seconds; 100 "
             "classes of Tiny ImageNet, --epochs 3: 35.10 % of 5,000 (33.79 to 36.43 %), 161 "
             "seconds an epoch; one run each, seed 0, 2 cores of an AMD EPYC with bf16"
         ),
+    ),
+    "backbone": Preset(
+        recipe=Recipe(
+            model="compact",
+            image_size=64,
+            crop=56,
+            crop_area=0.35,
+            dropout=0.2,
+            batch_size=128,
+            epochs=9,
+            optimizer="adamw",
+            lr=0.002,
+            weight_decay=0.05,
+            val_size=0.02,
+            teacher="bvlc-2012",
+            teacher_size=112,
+        ),
+        summary="the network that comes with this package, from Tiny ImageNet and a teacher",
+        source="ours",
+        command="alexnet train TINY-IMAGENET --recipe backbone",
+        expected="",
+        measured="",
     ),
     "cifar10-lrn": Preset(
         recipe=Recipe(

@@ -58,6 +58,7 @@ class Architecture:
     # quarter of the values, and max pooling commutes with the rest wherever gamma is positive
     pool_first: bool = False
     lrn_k: float = 2.0  # the additive constant of LRN; 1 in Caffe's copy of the network
+    map_maximum: bool = False  # the maximum of each channel of the last map goes beside the average
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, for the metadata of a weights file."""
@@ -170,6 +171,21 @@ ARCHITECTURES = {
         norm="batch",
         pool_first=True,
     ),
+    "compact": Architecture(
+        name="compact",
+        convs=(
+            Conv(64, 7, stride=2, padding=3, lrn=True, pool=True),  # 64 -> 32 -> 15
+            Conv(128, 3, padding=1, lrn=True, pool=True, paper_bias=1.0),  # 15 -> 7
+            Conv(192, 3, padding=1),
+            Conv(288, 3, padding=1, paper_bias=1.0),
+            Conv(384, 3, padding=1, paper_bias=1.0),  # 7
+        ),
+        hidden=(),
+        map_side=1,
+        norm="batch",
+        pool_first=True,
+        map_maximum=True,
+    ),
 }
 
 
@@ -191,7 +207,7 @@ def architecture(
     """The description of a network of the family, changed where something is given.
 
     Args:
-        base: "2012", "2014" or "small", or the description to start from.
+        base: "2012", "2014", "small" or "compact", or the description to start from.
         conv_layers: 3 to 5; without conv4, then without conv3 (the 2012 paper removes middle layers
             too).
         fc_layers: 1 to 4, the last one (the classes) included.

@@ -33,6 +33,7 @@ from alexnet.sweeping.trials import (
     told,
 )
 from alexnet.sweeping.workers import here, in_processes, on_ray
+from alexnet.training.choice import base_of
 
 
 @as_found()
@@ -84,7 +85,8 @@ def sweep(
         named = named_study(study)
         data, seeds = data or named.data, seeds or named.seeds
         recipe, grid = recipe or named.base, grid or study_points(named)
-    base, space = asked_for(str(data), recipe, config=config, **fields), space_of(grid or {})
+    base = base_of(data, asked_for(str(data), recipe, config=config, **fields))
+    space = space_of(grid or {})
     seeds = seeds or 1
     planned = (
         []
