@@ -102,9 +102,9 @@ class Sweep:
         )
 
     def _list_trials(self, space: "Space | Sequence[Point]") -> None:
+        from alexnet.runs.choice import base_of
         from alexnet.sweeping.estimates import say_what_is_planned
         from alexnet.sweeping.trials import plan, points_of, stacks, told
-        from alexnet.training.choice import base_of
 
         if self.search == "tpe":
             raise InputError(

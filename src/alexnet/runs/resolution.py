@@ -91,8 +91,8 @@ def resolve(asked: Recipe, draw: str = "content") -> Resolution:
     filled |= {"device": str(device), "precision": "bf16" if dtype is torch.bfloat16 else "fp32"}
     filled["draw"] = draw
     teacher = starting_weights(asked.teacher) if asked.teacher != "none" else None
-    if teacher and asked.teacher_size == "auto":
-        filled["teacher_size"] = teacher.preprocessing.crop
+    if asked.teacher_size == "auto":  # without a teacher nobody looks at it
+        filled["teacher_size"] = (teacher.preprocessing if teacher else how).crop
     recipe = Resolved.from_dict(asked.to_dict() | filled)
     if teacher and recipe.teacher_size != "auto":
         teacher.architecture.check_input(recipe.teacher_size)

@@ -13,6 +13,7 @@ from alexnet.console import in_words, say
 from alexnet.errors import RecipeError
 from alexnet.presets import study as named_study
 from alexnet.recipes import Recipe, digest_of
+from alexnet.runs.choice import base_of
 from alexnet.runs.configs import asked_for
 from alexnet.runs.resolution import resolve
 from alexnet.runtime import as_found
@@ -33,7 +34,6 @@ from alexnet.sweeping.trials import (
     told,
 )
 from alexnet.sweeping.workers import here, in_processes, on_ray
-from alexnet.training.choice import base_of
 
 
 @as_found()

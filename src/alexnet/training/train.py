@@ -13,13 +13,13 @@ from alexnet.errors import AlexNetError, DiskError, RecipeError
 from alexnet.network.model import AlexNet
 from alexnet.network.weights import carry_over
 from alexnet.recipes import Recipe
+from alexnet.runs.choice import settled
 from alexnet.runs.configs import asked_for
 from alexnet.runs.directory import RunDirectory
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.own_data import own_data, splits_of
 from alexnet.runs.resolution import resolve
 from alexnet.runtime import as_found, make_deterministic
-from alexnet.training.choice import settled
 from alexnet.training.introduction import introduction
 from alexnet.training.run import Run
 
