@@ -173,8 +173,15 @@ RECIPES: dict[str, Preset] = {
         summary="a folder of your own images, from the backbone that comes with alexnet",
         source="ours; docs/backbone.md",
         command="alexnet train PATH",
-        expected="depends on the images",
-        measured="",
+        expected=(
+            "65 % on 193 photographs in 6 classes, where --recipe scratch gives 40 % and official "
+            "weights of ImageNet (--recipe finetune, 244 MB) about 80 %"
+        ),
+        measured=(
+            "193 photographs in 6 classes, five folds with 3 seeds: 65.4 % (61.9 to 67.9 % by "
+            "seed), from scratch 39 % (11 of these 15); one training with its report: 15 seconds of one core of an "
+            "Intel Xeon with AMX bf16"
+        ),
     ),
     "scratch": Preset(
         recipe=Recipe(
@@ -209,8 +216,12 @@ RECIPES: dict[str, Preset] = {
         summary="the network that comes with this package, from Tiny ImageNet and a teacher",
         source="ours",
         command="alexnet train TINY-IMAGENET --recipe backbone",
-        expected="",
-        measured="",
+        expected="44 % test top-1 on 100 classes; docs/backbone.md says what it is worth elsewhere",
+        measured=(
+            "44.68 % test top-1 (5,000 images, 43.31 to 46.06 %) on 100 of the 200 classes, the "
+            "teacher an 8-bit copy of BVLC's 2012 network; 9 epochs of about 100 seconds of one "
+            "core; one run, seed 0, an Intel Xeon with AMX bf16"
+        ),
     ),
     "cifar10-lrn": Preset(
         recipe=Recipe(
