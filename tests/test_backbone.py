@@ -26,8 +26,8 @@ from alexnet.network.description import Preprocessing, architecture
 from alexnet.network.model import AlexNet
 from alexnet.network.weight_names import weights_folder
 from alexnet.presets import RECIPES
+from alexnet.runs import choice
 from alexnet.runs.directory import RunDirectory
-from alexnet.training import choice
 
 TAUGHT = change(TINY, teacher="made", teacher_size=20)
 
