@@ -179,7 +179,7 @@ RECIPES: dict[str, Preset] = {
         ),
         measured=(
             "193 photographs in 6 classes, five folds with 3 seeds: 65.4 % (61.9 to 67.9 % by "
-            "seed), from scratch 39 % (11 of these 15); one training with its report: 15 seconds of "
+            "seed), from scratch 39 % (11 of these 15); one training with its report: 15 s of "
             "one core of an Intel Xeon with AMX bf16"
         ),
     ),
