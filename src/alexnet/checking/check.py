@@ -73,9 +73,8 @@ def checked(
     """The Store of a data set, and what `check` finds."""
     if weights and run:
         raise InputError("weights and run are two ways to the same check.", "Give one of them.")
-    size = (
-        image_size or resolve(settled(data, default_recipe(str(data)))[0]).preprocessing.image_size
-    )
+    recipe, _ = settled(data, default_recipe(str(data)).replace(bad_images="skip"))
+    size = image_size or resolve(recipe).preprocessing.image_size
     store = open_data(data, image_size=size, bad_images="skip")
     findings = findings_of(store)
     if weights or run:
