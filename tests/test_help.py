@@ -97,7 +97,7 @@ def test_bash_completes(line, expected, said):
     words = line.split(" ")
     given = " ".join(f"'{word}'" for word in words)
     script = f"{said('completion', 'bash')}\nCOMP_WORDS=({given}); COMP_CWORD={len(words) - 1}\n"
-    script += '_alexnet; printf "%s\\n" "${COMPREPLY[@]}"'
+    script += '_shtab_alexnet; printf "%s\\n" "${COMPREPLY[@]}"'
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == expected
 
@@ -112,6 +112,7 @@ def test_fish_completes(line, expected, said):
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="there is no zsh")
 def test_zsh_takes_the_script(said):
-    script = f"{said('completion', 'zsh')}\nprint ${{_comps[alexnet]}}"
-    done = subprocess.run(["zsh", "-f", "-c", script], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "") and "bash" in done.stdout
+    script = 'eval "$0"; print ${_comps[alexnet]}'
+    command = ["zsh", "-f", "-c", script, said("completion", "zsh")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "_shtab_alexnet\n")

@@ -270,6 +270,7 @@ def test_a_named_recipe_is_recognised(name):
     side = 256 if recipe.image_size == "auto" else recipe.image_size
     filled = {
         "model": "small" if recipe.weights == "none" else "2014",
+        "weights": "backbone",
         "image_size": side,
         "crop": 224 if recipe.image_size == "auto" else side + 2 * recipe.border,
         "mean": (0.5, 0.5, 0.5),

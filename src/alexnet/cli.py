@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Protocol, TextIO
 
 from alexnet.commands.about import Doctor, Recipes
-from alexnet.commands.completing import SHELLS
 from alexnet.commands.data import DataCheck, DataFetch, DataPrepare, DataSubset
 from alexnet.commands.deliver import Export, Serve, Webcam
 from alexnet.commands.describe import Describe
@@ -19,11 +18,11 @@ from alexnet.commands.evaluate import Eval, Explain, Report
 from alexnet.commands.flags import (
     Arg,
     Flag,
-    Words,
     checked_arguments,
     first_sentence,
     flags,
     help_page,
+    read,
     takes_recipe,
 )
 from alexnet.commands.predict import Predict
@@ -64,8 +63,10 @@ class Completion:
     ]
 
     def run(self) -> None:
+        from alexnet.commands.completing import script
+
         every = {words: [*flags(kind), *recipe_fields(kind)] for words, kind in COMMANDS.items()}
-        print("\n".join(SHELLS[self.shell](every)))
+        print(script(every, self.shell))
 
 
 COMMANDS: dict[str, type[Command]] = {
@@ -120,12 +121,12 @@ def parse(arguments: Sequence[str]) -> Command | None:
         return None
     until = rest.index("--") if "--" in rest else len(rest)
     if asked := HELP.intersection(rest[:until]):
-        print("\n".join(told(words, rest, every="--help-all" in asked)))
+        print(told(words, rest, every="--help-all" in asked))
         return None
     kind = COMMANDS[words]
     known = flags(kind, told=False)
     fields = recipe_fields(kind, told=False)
-    given = Words([*known, *fields], rest, words).read()
+    given = read([*known, *fields], rest, words)
     own = {one.field: given.pop(one.field) for one in fields if one.field in given}
     if fields:
         given = with_recipe(given, own)
@@ -195,7 +196,7 @@ def overview(group: str = "") -> Iterator[str]:
     yield from ["", f"alexnet help {example} explains {'it' if group else 'one of them'}."]
 
 
-def told(words: str, rest: Sequence[str], every: bool) -> Iterator[str]:
+def told(words: str, rest: Sequence[str], every: bool) -> str:
     """What `--help` and `--help-all` say of a command. Where it has a recipe, the defaults are
     those of the one that the other words ask for."""
     kind = COMMANDS[words]
@@ -204,9 +205,9 @@ def told(words: str, rest: Sequence[str], every: bool) -> Iterator[str]:
         fields, note = recipe_flags([one for one in rest if one not in HELP], known)
         known += fields
         short = None if every else kind.MOST_USED
-    yield from help_page(words, kind, known, width(), short=short, note=note)
-    if short:
-        yield f"alexnet {words} --help-all: all {len(known)} of them, in full"
+    page = help_page(words, kind, known, width(), short=short, note=note)
+    rest_of_it = f"\nalexnet {words} --help-all: all {len(known)} of them, in full"
+    return page + (rest_of_it if short else "")
 
 
 def recipe_flags(rest: Sequence[str], known: Sequence[Flag]) -> tuple[list[Flag], str]:
@@ -214,7 +215,7 @@ def recipe_flags(rest: Sequence[str], known: Sequence[Flag]) -> tuple[list[Flag]
     which one that is."""
     fields = flags(Recipe)
     try:
-        given = Words([*known, *fields], rest, "").read()
+        given = read([*known, *fields], rest, "")
         recipe = base_recipe(given)
     except AlexNetError:  # help comes all the same
         given, recipe = {}, default_recipe("")
@@ -225,7 +226,7 @@ def recipe_flags(rest: Sequence[str], known: Sequence[Flag]) -> tuple[list[Flag]
     else:
         what = f"those of the recipe {name}" + ("" if data else ", for a DATA that is a folder")
     told_by = [replace(one, default=getattr(recipe, one.field)) for one in fields]
-    return told_by, f"Defaults in [ ] of what follows: {what}."
+    return told_by, f"Defaults in [ ]: {what}."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

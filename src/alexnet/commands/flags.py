@@ -4,14 +4,16 @@ their values. Standard library only.
 A field is a flag; the comment above it is its help text.
 """
 
+import argparse
 import ast
+import contextlib
 import dataclasses
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
@@ -72,8 +74,7 @@ class Flag:
     @property
     def choices(self) -> list[str]:
         """The words that it may be, where they are few."""
-        parts = get_args(self.hint) if get_origin(self.hint) in (Union, UnionType) else [self.hint]
-        words = [get_args(one) for one in parts if get_origin(one) is Literal]
+        words = [get_args(one) for one in alternatives(self.hint) if get_origin(one) is Literal]
         return [str(word) for some in words for word in some]
 
     @property
@@ -118,6 +119,13 @@ def value_text(hint: Any) -> str:
 def plain(hint: Any) -> Any:
     """A type without its annotations."""
     return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def alternatives(hint: Any) -> list[Any]:
+    """The types of which a value has one, without their annotations."""
+    hint = plain(hint)
+    union = get_origin(hint) in (Union, UnionType)
+    return [plain(one) for one in get_args(hint)] if union else [hint]
 
 
 # -- what a dataclass says -------------------------------------------------------------------------
@@ -183,124 +191,102 @@ def takes_recipe(cls: type) -> bool:
 def value_of(text: str, hint: Any) -> Any:
     """A word as a type wants it; as it is where it does not fit, for `recipes.checked` to
     refuse."""
-    hint = plain(hint)
-    if get_origin(hint) is Literal:
-        return next((one for one in get_args(hint) if str(one) == text), text)
-    if get_origin(hint) in (Union, UnionType):
-        found = (value_of(text, one) for one in get_args(hint))
-        return next((one for one in found if not isinstance(one, str)), text)
-    if hint in (int, float):
-        try:
-            return hint(text)
-        except ValueError:
-            return text
+    for one in alternatives(hint):
+        if get_origin(one) is Literal:
+            for word in get_args(one):
+                if str(word) == text:
+                    return word
+        elif one in (int, float):
+            with contextlib.suppress(ValueError):
+                return one(text)
     return text
 
 
-class Words:
-    """The words behind a command, read one after the other."""
+def add_argument(parser: argparse.ArgumentParser, flag: Flag, typed: str = "") -> argparse.Action:
+    """A flag as one of argparse's; `typed` is the command line that it will read, on which depends
+    whether it takes one word or several numbers."""
+    numbers = max(
+        len(get_args(one)) * (get_origin(one) is tuple) for one in alternatives(flag.hint)
+    )
+    more: dict[str, Any] = {}
+    if flag.is_switch:
+        more["action"] = argparse.BooleanOptionalAction
+    elif flag.about.positional:  # what is missing, `checked_arguments` says
+        more |= {"nargs": "*" if flag.many else "?", "metavar": flag.switch}
+    elif flag.about.again:
+        more["action"] = "append"
+    elif flag.many:
+        more["nargs"] = "+"
+    elif numbers and not re.search(rf"{flag.switch}[ =]({'|'.join(flag.choices)})( |$)", typed):
+        more |= {"nargs": numbers, "type": partial(value_of, hint=float)}
+    else:
+        more["type"] = partial(value_of, hint=flag.hint)
+    if not flag.about.positional:
+        more["dest"] = flag.field
+    name = flag.field if flag.about.positional else flag.switch
+    return parser.add_argument(name, help=flag.text.replace("%", "%%"), **more)
 
-    def __init__(self, known: Sequence[Flag], words: Sequence[str], command: str) -> None:
-        self.command, self.left = command, list(words)
-        self.positional = [one for one in known if one.about.positional]
-        self.switches: dict[str, tuple[Flag, bool | None]] = {}
-        for one in known:
-            if one.is_switch:
-                self.switches |= {one.switch: (one, True), f"--no-{one.switch[2:]}": (one, False)}
-            elif not one.about.positional:
-                self.switches[one.switch] = (one, None)
-        self.given: dict[str, Any] = {}
 
-    def read(self) -> dict[str, Any]:
-        """Values by field.
+def parser_of(known: Iterable[Flag], typed: str = "") -> argparse.ArgumentParser:
+    """What reads these arguments and no others; what is not given has no value."""
+    parser = argparse.ArgumentParser(
+        add_help=False, allow_abbrev=False, exit_on_error=False, argument_default=argparse.SUPPRESS
+    )
+    parser._negative_number_matcher = NUMBER  # its own knows neither -1e-3 nor -inf
+    for one in known:
+        add_argument(parser, one, typed)
+    return parser
 
-        Raises:
-            InputError: an unknown flag, one without its value, a word too many.
-        """
-        others: list[str] = []
-        while self.left:
-            word = self.left.pop(0)
-            if word == "--":
-                others += self.left
-                break
-            if self._is_value(word):
-                others.append(word)
-            else:
-                self._flag(word)
-        self._place(others)
-        return self.given
 
-    @staticmethod
-    def _is_value(word: str) -> bool:
-        return word == "-" or not word.startswith("-") or bool(NUMBER.match(word))
+def read(known: Sequence[Flag], words: Sequence[str], command: str) -> dict[str, Any]:
+    """Values by field, of the words behind a command.
 
-    def _flag(self, word: str) -> None:
-        name, equals, value = word.partition("=")
-        name = f"--{name[2:].replace('_', '-')}" if name.startswith("--") else name
-        if name not in self.switches:
-            raise InputError(
-                f"`alexnet {self.command}` has no flag {name}.", self._suggestion(name)
-            )
-        flag, on = self.switches[name]
-        if on is not None:
-            if equals:
-                raise InputError(f"{name} takes no value.", f"Its opposite: {self._opposite(flag)}")
-            self.given[flag.field] = on
-            return
-        if equals:
-            self.left.insert(0, value)
-        values = self._values(flag, name, bool(equals))
-        if flag.about.again:
-            self.given.setdefault(flag.field, []).extend(values)
-        elif flag.many or len(values) > 1:
-            self.given[flag.field] = values
-        else:
-            [self.given[flag.field]] = values
+    Raises:
+        InputError: an unknown flag, one without its value, a word too many.
+    """
+    until = words.index("--") if "--" in words else len(words)
+    typed = [
+        re.sub("^--[^=]*", lambda name: name[0].replace("_", "-"), one) for one in words[:until]
+    ]
+    switches = [one for one in known if not one.about.positional]
+    places = [one for one in known if one.about.positional]
+    try:
+        found, others = parser_of(switches, " ".join(typed)).parse_known_args(typed)
+    except argparse.ArgumentError as error:
+        raise wrong_value(switches, str(error.argument_name), command) from None
+    for one in others:
+        if one.startswith("-") and one != "-" and not NUMBER.match(one):
+            raise no_flag(switches, one.partition("=")[0], command)
+    # apart, since argparse forgets what stands between flags, or behind `--`, until Python 3.13
+    behind = ["--", *others, *words[until + 1 :]]
+    found, others = parser_of(places).parse_known_args(behind, found)
+    if others:
+        usage = " ".join(["alexnet", command, *(one.call for one in places)])
+        raise InputError(f"there is a word too many: {others[0]!r}.", f"Expected: {usage}")
+    return vars(found)
 
-    def _suggestion(self, name: str) -> str:
-        help_ = f"`alexnet {self.command} --help` lists them."
-        close = nearest_name(name.lstrip("-"), [one[2:] for one in self.switches])
-        return f"Did you mean '--{close}'? {help_}" if close else help_
 
-    @staticmethod
-    def _opposite(flag: Flag) -> str:
-        return f"{flag.switch} or --no-{flag.switch[2:]}"
+def wrong_value(switches: Sequence[Flag], name: str, command: str) -> InputError:
+    """The error of a flag that has a value and takes none, or the other way round. `name` is
+    argparse's."""
+    [flag] = [one for one in switches if one.switch == name.partition("/")[0]]
+    if flag.is_switch:
+        return InputError(f"{flag.switch} takes no value.", f"Its opposite: {flag.call}")
+    return InputError(
+        f"{flag.switch} needs a value: {flag.call}",
+        f"`alexnet {command} --help` explains {flag.switch}.",
+    )
 
-    def _values(self, flag: Flag, name: str, first: bool) -> list[Any]:
-        """The words that a flag takes; the first is its value even if it looks like a flag, where
-        it was given with an equals sign."""
-        inner = get_args(flag.hint)[0] if flag.many else flag.hint
-        most = len(self.left) if flag.many and not flag.about.again else self._arity(flag)
-        taken: list[str] = []
-        while self.left and len(taken) < most and (first or self._is_value(self.left[0])):
-            taken.append(self.left.pop(0))
-            first = False
-        if not taken or (not flag.many and len(taken) < most):
-            raise InputError(f"{name} needs a value: {flag.call}", self._about(flag))
-        if most == 1 or flag.many:
-            return [value_of(one, inner) for one in taken]
-        return [value_of(one, float) for one in taken]
 
-    def _arity(self, flag: Flag) -> int:
-        """How many words the value of a flag is."""
-        parts = get_args(flag.hint) if get_origin(flag.hint) in (Union, UnionType) else [flag.hint]
-        if self.left and self.left[0] in flag.choices:
-            return 1
-        return max(len(get_args(one)) if get_origin(one) is tuple else 1 for one in parts)
-
-    def _about(self, flag: Flag) -> str:
-        return f"`alexnet {self.command} --help` explains {flag.switch}."
-
-    def _place(self, words: list[str]) -> None:
-        """Positional arguments, in their order."""
-        for one in self.positional:
-            if one.many:
-                self.given[one.field], words = words, []
-            elif words:
-                self.given[one.field] = words.pop(0)
-        if words:
-            usage = " ".join(["alexnet", self.command, *(one.call for one in self.positional)])
-            raise InputError(f"there is a word too many: {words[0]!r}.", f"Expected: {usage}")
+def no_flag(switches: Sequence[Flag], name: str, command: str) -> InputError:
+    """The error of a flag that a command has not."""
+    known = [one.switch[2:] for one in switches]
+    known += [f"no-{one.switch[2:]}" for one in switches if one.is_switch]
+    close = nearest_name(name.lstrip("-"), known)
+    hint = f"Did you mean '--{close}'? " if close else ""
+    return InputError(
+        f"`alexnet {command}` has no flag {name}.", f"{hint}`alexnet {command} --help` lists them."
+    )
 
 
 def checked_arguments(known: Sequence[Flag], given: dict[str, Any], command: str) -> dict[str, Any]:
@@ -339,9 +325,6 @@ def first_sentence(docstring: str | None) -> str:
     return re.split(r"(?<=[^.])\.(?: |$)", first)[0]
 
 
-HANGING = 22  # columns before a help text
-
-
 def help_page(
     command: str,
     cls: type,
@@ -350,8 +333,8 @@ def help_page(
     *,
     short: frozenset[str] | None = None,
     note: str = "",
-) -> Iterator[str]:
-    """The lines of what a command says of itself.
+) -> str:
+    """What a command says of itself.
 
     Args:
         command: its words.
@@ -367,28 +350,32 @@ def help_page(
     words = [one.call if one in required else f"[{one.call}]" for one in places]
     words += [one.call for one in required if one not in places]
     optional = len(known) > len(required) + len([one for one in places if one not in required])
-    yield " ".join(["usage: alexnet", command, *words, *["[flags]"] * optional])
     paragraphs = inspect.cleandoc(cls.__doc__ or "").split("\n\n")
-    for paragraph in paragraphs[:1] if short else paragraphs:
-        yield ""
-        yield from textwrap.wrap(" ".join(paragraph.split()), width)
-    yield ""
-    for one in places:
-        yield from entry(one, width, brief=bool(short))
-    if note:
-        yield from textwrap.wrap(note, width)
-    section = None
-    for one in known:
-        if one in places or (short is not None and one.field not in short):
-            continue
-        if one.section != section:
-            section = one.section
-            yield section or "this command"
-        yield from entry(one, width, brief=bool(short))
+    paragraphs = [*(paragraphs[:1] if short else paragraphs), *[note] * bool(note)]
+    parser = argparse.ArgumentParser(
+        usage=" ".join(["alexnet", command, *words, *["[flags]"] * optional]),
+        description="\n\n".join(textwrap.fill(" ".join(one.split()), width) for one in paragraphs),
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=width),
+        add_help=False,
+    )
+    sections: dict[str | None, argparse._ArgumentGroup] = {}
+    for one in sorted(known, key=lambda one: not one.about.positional):
+        if one in places or short is None or one.field in short:
+            title = None if one in places else one.section or "this command"
+            if title not in sections:
+                sections[title] = parser.add_argument_group(title)
+            call, text = entry(one, width, brief=bool(short))
+            text = text.replace("%", "%%")
+            if one in places:
+                sections[title].add_argument(one.field, metavar=call, help=text)
+            else:  # its value is part of its name, since argparse would write it otherwise
+                sections[title].add_argument(call, action="store_true", help=text)
+    page = parser.format_help().rstrip()
+    return re.sub(r"\n\n(?=\S.*:\n  )", "\n", page) if short else page
 
 
-def entry(flag: Flag, width: int, brief: bool = False) -> list[str]:
-    """What is said of one argument, beside it or below it."""
+def entry(flag: Flag, width: int, brief: bool = False) -> tuple[str, str]:
+    """How an argument is typed, and what is said of it."""
     text = flag.text
     facts = [flag.default_text, *flag.ranges, *["may be given several times"] * flag.about.again]
     call = f"--[no-]{flag.switch[2:]}" if flag.is_switch else flag.call
@@ -400,14 +387,4 @@ def entry(flag: Flag, width: int, brief: bool = False) -> list[str]:
         if len(call) > width // 2:  # its choices stand in --help-all
             call = f"{flag.switch} ..."
     told = "; ".join(one for one in facts if one)
-    return hung(f"  {call}", f"{text} [{told}]" if told else text, width)
-
-
-def hung(head: str, text: str, width: int, indent: int = HANGING) -> list[str]:
-    """A text beside its head, where that is short, else below it."""
-    lines = textwrap.wrap(text, max(width - indent - 2, 30), break_long_words=False)
-    lines = [" " * (indent + 2) + one for one in lines]
-    if len(head) <= indent and lines:
-        lines[0] = f"{head:<{indent}}  {lines[0].lstrip()}"
-        return lines
-    return [head, *lines]
+    return call, f"{text} [{told}]" if told else text
