@@ -6,6 +6,7 @@ import re
 import sys
 import types
 from importlib.machinery import ModuleSpec
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -84,7 +85,7 @@ def test_an_exported_file_says_what_it_does_not_hold(photos_run, tmp_path):
 # -- the bar of a notebook, and that of a terminal -------------------------------------------------
 
 
-class Output(contextlib.nullcontext):
+class Output(contextlib.nullcontext[None]):
     """The widget that rich draws into."""
 
     made: list["Output"] = []
@@ -105,11 +106,12 @@ class Output(contextlib.nullcontext):
 def shown(monkeypatch):
     """What a notebook shows, as text: a kernel as far as it is asked."""
     shell, found = types.SimpleNamespace(kernel=object()), []
-    for name, parts in {
+    modules: dict[str, dict[str, Any]] = {
         "IPython": {"get_ipython": lambda: shell},
         "IPython.display": {"display": lambda what: found.append(what)},
         "ipywidgets": {"Output": Output, "__spec__": ModuleSpec("ipywidgets", None)},
-    }.items():
+    }
+    for name, parts in modules.items():
         module = types.ModuleType(name)
         vars(module).update(parts)
         monkeypatch.setitem(sys.modules, name, module)
