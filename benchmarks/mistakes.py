@@ -48,7 +48,7 @@ MISTAKES = [
     ("train photos --config missing.toml", "nothing at missing.toml"),
     ("train photos --config wrong.toml", "'epochs'"),
     ("train photos --weights imagnet", "imagenet-2014"),
-    ("train photos --freeze conv", "no weights"),
+    ("train photos --recipe scratch --freeze conv", "no weights"),
     ("train photos --device tpu", "expected auto, cpu"),
     ("train photos --out photos", "holds other files"),
     ("train photos --resume", "--out RUN"),

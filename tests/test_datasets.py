@@ -516,7 +516,7 @@ def test_a_store_with_heic_left_out_is_packed_again_once_they_can_be_read(tmp_pa
     monkeypatch.undo()
     monkeypatch.setenv("ALEXNET_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(images, "heic_is_there", lambda: True)
-    monkeypatch.setattr(images, "_formats", lambda: ["PNG"])
+    monkeypatch.setattr(images, "_formats", lambda file: ["PNG"])
     assert len(open_data(data, image_size=8)) == 5
 
 

@@ -52,6 +52,8 @@ VARIANTS = {
         architecture("small", width=0.1, fc_layers=3, fc_norm="batch", norm="batch-for-lrn"),
         replace(PLAIN, crop=31, views=10),
     ),
+    "compact": (architecture("compact", width=0.1), replace(PLAIN, crop=28, views=2)),
+    "compact, wider map": (architecture("compact", width=0.1, map_side=2), PLAIN),
     "2012": (architecture("2012", width=0.1), replace(PLAIN, image_size=70, crop=67, views=2)),
     "2012, wider map": (architecture("2012", width=0.1), replace(PLAIN, image_size=99, crop=99)),
     "2014": (

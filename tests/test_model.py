@@ -9,7 +9,13 @@ from torch import nn
 
 from alexnet.errors import ModelError
 from alexnet.network.description import ARCHITECTURES, Architecture, architecture
-from alexnet.network.model import AdaptiveAverage, AlexNet, LocalResponseNorm, parameter_count
+from alexnet.network.model import (
+    AdaptiveAverage,
+    AlexNet,
+    AverageAndMaximum,
+    LocalResponseNorm,
+    parameter_count,
+)
 
 
 def small_copy(name, **changes):
@@ -68,7 +74,15 @@ def test_adaptive_average_equals_torchs(side, height, width):
     torch.testing.assert_close(AdaptiveAverage(side)(x), nn.AdaptiveAvgPool2d(side)(x))
 
 
-@pytest.mark.parametrize("name", ["2012", "2014", "small"])
+@given(side=st.integers(1, 3), height=st.integers(1, 7), width=st.integers(1, 7))
+def test_averages_come_before_the_maximum_of_each_channel(side, height, width):
+    x = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    found = AverageAndMaximum(side)(x)
+    assert torch.equal(found[:, :-3], AdaptiveAverage(side)(x).flatten(1))
+    assert torch.equal(found[:, -3:], nn.AdaptiveMaxPool2d(1)(x).flatten(1))
+
+
+@pytest.mark.parametrize("name", ["2012", "2014", "small", "compact"])
 @pytest.mark.parametrize(
     "changes",
     [{"conv_layers": n} for n in (3, 4)]

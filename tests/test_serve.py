@@ -593,13 +593,13 @@ def test_the_own_page_behind_a_proxy(asked, https, origin, status):
     assert asked(https=https).post(picture("red"), headers=headers).status_code == status
 
 
-def test_unusable_names_and_paths_are_said(capsys):
+def test_unusable_names_and_paths_are_said(photos_run, capsys):
     for words, message in (
         (["--root-path", "alexnet"], "root_path is 'alexnet'"),
         (["--root-path", "//evil"], "root_path is"),
         (["--name", "http://box.lan"], "name is 'http://box.lan'"),
     ):
-        assert main(["serve", "x", *words]) == 2
+        assert main(["serve", str(photos_run), *words]) == 2
         assert message in capsys.readouterr().err
 
 

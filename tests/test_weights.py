@@ -18,7 +18,7 @@ from alexnet.network import weights
 from alexnet.network.checkpoint import load_model, load_network, save_network
 from alexnet.network.description import ARCHITECTURES, architecture
 from alexnet.network.model import AlexNet
-from alexnet.network.weight_names import named_weights, weights_folder
+from alexnet.network.weight_names import SHIPPED, named_weights, weights_folder
 from alexnet.network.weights import carry_over, fetch_weights, find_weights, import_weights, listing
 
 # a network with the 2014 network's layers, small enough for a test
@@ -46,7 +46,7 @@ def test_a_state_dict_of_torchvisions_network_is_the_2014_network(tmp_path):
     assert network.architecture == ARCHITECTURES["2014"]
     assert network.tensors["features.0.weight"][3, 1, 2, 4] == 7
     assert (network.preprocessing.image_size, network.preprocessing.crop) == (256, 224)
-    assert [name for name, _ in listing()] == ["convolutions", "imagenet-2014"]
+    assert [name for name, _ in listing()] == ["convolutions", "backbone", "imagenet-2014"]
 
 
 @pytest.mark.parametrize("kind", ["pth", "wrapped.pth", "parallel.pth", "safetensors"])
@@ -124,7 +124,7 @@ def test_another_npz_is_refused(changes, message, family, tmp_path):
     with pytest.raises(WeightsError, match=message) as caught:
         import_weights(tmp_path / "bvlc.npz", "bvlc")
     assert caught.value.hint
-    assert named_weights() == {}
+    assert named_weights() == SHIPPED
 
 
 class Code:
@@ -174,7 +174,7 @@ def test_damaged_files_are_refused(name, damage, message, family, tmp_path):
     with pytest.raises(WeightsError, match=message) as caught:
         import_weights(path, "them")
     assert caught.value.hint
-    assert named_weights() == {}
+    assert named_weights() == SHIPPED
 
 
 def test_layers_that_do_not_fit_are_named(family, tmp_path):
@@ -253,7 +253,7 @@ def test_a_file_of_another_size_or_checksum_is_refused(change, official, monkeyp
     monkeypatch.setattr(weights, "OFFICIAL", {"official": dataclasses.replace(official, **change)})
     with pytest.raises(DownloadError):
         fetch_weights("official")
-    assert named_weights() == {}
+    assert named_weights() == SHIPPED
 
 
 def test_what_is_imported_as_official_is_that_file_or_said_to_be_another(

@@ -49,10 +49,12 @@ class Recipe:
     # -- the network -------------------------------------------------------------------------------
 
     # The network: 2012 (two columns, LRN), 2014 (one tower, torchvision's), small (3x3 kernels, for
-    # 32 to 64 px). auto: that of the weights, or small without weights.
-    model: Literal["auto", "2012", "2014", "small"] = "auto"
+    # 32 to 64 px), compact (7x7 kernels with stride 2 first, for 64 to 128 px). auto: that of the
+    # weights, or small without weights.
+    model: Literal["auto", "2012", "2014", "small", "compact"] = "auto"
     # Start from these weights: a name of `alexnet weights list`, a run directory, or a .safetensors
-    # file. They choose the network and how images are prepared. none: from scratch.
+    # file. They choose the network and how images are prepared. none: from scratch. auto: the
+    # backbone that comes with alexnet, or the recipe scratch where it suits the data better.
     weights: str = "none"
     # How many convolution layers; fewer than 5 leaves out conv4, then conv3. auto: all that the
     # network has.
@@ -71,16 +73,16 @@ class Recipe:
     columns: Open | Literal[1, 2] = "auto"
     # Normalisation after a convolution: batch after each, lrn after the non-linearity of conv1 and
     # conv2, batch-for-lrn batch normalisation there instead; auto: what the network has by itself
-    # (2012: lrn, 2014: none, small: batch).
+    # (2012: lrn, 2014: none, small and compact: batch).
     norm: Literal["auto", "none", "lrn", "batch", "batch-for-lrn"] = "auto"
     # Normalisation of the features and after each hidden fully connected layer; auto: what the
-    # network has by itself, which is none in all three.
+    # network has by itself, which is none in all of them.
     fc_norm: Literal["auto", "none", "batch"] = "auto"
     # Pooling: max and average are 2x2 with stride 2, overlapping is max 3x3 with stride 2; auto:
-    # what the network has by itself, which is overlapping in all three.
+    # what the network has by itself, which is overlapping in all of them.
     pool: Literal["auto", "max", "average", "overlapping"] = "auto"
-    # Non-linearity after each layer; auto: what the network has by itself, which is relu in all
-    # three.
+    # Non-linearity after each layer; auto: what the network has by itself, which is relu in all of
+    # them.
     activation: Literal["auto", "relu", "leaky-relu", "tanh"] = "auto"
     # Share of hidden units (without hidden layers: of features) dropped while training.
     dropout: Annotated[float, Between(0, 0.95)] = 0.5
@@ -200,6 +202,14 @@ class Recipe:
     patience: Annotated[int, Between(0)] = 0
     # Decay per step of the moving average of the weights that is validated and kept. 0: no average.
     average: Annotated[float, Between(0, 0.99999)] = 0.0
+    # Learn from a teacher, too: weights, as --weights, whose last feature map the network learns to
+    # predict beside the classes, by a linear map that is thrown away. none: the classes alone.
+    teacher: str = "none"
+    # How much the teacher's part of the loss weighs; that of the classes weighs 1.
+    teacher_weight: Annotated[float, Positive] = 2.0
+    # Side in px to which the images that the network sees are scaled for the teacher. auto: what
+    # the teacher was made for.
+    teacher_size: Annotated[int, Between(1, 1024)] | Open = "auto"
 
     # -- the machine -------------------------------------------------------------------------------
 
@@ -275,6 +285,12 @@ class Recipe:
                 f"warmup is {self.warmup:g} epochs, the whole training {self.epochs}.",
                 "Lower --warmup or raise --epochs.",
             )
+        if self.teacher != "none" and (self.freeze != "none" or not self.epochs):
+            raise RecipeError(
+                f"teacher is {self.teacher}, but the convolutions that learn from it are not "
+                "trained.",
+                "Leave out --teacher, or use --freeze none and --epochs.",
+            )
         if self.std != "auto" and min(self.std) <= 0:
             raise RecipeError(
                 f"std is {self.std}, expected three numbers above 0.", "Example: --std 0.5 0.5 0.5"
@@ -303,7 +319,8 @@ class Recipe:
             raise RecipeError(
                 f"freeze is {self.freeze}, but there are no weights: random layers would be "
                 "frozen.",
-                "Give --weights NAME (`alexnet weights list`), or --freeze none.",
+                "Give --weights NAME (`alexnet weights list`), or --freeze none; to train a folder "
+                "from scratch, --recipe scratch.",
             )
         if self.views == 10 and self.freeze != "none" and self.cache:
             raise RecipeError(
@@ -374,7 +391,7 @@ def digest_of(value: Any) -> str:
 
 # What runs of releases without a field did, by the field's name: taken for what an older recipe
 # lacks, and left out of the digest. A field that is added gets a line here.
-NEWER: dict[str, Any] = {}
+NEWER: dict[str, Any] = {"teacher": "none", "teacher_weight": 2.0, "teacher_size": "auto"}
 
 # Where release 0.1.0 wrote another value for the same thing: {field: (its value, ours)}. It is
 # taken wherever a recipe is made, and is what digests are made of, so that names stay.
@@ -405,7 +422,7 @@ class Resolved(Recipe):
     `weights` names what it started from, and `lr` is "auto" until the finder has found one.
     """
 
-    model: Literal["2012", "2014", "small"]
+    model: Literal["2012", "2014", "small", "compact"]
     conv_layers: Literal[3, 4, 5]
     fc_layers: Annotated[int, Between(1, 4)]
     hidden: Annotated[int, Between(0, 65536)]  # 0 where there is no hidden layer

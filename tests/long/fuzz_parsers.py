@@ -250,9 +250,7 @@ class Figures(Kind):
         uri = "data:image/png;base64,AAAA"
         picture = {"id": "a", "image": uri, "label": "cat", "guess": "dog", "p": 0.5, "cam": uri}
         picture |= {"p_label": 0.1, "distance": 1.5, "neighbours": [picture.copy()]}
-        self.pictures: dict[str, Any] = {
-            one: [picture] for one in ("samples", "mistakes", "neighbours")
-        }
+        self.pictures: dict[str, Any] = {one: [picture] for one in ("samples", "mistakes")}
         self.pictures["confusions"] = [{"label": "a", "guess": "b", "count": 2, "images": [uri]}]
         self.pictures |= {"filters": uri, "units": [{"layer": "a", "unit": 1, "images": [uri]}]}
         twins = {"ids": ["a", "b"], "splits": ["train", "test"], "images": [uri], "distance": 0.1}

@@ -53,16 +53,16 @@ def changed(value, draw):
             found[key] = changed(value[key], draw)
         return found
     if isinstance(value, list) and value and how:
-        place, found = draw.randrange(len(value)), list(value)
+        place, items = draw.randrange(len(value)), list(value)
         if how == 1:
-            del found[place]
+            del items[place]
         elif how == 2:
-            found.insert(place, any_value(draw))
+            items.insert(place, any_value(draw))
         elif how == 3:
-            found *= draw.choice([2, 2, 70])
+            items *= draw.choice([2, 2, 70])
         else:
-            found[place] = changed(value[place], draw)
-        return found
+            items[place] = changed(value[place], draw)
+        return items
     if isinstance(value, int | float) and not isinstance(value, bool) and how > 2:
         return draw.choice([value + 1, -value, value * 1000, value // 2, str(value), [value]])
     if isinstance(value, str) and value and how > 4:

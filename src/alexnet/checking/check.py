@@ -17,6 +17,7 @@ from alexnet.data.store import Store
 from alexnet.errors import InputError
 from alexnet.presets import default_recipe
 from alexnet.reporting.sheets import Labelled, Sheets
+from alexnet.runs.choice import settled
 from alexnet.runs.resolution import resolve
 from alexnet.runtime import as_found
 
@@ -72,7 +73,8 @@ def checked(
     """The Store of a data set, and what `check` finds."""
     if weights and run:
         raise InputError("weights and run are two ways to the same check.", "Give one of them.")
-    size = image_size or resolve(default_recipe(str(data))).preprocessing.image_size
+    recipe, _ = settled(data, default_recipe(str(data)).replace(bad_images="skip"))
+    size = image_size or resolve(recipe).preprocessing.image_size
     store = open_data(data, image_size=size, bad_images="skip")
     findings = findings_of(store)
     if weights or run:

@@ -102,6 +102,7 @@ class Sweep:
         )
 
     def _list_trials(self, space: "Space | Sequence[Point]") -> None:
+        from alexnet.runs.choice import base_of
         from alexnet.sweeping.estimates import say_what_is_planned
         from alexnet.sweeping.trials import plan, points_of, stacks, told
 
@@ -110,8 +111,9 @@ class Sweep:
                 "--search tpe chooses each point from the ones before it, so none can be listed.",
                 "Leave out --dry-run.",
             )
-        points = points_of(space, self.random, self.fields.seed)
-        groups = stacks(plan(self.fields, points, seeds=self.seeds, max_trials=self.max_trials))
+        base = base_of(self.data, self.fields)
+        points = points_of(space, self.random, base.seed)
+        groups = stacks(plan(base, points, seeds=self.seeds, max_trials=self.max_trials))
         for trial in (trial for group in groups for trial in group):
             print(f"{trial.name}  {told(trial.settings)}")
         say_what_is_planned(self.data, groups, self.jobs)

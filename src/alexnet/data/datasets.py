@@ -18,7 +18,7 @@ from alexnet import marks
 from alexnet.atomic import read_object, write_json
 from alexnet.cache import cache_folder
 from alexnet.console import progress, say, warn
-from alexnet.data.finding import find_data, kind_of_data, read_source, require_classes
+from alexnet.data.finding import find_data, kind_of_data, listed, read_source, require_classes
 from alexnet.data.images import (
     INSTALL_HEIC,
     BadImage,
@@ -122,6 +122,24 @@ def open_data(
         },
     )
     return accepted(store, bad_images)
+
+
+def outline(data: str | Path) -> tuple[int, list[str]]:
+    """How many images there are to train on, and the classes, before anything is packed; errors as
+    in `open_data`."""
+    name = str(data)
+    if name == "digits":
+        source = digits_source()
+    elif name == "tiny-image10":
+        source = tiny_image10_of(find_data("tiny-imagenet"))
+    else:
+        where = find_data(name)
+        if kind_of_data(name, where):
+            store = Store.open(where)
+            return len(store.split("train")) or len(store.split("all")), store.classes
+        source = listed(where)
+    counts = Counter(example.split for example in source.examples)
+    return counts["train"] or counts["all"], source.classes
 
 
 def say_why_again(known: Mapping[str, Any], image_size: int) -> None:

@@ -79,12 +79,17 @@ def kind_of_data(name: str, where: Path) -> str:
 def read_source(where: Path) -> "Source":
     """The labelled images of a folder, or of a zip or tar archive. What there is to say about the
     reading is said."""
-    from alexnet.data.layouts import read_tree
-
-    source = read_tree(open_tree(where, cache_folder()), levels_of(where)[1])
+    source = listed(where)
     for note in source.notes:
         say(note)
     return source
+
+
+def listed(where: Path) -> "Source":
+    """The same without a word."""
+    from alexnet.data.layouts import read_tree
+
+    return read_tree(open_tree(where, cache_folder()), levels_of(where)[1])
 
 
 def require_classes(name: str, classes: Sequence[str]) -> None:
@@ -112,9 +117,7 @@ def look_at(name: str, enough: int = 2) -> None:
     if folder.is_file():
         refuse_other_files(folder)
     elif sum(1 for _ in itertools.islice(_files_below(folder), SOON)) < SOON:
-        from alexnet.data.layouts import read_tree
-
-        found = read_tree(open_tree(where, cache_folder()), levels_of(where)[1])
+        found = listed(where)
         if enough > 1:
             require_classes(name, found.classes)
 

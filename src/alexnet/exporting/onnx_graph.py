@@ -19,7 +19,7 @@ from alexnet.data.augment import view_windows
 from alexnet.errors import ModelError
 from alexnet.exporting.quantise import quantised
 from alexnet.network.description import Preprocessing
-from alexnet.network.model import AdaptiveAverage, AlexNet, LocalResponseNorm
+from alexnet.network.model import AdaptiveAverage, AlexNet, AverageAndMaximum, LocalResponseNorm
 
 OPSET, IR = 17, 8  # of 2022: whatever runs ONNX at all reads them
 ONE, HALF, LOW = 2**14, 2**13, 2**8  # a weight of 1 in its high part; a low part that is one high
@@ -207,8 +207,7 @@ def network(graph: Graph, model: AlexNet, x: str, side: int, int8: bool) -> str:
     """The layers of a network, in evaluation mode: (B, 3, C, C) to logits (B, K)."""
     for layer in model.features:
         x = _layer(graph, layer, x, int8)
-    x = _average(graph, model.avgpool, x, model.architecture.feature_side(side))
-    x = graph.add("Flatten", x, axis=1)
+    x = _pooled(graph, model.avgpool, x, model.architecture.feature_side(side))
     for layer in model.classifier:
         x = _layer(graph, layer, x, int8)
     return x
@@ -259,6 +258,14 @@ def _weight(graph: Graph, layer: nn.Linear, int8: bool) -> str:
     zero = np.zeros(len(scale), np.int8)
     named = [graph.constant(one) for one in (_array(steps), _array(scale), zero)]
     return graph.add("DequantizeLinear", *named, axis=0)
+
+
+def _pooled(graph: Graph, layer: AdaptiveAverage | AverageAndMaximum, x: str, side: int) -> str:
+    """What goes into the fully connected layers, (B, D)."""
+    if isinstance(layer, AdaptiveAverage):
+        return graph.add("Flatten", _average(graph, layer, x, side), axis=1)
+    parts = [_average(graph, layer.average, x, side), graph.add("GlobalMaxPool", x)]
+    return graph.add("Concat", *[graph.add("Flatten", one, axis=1) for one in parts], axis=1)
 
 
 def _average(graph: Graph, layer: AdaptiveAverage, x: str, side: int) -> str:

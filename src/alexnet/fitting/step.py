@@ -31,7 +31,8 @@ def training_step(
     """Moves the weights once.
 
     Args:
-        model: in training mode; gives logits (B, K), or (M, B, K) for M models.
+        model: in training mode; gives logits (B, K), or (M, B, K) for M models, or logits and a
+            term () that is added to the loss.
         optimizer: of its parameters; a group's "lr_share" is its part of the rate.
         x, y: a batch and its labels (B,).
         lr: the learning rate, or (M,) of them.
@@ -41,19 +42,20 @@ def training_step(
         key: (seed, epoch, step), which alone decides what dropout drops.
 
     Returns:
-        The losses () or (M,), and how many guesses were right, () or (M,); both on the device,
-        so that nobody waits for it.
+        The losses () or (M,), without the term, and how many guesses were right, () or (M,); both
+        on the device, so that nobody waits for it.
     """
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_share", 1.0)
     seed_dropout(x.device, *key, DROPOUT)
     with arithmetic(x.device, dtype):
-        logits = model(x)
+        output = model(x)
+    logits, term = output if isinstance(output, tuple) else (output, 0.0)
     stacked = logits.ndim == 3
     losses = torch.stack([loss(one.float(), y) for one in logits]) if stacked else None
     value = loss(logits.float(), y) if losses is None else losses.sum()
     optimizer.zero_grad(set_to_none=True)
-    value.backward()
+    (value + term).backward()
     if clip:
         clip_gradients(optimizer, clip, stacked)
     optimizer.step()

@@ -51,14 +51,14 @@ class Architecture:
     activation: Literal["relu", "leaky-relu", "tanh"] = "relu"
     # batch: batch normalisation of the features and of each hidden layer
     fc_norm: Literal["none", "batch"] = "none"
-    dropout: Annotated[float, Between(0, 1)] = (
-        0.5  # of hidden units; of the features where there is no hidden layer
-    )
+    # of hidden units; of the features where there is no hidden layer
+    dropout: Annotated[float, Between(0, 1)] = 0.5
     dropout_first: bool = False  # before each hidden layer (2014) instead of after it (2012)
     # pooling before normalisation and non-linearity, not after: batch norm then goes through a
     # quarter of the values, and max pooling commutes with the rest wherever gamma is positive
     pool_first: bool = False
     lrn_k: float = 2.0  # the additive constant of LRN; 1 in Caffe's copy of the network
+    map_maximum: bool = False  # the maximum of each channel of the last map goes beside the average
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, for the metadata of a weights file."""
@@ -171,6 +171,21 @@ ARCHITECTURES = {
         norm="batch",
         pool_first=True,
     ),
+    "compact": Architecture(
+        name="compact",
+        convs=(
+            Conv(64, 7, stride=2, padding=3, lrn=True, pool=True),  # 64 -> 32 -> 15
+            Conv(128, 3, padding=1, lrn=True, pool=True, paper_bias=1.0),  # 15 -> 7
+            Conv(192, 3, padding=1),
+            Conv(288, 3, padding=1, paper_bias=1.0),
+            Conv(384, 3, padding=1, paper_bias=1.0),  # 7
+        ),
+        hidden=(),
+        map_side=1,
+        norm="batch",
+        pool_first=True,
+        map_maximum=True,
+    ),
 }
 
 
@@ -192,7 +207,7 @@ def architecture(
     """The description of a network of the family, changed where something is given.
 
     Args:
-        base: "2012", "2014" or "small", or the description to start from.
+        base: "2012", "2014", "small" or "compact", or the description to start from.
         conv_layers: 3 to 5; without conv4, then without conv3 (the 2012 paper removes middle layers
             too).
         fc_layers: 1 to 4, the last one (the classes) included.
@@ -252,12 +267,10 @@ class Preprocessing:
     crop: Side  # the centre square the network sees, px
     mean: tuple[float, ...]  # per channel, RGB, pixels 0 to 1
     std: tuple[Annotated[float, Positive], ...]
-    views: Annotated[int, Between(1, 10)] = (
-        1  # averaged; 2: the mirror image too, 10: the corners too
-    )
-    border: Annotated[int, Between(0, 2048)] = (
-        0  # px of black around the scaled image, before the crop
-    )
+    # averaged; 2: the mirror image too, 10: the corners too
+    views: Annotated[int, Between(1, 10)] = 1
+    # px of black around the scaled image, before the crop
+    border: Annotated[int, Between(0, 2048)] = 0
     # the value of pixels of more than 8 bits that becomes white; 0 where no image had such pixels
     range: Annotated[int, Between(0, 2**32)] = 0
 

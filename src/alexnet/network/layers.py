@@ -15,7 +15,7 @@ WORDS = {"relu": "ReLU", "leaky-relu": "leaky ReLU", "lrn": "LRN", "batch": "bat
 class Layer:
     """A layer with what follows it. Numbers are for one image."""
 
-    kind: str  # input, conv, pool, average, dense
+    kind: str  # input, conv, pool, average, maximum (which goes beside the average), dense
     name: str  # conv1, fc6, ...
     output: tuple[int, ...]  # (C, S, S), or (D,)
     then: tuple[str, ...] = ()  # what its output goes through before the next layer
@@ -119,6 +119,9 @@ class _Tracing:
             field = last.field + (kernel - 1) * self.step
             shape = (last.channels, side, side)
             self.found.append(Layer("average", "average", shape, (), kernel, kernel, field=field))
+        if self.own.map_maximum:
+            features = last.channels * (side**2 + 1)
+            self.found.append(Layer("maximum", "maximum", (features,), field=self.image))
 
     def _hidden(self, units: int) -> None:
         if self.own.dropout_first:

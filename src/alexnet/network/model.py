@@ -102,6 +102,18 @@ class AdaptiveAverage(nn.Module):
         return (inside / inside.sum(1, keepdim=True)).to(like.dtype)
 
 
+class AverageAndMaximum(nn.Module):
+    """(B, C, H, W) -> (B, C * side^2 + C): the average of a map, and beside it the maximum of each
+    channel: how much of something there is, and whether there is any."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.average = AdaptiveAverage(side)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.average(x).flatten(1), x.amax((2, 3))], 1)
+
+
 class Conv2d(nn.Conv2d):
     """Made without values: half a second of random numbers would be spent on a network whose
     weights are read from a file."""
@@ -128,7 +140,11 @@ class AlexNet(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.features = nn.Sequential(*_feature_layers(architecture))
-        self.avgpool = AdaptiveAverage(architecture.map_side)
+        self.avgpool: AdaptiveAverage | AverageAndMaximum = (
+            AverageAndMaximum(architecture.map_side)
+            if architecture.map_maximum
+            else AdaptiveAverage(architecture.map_side)
+        )
         self.classifier = nn.Sequential(*_classifier_layers(architecture, classes))
         if init != "empty":
             initialise(self, init)
@@ -136,8 +152,11 @@ class AlexNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, K)
         if min(x.shape[-2:]) < self.architecture.smallest_input:
             self.architecture.check_input(min(x.shape[-2:]))
-        x = self.avgpool(self.features(x))
-        logits: Tensor = self.classifier(torch.flatten(x, 1))
+        return self.classify(self.features(x))
+
+    def classify(self, maps: Tensor) -> Tensor:
+        """Logits (B, K) of what the convolutions give, (B, C, h, w)."""
+        logits: Tensor = self.classifier(torch.flatten(self.avgpool(maps), 1))
         return logits
 
     def split(self, freeze: str) -> tuple[nn.Sequential, nn.Sequential]:
@@ -200,7 +219,8 @@ def _feature_layers(architecture: Architecture) -> list[nn.Module]:
 
 def _classifier_layers(architecture: Architecture, classes: int) -> list[nn.Module]:
     layers: list[nn.Module] = []
-    units = architecture.convs[-1].channels * architecture.map_side**2
+    pooled = architecture.map_side**2 + architecture.map_maximum
+    units = architecture.convs[-1].channels * pooled
     normed = architecture.fc_norm == "batch"
     if normed:
         layers.append(nn.BatchNorm1d(units))

@@ -19,6 +19,8 @@ OFFICIAL = {
     )
 }
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# weights of our own, part of the package; docs/backbone.md says how they came about
+SHIPPED = {"backbone": Path(__file__).parent / "backbone.safetensors"}
 
 
 def weights_folder() -> Path:
@@ -27,8 +29,9 @@ def weights_folder() -> Path:
 
 
 def named_weights() -> dict[str, Path]:
-    """The weights on this machine, by name."""
-    return {path.stem: path for path in sorted(weights_folder().glob("*.safetensors"))}
+    """The weights on this machine, by name: those that come with the package, and those that were
+    fetched or imported."""
+    return {path.stem: path for path in sorted(weights_folder().glob("*.safetensors"))} | SHIPPED
 
 
 def require_weights(where: str) -> None:

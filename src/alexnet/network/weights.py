@@ -30,6 +30,7 @@ from alexnet.network.header import safetensors_metadata, unreadable
 from alexnet.network.model import AlexNet, outline
 from alexnet.network.weight_names import (
     OFFICIAL,
+    SHIPPED,
     named_weights,
     require_importable,
     require_weights,
@@ -101,7 +102,8 @@ def import_weights(file: str | Path, name: str) -> Path:
         if same_network(load_network(there), network):
             return there
         raise WeightsError(
-            f"there are other weights named {name}.", f"Choose another name, or delete {there}."
+            f"there are other weights named {name}.",
+            "Choose another name" + ("." if name in SHIPPED else f", or delete {there}."),
         )
     target = weights_folder() / f"{name}.safetensors"
     save_network(target, network, source=path.name)
@@ -214,7 +216,7 @@ def recognise(tensors: dict[str, Tensor], where: str) -> Architecture:
     raise WeightsError(
         f"{where} is of no network of the family. Against the closest, {closest}: {listing}"
         + ("; and more." if len(reports[closest]) > 4 else "."),
-        "Networks: 2012, 2014 (torchvision's alexnet), small.",
+        "Networks: 2012, 2014 (torchvision's alexnet), small, compact.",
     )
 
 
@@ -285,10 +287,9 @@ def carry_over(model: AlexNet, network: Network, classes: Sequence[str]) -> list
     own, mine, theirs = model.state_dict(), model.architecture, network.architecture
     names = list(dict.fromkeys(key.rpartition(".")[0] for key in own))  # layers with weights
     last = names[-1]
-    same_classifier = (mine.hidden, mine.map_side, mine.fc_norm) == (
-        theirs.hidden,
-        theirs.map_side,
-        theirs.fc_norm,
+    same_classifier = all(
+        getattr(mine, field) == getattr(theirs, field)
+        for field in ("hidden", "map_side", "map_maximum", "fc_norm")
     )
     taken: dict[str, Tensor] = {}
     fresh: list[str] = []

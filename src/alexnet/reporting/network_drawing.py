@@ -156,7 +156,7 @@ def write_words(axes: "Axes", column: Column, colour: Colours) -> None:
             axes.text(beside + dx / 2 + 2, block.y + dy / 2, str(layer.side), va="top", fontsize=9)
     x = first.x + (first.width + first.back[0]) / 2
     axes.text(x, BELOW - 20, layer.name, ha="center", va="top", fontsize=9.5)
-    done = {"pool": "pooled", "average": "averaged"}
+    done = {"pool": "pooled", "average": "averaged", "maximum": "and maximum"}
     words = "\n".join(f"{done[one.kind]} to {one.side}" for one in column.between)
     axes.text(x, BELOW - 34, words, ha="center", va="top", fontsize=8, color=colour[FAINT])
 

@@ -224,6 +224,7 @@ def same_recipe(named: Recipe, settings: Settings) -> bool:
     image size may have been filled in: 0.1.0 wrote what such fields came to."""
     asked, usual = settings.asked.to_dict(), {"model": "small"} if named.weights == "none" else {}
     filled = {name: usual.get(name, asked[name]) for name in ("model", "image_size", "mean", "std")}
+    filled["weights"] = "backbone"  # what "auto" is settled to where the recipe is kept
     if named.image_size == "auto":
         filled |= {"crop": asked["crop"], "border": asked["border"]}
     else:

@@ -17,6 +17,7 @@ from alexnet.data.store import Store
 from alexnet.errors import DataError
 from alexnet.network.description import Preprocessing
 from alexnet.network.inference import evaluation_transforms, evaluation_views, predict_logits
+from alexnet.recipes import FIELD_TYPES, checked
 from alexnet.runs.directory import Predictions, RunDirectory, Settings
 from alexnet.runs.own_data import choose, count_seen, open_store, own_data, trained_on
 from alexnet.runtime import as_found, choose_device, choose_precision
@@ -127,7 +128,8 @@ def evaluate_run(
     directory = RunDirectory(run)
     trained, settings = directory.load(), directory.settings
     how = trained.preprocessing
-    how = dataclasses.replace(how, views=views or how.views)
+    asked = checked("views", views or how.views, FIELD_TYPES["views"])
+    how = dataclasses.replace(how, views=asked)
     evaluation_transforms(how)  # ten views are refused before anything is packed
     chosen = trained.labels(classes)
     matched = functools.partial(matched_labels, known=trained.classes, data=data, part=bool(chosen))

@@ -1,6 +1,6 @@
 """What a run trains on and is evaluated on: images through transforms, or cached features."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,9 @@ import torch
 from alexnet.data import augment
 from alexnet.data.datasets import Splits
 from alexnet.data.store import Batches, Store, keyed_seed
+from alexnet.fitting.distillation import Teacher
 from alexnet.network import inference
+from alexnet.network.checkpoint import load_weights
 from alexnet.network.description import Preprocessing
 from alexnet.network.frozen import (
     FeatureStores,
@@ -95,6 +97,21 @@ class Inputs:
             or recipe.lighting
             or recipe.erase
         )
+
+    def teacher(self) -> Teacher | None:
+        """What the network learns from beside the classes, if anything."""
+        found, size = self.resolution.teacher, self.recipe.teacher_size
+        if found is None or size == "auto":
+            return None
+        network = AlexNet(replace(found.architecture, hidden=()), classes=1, init="empty")
+        convolutions = {
+            name.removeprefix("features."): tensor
+            for name, tensor in found.tensors.items()
+            if name.startswith("features.")
+        }
+        load_weights(network.features, convolutions, str(found.path))
+        how = self.preprocessing
+        return Teacher(network, found.preprocessing, how, size, self.device, self.dtype)
 
     def training_batches(self, freeze: str) -> Batches:
         recipe = self.recipe

@@ -34,6 +34,7 @@ class Resolution:
     device: torch.device
     dtype: torch.dtype
     why_dtype: str = field(compare=False)
+    teacher: Network | None = None  # from which it learns, too
 
     @property
     def weights_sha256(self) -> str:
@@ -89,8 +90,13 @@ def resolve(asked: Recipe, draw: str = "content") -> Resolution:
     filled = filled_in(asked, network, how)
     filled |= {"device": str(device), "precision": "bf16" if dtype is torch.bfloat16 else "fp32"}
     filled["draw"] = draw
+    teacher = starting_weights(asked.teacher) if asked.teacher != "none" else None
+    if asked.teacher_size == "auto":  # without a teacher nobody looks at it
+        filled["teacher_size"] = (teacher.preprocessing if teacher else how).crop
     recipe = Resolved.from_dict(asked.to_dict() | filled)
-    return Resolution(asked, recipe, weights, network, how, device, dtype, why)
+    if teacher and recipe.teacher_size != "auto":
+        teacher.architecture.check_input(recipe.teacher_size)
+    return Resolution(asked, recipe, weights, network, how, device, dtype, why, teacher)
 
 
 def network_of(asked: Recipe, weights: Network | None) -> Architecture:

@@ -81,7 +81,7 @@ def measure(run: Run, models: int) -> Speed:
         )
 
     if recipe.freeze == "none":
-        return Speed(0.0, epoch(run.model, images), 0.0, "")
+        return Speed(0.0, epoch(run.trained_part("none"), images), 0.0, "")
     later = epoch(run.model, images) if recipe.finetune_epochs else 0.0
     body, head = run.model.split(recipe.freeze)
     frozen = FrozenPart(body, run.inputs.device, run.inputs.dtype)

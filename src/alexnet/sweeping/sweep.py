@@ -13,6 +13,7 @@ from alexnet.console import in_words, say
 from alexnet.errors import RecipeError
 from alexnet.presets import study as named_study
 from alexnet.recipes import Recipe, digest_of
+from alexnet.runs.choice import base_of
 from alexnet.runs.configs import asked_for
 from alexnet.runs.resolution import resolve
 from alexnet.runtime import as_found
@@ -84,7 +85,8 @@ def sweep(
         named = named_study(study)
         data, seeds = data or named.data, seeds or named.seeds
         recipe, grid = recipe or named.base, grid or study_points(named)
-    base, space = asked_for(str(data), recipe, config=config, **fields), space_of(grid or {})
+    base = base_of(data, asked_for(str(data), recipe, config=config, **fields))
+    space = space_of(grid or {})
     seeds = seeds or 1
     planned = (
         []

@@ -14,7 +14,9 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from alexnet.console import fitted, in_words, say, warn
+from alexnet.data.store import Batches
 from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError
+from alexnet.fitting.distillation import Student
 from alexnet.fitting.linear import solve
 from alexnet.fitting.loop import Epoch, State, best_of, fit
 from alexnet.fitting.lr_finder import draw_suggestion, find_lr
@@ -33,7 +35,7 @@ from alexnet.runs.directory import (
 from alexnet.runs.evaluation import show
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.own_data import count_seen, trained_on
-from alexnet.runtime import differences, environment, stop_on_signal
+from alexnet.runtime import differences, environment, peak_memory, stop_on_signal
 from alexnet.scoring.metrics import Labels, metrics, require_finite, supported_temperature
 from alexnet.training.events import EventFiles
 from alexnet.training.from_recipe import Phase, loss_of, optimizer_of, rate_of
@@ -82,6 +84,7 @@ class Run:
         self.introduction: list[str] = []
         self.resumed_phase = -1
         self.history: list[Epoch] = []  # of the phases that are over, or as found on disk
+        self.epochs = 0  # of all phases; a solved head counts as one
         self.fitted: dict[str, Any] = {}  # a solved head's penalty, the temperature
         self.clock = Clock()
         self.continued: list[Mapping[str, int]] = []  # what was asked before it went on with more
@@ -183,21 +186,22 @@ class Run:
             Interrupted: after Ctrl-C; the state of the last step is saved.
         """
         recipe = self.recipe
-        if recipe.head != "trained":
-            self._solve()
-            return
-        if not recipe.epochs:
+        if recipe.head == "trained" and not recipe.epochs:
             self.save_best(self.model.state_dict(), "none")
             return
-        phases = [Phase(recipe.freeze, recipe.epochs, self._rate())]
+        solved = recipe.head != "trained"
+        phases = [] if solved else [Phase(recipe.freeze, recipe.epochs, self._rate())]
+        if solved and self.resumed_phase < 0:
+            self.history = [self._solve()]
         if recipe.finetune_epochs:
             phases.append(Phase("none", recipe.finetune_epochs, recipe.finetune_lr))
+        self.epochs = solved + sum(phase.epochs for phase in phases)
         self.write_epochs(self.history)
         self._say_how_long(phases)
         for number, phase in enumerate(phases):
             if number < self.resumed_phase:
                 continue
-            if number:  # from the best of the phase before
+            if number or solved:  # from the best so far
                 best = self.directory.network()
                 load_weights(self.model, best.tensors, str(best.path))
             self.state = self._begin(phase, number)
@@ -210,9 +214,7 @@ class Run:
     def _begin(self, phase: Phase, number: int) -> State:
         """The state at the start of a phase."""
         recipe = self.recipe
-        model: nn.Module = self.model
-        if phase.freeze != "none":
-            model = self.model.split(phase.freeze)[1]
+        model = self.trained_part(phase.freeze)
         average = None
         if recipe.average:
             average = AveragedModel(
@@ -221,6 +223,17 @@ class Run:
         optimizer = optimizer_of(recipe, model, phase.lr)
         history = list(self.history)
         return State(model, optimizer, average, history, phase=number, before=len(history))
+
+    def trained_part(self, freeze: str) -> nn.Module:
+        """What of the network is trained while that is frozen: its head, all of it, or all of it
+        with its teacher."""
+        if freeze != "none":
+            return self.model.split(freeze)[1]
+        teacher = self.inputs.teacher()
+        if teacher is None:
+            return self.model
+        student = Student(self.model, teacher, self.recipe.teacher_weight)
+        return student.to(self.inputs.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def _say_how_long(self, phases: Sequence[Phase]) -> None:
         """Says how long the phases that are left will take, from a few timed steps of each."""
@@ -237,9 +250,8 @@ class Run:
     def _seconds(self, phase: Phase) -> float:
         """What an epoch of a phase will take: steps of a copy are timed. Validation only looks,
         which takes a third of the time for each image."""
-        whole: nn.Module = self.model
-        part = whole if phase.freeze == "none" else self.model.split(phase.freeze)[1]
-        model, batches = copy.deepcopy(part).train(), self.inputs.training_batches(phase.freeze)
+        model = copy.deepcopy(self.trained_part(phase.freeze)).train()
+        batches = self.inputs.training_batches(phase.freeze)
         recipe, optimizer = self.recipe, optimizer_of(self.recipe, model, phase.lr)
         marks = [time.perf_counter()]
         for step, (x, y) in enumerate(batches.epoch(0)):
@@ -263,9 +275,9 @@ class Run:
         return len(batches) * each * (1 + looked)
 
     def _say_what_is_trained(self, phase: Phase) -> None:
-        trained, total = parameter_count(self.state.model), parameter_count(self.model)
-        if trained == total and self.recipe.freeze == "none":
+        if self.recipe.freeze == "none":
             return
+        trained, total = parameter_count(self.state.model), parameter_count(self.model)
         names = {
             "none": "everything is trained",
             "conv": "the convolutions are frozen, the fully connected layers are trained",
@@ -332,10 +344,11 @@ class Run:
                     seed=recipe.seed,
                     stop=stop,
                 ):
+                    kept = state.kept.network if isinstance(state.kept, Student) else state.kept
                     if epoch.best and phase.freeze == "none":
-                        self.save_best(state.kept.state_dict(), phase.freeze)
+                        self.save_best(kept.state_dict(), phase.freeze)
                     elif epoch.best:  # a head: the whole network is written at the end
-                        weights = state.kept.state_dict()
+                        weights = kept.state_dict()
                         state.best_weights = {name: one.clone() for name, one in weights.items()}
                     self.write_epochs(state.history)
                     events.write(epoch)
@@ -344,7 +357,7 @@ class Run:
                     if epoch.epoch % recipe.save_every == 0 or epoch.epoch == last:
                         state.save(self.directory.last)
                     self.clock.tell(epoch.seconds)
-                    say(epoch_line(epoch, recipe.epochs + recipe.finetune_epochs, self.clock.left))
+                    say(epoch_line(epoch, self.epochs, self.clock.left))
                     yield epoch
                     if self._patience_over():
                         say(
@@ -372,9 +385,9 @@ class Run:
         best = max(state.best.epoch if state.best else 0, state.before)
         return bool(self.recipe.patience and len(state.history) - best >= self.recipe.patience)
 
-    def _solve(self) -> None:
-        """Solves the last layer, instead of training it."""
-        freeze = self.recipe.freeze
+    def _solve(self) -> Epoch:
+        """Solves the last layer, instead of training it; what it comes to counts as an epoch."""
+        freeze, start = self.recipe.freeze, time.perf_counter()
         _, head = self.model.split(freeze)
         last = cast(nn.Linear, head[-1])
         if any(parameter_count(layer) for layer in head[:-1]):
@@ -395,8 +408,31 @@ class Run:
             + ", ".join(f"{penalty:g}: {top1:.2%}" for penalty, top1 in found.tried.items())
             + ")"
         )
-        self.fitted = {"val_top1": found.val_top1, "penalty": found.penalty}
+        self.fitted = {"penalty": found.penalty}
         self.save_best(head.state_dict(), freeze)
+        (train_loss, train_top1), (val_loss, val_top1) = (
+            self._scores(head, batches) for batches in (centre, val)
+        )
+        seconds = time.perf_counter() - start
+        return Epoch(
+            epoch=1,
+            train_loss=train_loss,
+            train_top1=train_top1,
+            val_loss=val_loss,
+            val_top1=val_top1,
+            lr=0.0,
+            seconds=seconds,
+            train_images_per_second=len(centre.indices) / seconds,
+            waiting=0.0,
+            best=True,
+            peak_memory=peak_memory(centre.device),
+        )
+
+    def _scores(self, head: nn.Module, batches: Batches) -> tuple[float, float]:
+        """Loss and accuracy of a head on batches of features."""
+        logits, labels = inference.predict_logits(head, [batches], self.inputs.dtype, "the head")
+        right = (logits.argmax(1) == labels).float().mean()
+        return float(loss_of(self.recipe)(logits, labels)), float(right)
 
     def evaluate(self, split: str = "test") -> None:
         """Evaluates the best weights once on the test split, or on validation where there is

@@ -7,18 +7,20 @@ from typing import Any
 
 import torch
 
-from alexnet.console import fitted, say, warn
+from alexnet.console import say, warn
 from alexnet.data.store import Store, keyed_seed
 from alexnet.errors import AlexNetError, DiskError, RecipeError
-from alexnet.network.model import AlexNet, parameter_count
+from alexnet.network.model import AlexNet
 from alexnet.network.weights import carry_over
 from alexnet.recipes import Recipe
+from alexnet.runs.choice import settled
 from alexnet.runs.configs import asked_for
 from alexnet.runs.directory import RunDirectory
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.own_data import own_data, splits_of
 from alexnet.runs.resolution import resolve
 from alexnet.runtime import as_found, make_deterministic
+from alexnet.training.introduction import introduction
 from alexnet.training.run import Run
 
 
@@ -70,7 +72,8 @@ def prepare(
     Raises:
         AlexNetError: see `alexnet.errors`.
     """
-    store = resolve(asked_for(str(data), recipe, config=config, **fields)).open_store(data)
+    asked, _ = settled(data, asked_for(str(data), recipe, config=config, **fields))
+    store = resolve(asked).open_store(data)
     store.verify()
     return store.path
 
@@ -91,7 +94,9 @@ def carried_out(
     the same."""
     before = RunDirectory(out) if resume and out else None
     old = like or (before if before and not before.just_begun else None)
+    asked, choice = settled(data, asked, old.settings.asked.weights if old else "")
     run = set_up(data, asked, old.settings.draw if old else "content")
+    run.introduction += [choice] if choice else []
     if like:
         run.require_same_inputs(like)
     with run.opened(out or "", resume, more):
@@ -167,46 +172,6 @@ def set_up(data: str | Path, asked: Recipe, draw: str = "content") -> Run:
     run = Run(data, Inputs(resolution, store, splits_of(store, resolution.recipe), model))
     run.introduction = introduction(run, fresh)
     return run
-
-
-def introduction(run: Run, fresh: list[str]) -> list[str]:
-    """What is about to happen; `fresh` are the layers that start fresh although there are
-    weights."""
-    resolution, store, splits = run.inputs.resolution, run.inputs.store, run.inputs.splits
-    recipe, around = resolution.recipe, run.surroundings
-    lines = [
-        f"{Path(store.info['source']).name}: {len(splits.train):,} training, "
-        f"{len(splits.val):,} validation, {len(splits.test):,} test images, "
-        f"{len(store.classes)} classes",
-        *([splits.note] if splits.note else []),
-        fitted(
-            f"{recipe.model} network, {parameter_count(run.model):,} parameters, {recipe.crop} px",
-            f"{around['device']}, {around['threads']} threads, {around['precision']}",
-            f"({resolution.why_dtype})",
-        ),
-    ]
-    if resolution.weights is None:
-        return lines
-    taken = f"{', '.join(fresh)} start fresh, all others are taken" if fresh else "all taken"
-    lines.append(f"weights {recipe.weights}: {taken}")
-    if recipe.freeze == "all-but-last" and fresh[:-1]:
-        lines.append(
-            f"of these, {', '.join(fresh[:-1])} are frozen too, with random weights: the head "
-            "sees what an untrained layer gives"
-        )
-    how, made_for = resolution.preprocessing, resolution.weights.preprocessing
-    if (how.mean, how.std) != (made_for.mean, made_for.std):
-        lines.append(
-            f"these weights were made for a mean of {shortly(made_for.mean)} and deviations "
-            f"of {shortly(made_for.std)}; the recipe prepares images with {shortly(how.mean)} "
-            f"and {shortly(how.std)}"
-        )
-    return lines
-
-
-def shortly(numbers: tuple[float, ...]) -> str:
-    """Numbers with three digits."""
-    return ", ".join(f"{one:.3g}" for one in numbers)
 
 
 def twin(run: Run, data: str | Path, asked: Recipe) -> Run:

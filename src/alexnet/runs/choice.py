@@ -1,0 +1,100 @@
+"""What a training starts from where its recipe leaves that open: our backbone, or nothing."""
+
+import re
+from pathlib import Path
+
+from alexnet.data.datasets import open_data, outline
+from alexnet.presets import preset
+from alexnet.recipes import Recipe
+from alexnet.runs.resolution import preprocessing_of, starting_weights
+
+BACKBONE = "backbone"
+# training images from which on a network of its own learns more than the backbone knows, and the
+# side in px up to which images show too little of what it knows; docs/backbone.md has the figures
+MANY, TINY = 20_000, 16
+ENOUGH = 1000  # training images; with fewer, validation does not show whether training all helps
+# CIFAR-10's classes, and what else two of them are called
+CIFAR10 = set("airplane automobile bird cat deer dog frog horse ship truck".split())
+CIFAR10_TOO = {"plane": "airplane", "car": "automobile"}
+# a network that differs in these is another one than the backbone's
+NETWORK = "model conv_layers width columns norm pool activation map_side".split()
+# what only frozen layers have use for
+OF_FROZEN = "freeze cache cached_views frozen_dropout head finetune_epochs finetune_lr".split()
+
+
+def settled(data: str | Path, asked: Recipe, began_from: str = "") -> tuple[Recipe, str]:
+    """A recipe whose weights are settled, and what there is to say about that.
+
+    Args:
+        data: as for `train`.
+        asked: where its weights are "auto", they become the backbone; or where that does not suit
+            the data or the network asked for, what was changed in the recipe `folder` is changed in
+            `scratch` instead.
+        began_from: the weights of the run that goes on; empty for a new one.
+    """
+    if asked.weights != "auto":
+        return asked, ""
+    images, classes = outline(data)
+    made = made_for(images, classes)
+    why = reason_for_scratch(data, asked, began_from, images)
+    usual = preset("folder").recipe.to_dict()
+    changed = {name: one for name, one in asked.to_dict().items() if one != usual[name]}
+    if not why:
+        few = images < ENOUGH and "finetune_epochs" not in changed
+        recipe = asked.replace(weights=BACKBONE, **({"finetune_epochs": 0} if few else {}))
+        return recipe, f"starts from our backbone: {preset('folder').expected}{made}"
+    unused = [flag(name) for name in changed if name in OF_FROZEN]
+    if unused:
+        why += f"; {', '.join(unused)} of frozen layers left out"
+    kept = {name: one for name, one in changed.items() if name not in OF_FROZEN}
+    if "image_size" in kept:
+        kept.setdefault("crop", "auto")  # which it was when the size was chosen
+    return preset("scratch").recipe.replace(**kept), f"starts from scratch: {why}{made}"
+
+
+def base_of(data: str | Path, asked: Recipe) -> Recipe:
+    """What the trials of a sweep have in common: from scratch where it is left open, as before
+    there was a backbone. So sweeps of then go on, and rates matter."""
+    return settled(data, asked, began_from="none")[0]
+
+
+def flag(name: str) -> str:
+    """A field of the recipe as it is asked for."""
+    return "--" + name.replace("_", "-")
+
+
+def made_for(images: int, classes: list[str]) -> str:
+    """Which recipe is made for a folder that holds a well-known data set."""
+    known = {
+        "cifar10": {CIFAR10_TOO.get(one.lower(), one.lower()) for one in classes} == CIFAR10,
+        "tiny-imagenet": images == 500 * len(classes)
+        and all(re.fullmatch(r"n\d{8}", one) for one in classes),
+    }
+    return "".join(
+        f". These are the classes of {name}, for which --recipe {name} is made: "
+        f"{preset(name).expected}"
+        for name, found in known.items()
+        if found
+    )
+
+
+def reason_for_scratch(data: str | Path, asked: Recipe, began_from: str, images: int) -> str:
+    """Why the backbone is not what to start from; empty where it is."""
+    if began_from:
+        return "so this run began" if began_from == "none" else ""
+    usual = preset("folder").recipe
+    other = [name for name in NETWORK if getattr(asked, name) != getattr(usual, name)]
+    if other:
+        flags = ", ".join(map(flag, other))
+        return f"the backbone is another network than asked for ({flags})"
+    if images > MANY:
+        return (
+            f"{images:,} training images are enough for a network of their own (with "
+            f"--recipe finetune --weights {BACKBONE} it starts from the backbone all the same)"
+        )
+    size = preprocessing_of(asked, starting_weights(BACKBONE)).image_size
+    store = open_data(data, image_size=size, greyscale=asked.greyscale, bad_images=asked.bad_images)
+    side = store.x.shape[-1]
+    if side <= TINY:
+        return f"images of {side} px show too little of what the backbone was trained on"
+    return ""

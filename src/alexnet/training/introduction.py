@@ -1,0 +1,82 @@
+"""What is said before a training begins: the data, the network, and what to expect of them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from alexnet.console import fitted
+from alexnet.data.datasets import Splits
+from alexnet.data.store import Store
+from alexnet.network.model import parameter_count
+from alexnet.scoring.metrics import wilson_interval
+from alexnet.training.run import Run
+
+FEW = 5  # images of a class
+
+
+def introduction(run: Run, fresh: list[str]) -> list[str]:
+    """What is about to happen; `fresh` are the layers that start fresh although there are
+    weights."""
+    resolution, store, splits = run.inputs.resolution, run.inputs.store, run.inputs.splits
+    recipe, around = resolution.recipe, run.surroundings
+    lines = [
+        f"{Path(store.info['source']).name}: {len(splits.train):,} training, "
+        f"{len(splits.val):,} validation, {len(splits.test):,} test images, "
+        f"{len(store.classes)} classes",
+        *([splits.note] if splits.note else []),
+        fitted(
+            f"{recipe.model} network, {parameter_count(run.model):,} parameters, {recipe.crop} px",
+            f"{around['device']}, {around['threads']} threads, {around['precision']}",
+            f"({resolution.why_dtype})",
+        ),
+        *few_images(store, splits),
+    ]
+    if resolution.teacher:
+        lines.append(
+            f"teacher {recipe.teacher}: the {resolution.teacher.architecture.name} network, at "
+            f"{recipe.teacher_size} px; its part of the loss weighs {recipe.teacher_weight:g}"
+        )
+    if resolution.weights is None:
+        return lines
+    taken = f"{', '.join(fresh)} start fresh, all others are taken" if fresh else "all taken"
+    lines.append(f"weights {recipe.weights}: {taken}")
+    if recipe.freeze == "all-but-last" and fresh[:-1]:
+        lines.append(
+            f"of these, {', '.join(fresh[:-1])} are frozen too, with random weights: the head "
+            "sees what an untrained layer gives"
+        )
+    how, made_for = resolution.preprocessing, resolution.weights.preprocessing
+    if (how.mean, how.std) != (made_for.mean, made_for.std):
+        lines.append(
+            f"these weights were made for a mean of {shortly(made_for.mean)} and deviations "
+            f"of {shortly(made_for.std)}; the recipe prepares images with {shortly(how.mean)} "
+            f"and {shortly(how.std)}"
+        )
+    return lines
+
+
+def few_images(store: Store, splits: Splits) -> list[str]:
+    """What so few images of a class are good for; nothing where there are FEW of each, or more."""
+    parts = np.array(
+        [
+            np.bincount(store.y[one], minlength=len(store.classes))
+            for one in (splits.train, splits.val, splits.test)
+        ]
+    )  # (3, K)
+    label = int(parts.sum(0).argmin())
+    train, val, test = parts[:, label].tolist()
+    if train + val + test >= FEW:
+        return []
+    n = len(splits.test) or len(splits.val)
+    low, high = wilson_interval(n // 2, n)
+    return [
+        f"the smallest class, {store.names[label]}, has {train + val + test} images: {train} to "
+        f"train on, {val} for validation, {test} for the test. That is enough to try things out; "
+        f"of {n} images the accuracy will be known to within {(high - low) / 2:.0%} only. "
+        f"{FEW} images of each class are a beginning, 20 and more are worth their while"
+    ]
+
+
+def shortly(numbers: tuple[float, ...]) -> str:
+    """Numbers with three digits."""
+    return ", ".join(f"{one:.3g}" for one in numbers)

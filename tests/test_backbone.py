@@ -1,0 +1,260 @@
+"""The backbone: how it learns from a teacher, and what starts from it."""
+
+import os
+import signal
+
+import pytest
+import torch
+from makers import (
+    FROZEN,
+    MADE_FOR,
+    SMALL,
+    TINY,
+    change,
+    class_folders,
+    lines,
+    network_of,
+    write_pictures,
+)
+from torch import nn
+
+import alexnet
+from alexnet.errors import Interrupted, ModelError, RecipeError
+from alexnet.fitting.distillation import GRID, Student, Teacher
+from alexnet.network import weight_names, weights
+from alexnet.network.description import Preprocessing, architecture
+from alexnet.network.model import AlexNet
+from alexnet.network.weight_names import weights_folder
+from alexnet.presets import RECIPES
+from alexnet.runs import choice
+from alexnet.runs.directory import RunDirectory
+
+TAUGHT = change(TINY, teacher="made", teacher_size=20)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_pictures(tmp_path / "colours")
+
+
+@pytest.fixture
+def made():
+    """Named weights of a network for 16 of 20 px."""
+    return network_of(weights_folder() / "made.safetensors", SMALL, 5, MADE_FOR)
+
+
+# -- learning from a teacher
+
+
+def teacher_of(prepared, size=32):
+    torch.manual_seed(0)
+    network = AlexNet(SMALL, 1)
+    return network, Teacher(network, MADE_FOR, prepared, size, torch.device("cpu"), torch.float32)
+
+
+def test_a_teacher_sees_the_pictures_as_it_was_made_for_them():
+    prepared = Preprocessing(32, 32, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
+    network, teacher = teacher_of(prepared)
+    pixels = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+    def normalised(how):
+        mean, std = (torch.tensor(one).view(1, 3, 1, 1) for one in (how.mean, how.std))
+        return (pixels - mean) / std
+
+    maps = network.eval().features(normalised(MADE_FOR))
+    expected = nn.BatchNorm2d(maps.shape[1], affine=False)(nn.AdaptiveAvgPool2d(GRID)(maps))
+    torch.testing.assert_close(teacher(normalised(prepared)), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_student_learns_to_predict_its_teacher():
+    _, teacher = teacher_of(MADE_FOR)
+    student = Student(AlexNet(SMALL, 2), teacher, weight=2.0)
+    x = torch.randn(32, 3, 32, 32)
+    optimizer = torch.optim.Adam(student.parameters(), lr=0.01)
+    terms = []
+    for _ in range(30):
+        logits, term = student(x)
+        optimizer.zero_grad()
+        term.backward()
+        optimizer.step()
+        terms.append(float(term.detach()) / 2)
+    assert 0.5 < terms[0] <= 1.001  # it predicts nothing yet; a channel that is always 0 counts 0
+    assert terms[-1] < 0.8 * terms[0]
+    assert logits.shape == (32, 2)
+    assert student.eval()(x).shape == (32, 2)
+    assert not any("teacher" in name for name in student.state_dict())
+
+
+def test_a_run_with_a_teacher_keeps_the_network_alone(folder, made, tmp_path, capsys):
+    run = alexnet.train(folder, TAUGHT, out=tmp_path / "run")
+    assert "teacher made: the small network, at 20 px" in capsys.readouterr().err
+    plain = alexnet.train(folder, TINY, out=tmp_path / "plain")
+    ours, theirs = (RunDirectory(one).network().tensors for one in (run, plain))
+    assert ours.keys() == theirs.keys()
+    name = "features.0.weight"
+    assert not torch.equal(ours[name], theirs[name])
+    averaged = alexnet.train(folder, change(TAUGHT, average=0.5), out=tmp_path / "averaged")
+    assert RunDirectory(averaged).network().tensors.keys() == ours.keys()
+
+
+@pytest.mark.parametrize("stop_at", [2, 4])
+def test_resuming_with_a_teacher_gives_the_same_bits(stop_at, folder, made, tmp_path, monkeypatch):
+    whole = alexnet.train(folder, TAUGHT, out=tmp_path / "whole")
+    original, steps = torch.optim.SGD.step, []
+
+    def step(self, *arguments):
+        steps.append(1)
+        if len(steps) == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", step)
+    with pytest.raises(Interrupted):
+        alexnet.train(folder, TAUGHT, out=tmp_path / "broken")
+    broken = alexnet.train(folder, TAUGHT, out=tmp_path / "broken", resume=True)
+    ours, theirs = (RunDirectory(one).network().tensors for one in (whole, broken))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_teacher_that_nobody_could_learn_from(folder, made, tmp_path):
+    with pytest.raises(RecipeError, match="teacher is made, but the convolutions"):
+        change(FROZEN, teacher="made")
+    with pytest.raises(ModelError, match="too small for the small network"):
+        alexnet.train(folder, change(TAUGHT, teacher_size=4), out=tmp_path / "run")
+    with pytest.raises(alexnet.AlexNetError, match="there are no weights 'mad'"):
+        alexnet.train(folder, change(TAUGHT, teacher="mad"), out=tmp_path / "run")
+
+
+# -- a head that is solved, and then everything
+
+
+def test_a_solved_head_is_kept_unless_finetuning_is_better(folder, made, tmp_path):
+    solved = change(FROZEN, head="logistic")
+    head = alexnet.train(folder, solved, out=tmp_path / "head")
+    assert [line["epoch"] for line in lines(head)] == [1]
+    worse = change(solved, finetune_epochs=2, finetune_lr=5.0)
+    kept = alexnet.train(folder, worse, out=tmp_path / "kept")
+    assert [line["epoch"] for line in lines(kept)] == [1, 2, 3]
+    better = alexnet.train(
+        folder, change(solved, finetune_epochs=3, finetune_lr=0.02), out=tmp_path / "better"
+    )
+    chosen = [max(line["epoch"] for line in lines(run) if line["best"]) for run in (kept, better)]
+    first, second, third = (RunDirectory(run).network().tensors for run in (head, kept, better))
+    name = "features.0.weight"
+    assert torch.equal(first[name], second[name]) == (chosen[0] == 1)
+    assert torch.equal(first[name], third[name]) == (chosen[1] == 1)
+
+
+# -- what a folder starts from
+
+
+@pytest.fixture
+def backbone(monkeypatch):
+    """A small network in the place of the backbone."""
+    path = weights_folder() / "small.safetensors"
+    made = network_of(path, architecture("compact", width=0.1), 5, MADE_FOR)
+    monkeypatch.setitem(weight_names.SHIPPED, "backbone", path)
+    return made
+
+
+QUICK = {"epochs": 2, "finetune_epochs": 1, "report": False, "tensorboard": False}
+
+
+def settled(folder, **fields):
+    return choice.settled(folder, RECIPES["folder"].recipe.replace(**fields))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Not tiny."""
+    return write_pictures(tmp_path / "photos", side=choice.TINY + 1)
+
+
+def test_a_folder_starts_from_the_backbone(photos, backbone, tmp_path, capsys):
+    recipe = RECIPES["folder"].recipe.replace(**QUICK)
+    run = alexnet.train(photos, recipe, out=tmp_path / "run")
+    assert "starts from our backbone" in " ".join(capsys.readouterr().err.split())
+    settings = RunDirectory(run).settings
+    assert settings.asked.weights == settings.recipe.weights == "backbone"
+    assert RunDirectory(run).network().architecture.map_maximum
+    assert [line["epoch"] for line in lines(run)] == [1, 2, 3]
+    assert alexnet.train(photos, recipe, out=run, resume=True) == run
+
+
+def test_another_network_starts_from_scratch(photos, backbone):
+    recipe, told = settled(photos, width=0.5, lr=0.03, finetune_epochs=3)
+    assert recipe == RECIPES["scratch"].recipe.replace(width=0.5, lr=0.03)
+    assert "another network than asked for (--width); --finetune-epochs of frozen layers" in told
+
+
+def test_many_images_start_from_scratch(photos, backbone, monkeypatch):
+    assert settled(photos)[0].weights == "backbone"
+    monkeypatch.setattr(choice, "MANY", 59)
+    recipe, told = settled(photos, seed=3)
+    assert recipe == RECIPES["scratch"].recipe.replace(seed=3)
+    assert "60 training images are enough for a network of their own" in told
+
+
+def test_few_images_train_the_head_alone(photos, backbone, monkeypatch):
+    assert settled(photos)[0].finetune_epochs == 0
+    assert settled(photos, finetune_epochs=4)[0].finetune_epochs == 4
+    monkeypatch.setattr(choice, "ENOUGH", 60)
+    usual = RECIPES["folder"].recipe
+    assert settled(photos)[0] == usual.replace(weights="backbone")
+
+
+def test_tiny_images_start_from_scratch(backbone, tmp_path):
+    small = write_pictures(tmp_path / "small", side=choice.TINY)
+    recipe, told = settled(small)
+    assert recipe == RECIPES["scratch"].recipe
+    assert f"images of {choice.TINY} px show too little" in told
+
+
+def test_recipes_that_name_their_weights_are_left_alone(folder):
+    for recipe in (RECIPES["scratch"].recipe, RECIPES["finetune"].recipe, TINY):
+        assert choice.settled(folder, recipe) == (recipe, "")
+
+
+def test_a_run_that_began_from_scratch_goes_on_so(photos, tmp_path):
+    """As a run of 0.1.0 did, whose default was another."""
+    before = RECIPES["scratch"].recipe.replace(width=0.1, epochs=1, report=False, warmup=0.0)
+    run = alexnet.train(photos, before, out=tmp_path / "run")
+    now = RECIPES["folder"].recipe.replace(width=0.1, epochs=1, report=False, warmup=0.0)
+    assert alexnet.train(photos, now, out=run, resume=True) == run
+
+
+def test_well_known_data_sets_are_told(backbone, tmp_path):
+    cifar = "airplane automobile bird cat deer dog frog horse ship truck".split()
+    told = settled(class_folders(tmp_path / "cifar", dict.fromkeys(cifar, 3), size=(32, 32)))[1]
+    assert "These are the classes of cifar10, for which --recipe cifar10 is made" in told
+    told = choice.made_for(1000, ["n01443537", "n01698640"])
+    assert "--recipe tiny-imagenet" in told
+    assert not choice.made_for(999, ["n01443537", "n01698640"])
+    assert not choice.made_for(30, ["cat", "dog"])
+
+
+@pytest.mark.parametrize(("images", "told"), [(4, True), (5, False)])
+def test_classes_of_few_images_are_told_what_that_is_worth(
+    images, told, backbone, tmp_path, capsys
+):
+    folder = class_folders(tmp_path / "few", {"cat": 9, "eel": images}, size=(32, 32))
+    recipe = RECIPES["folder"].recipe.replace(**QUICK)
+    alexnet.train(folder, recipe, out=tmp_path / "run")
+    said = " ".join(capsys.readouterr().err.split())
+    expected = "the smallest class, eel, has 4 images: 2 to train on, 1 for validation, 1 for the"
+    assert (expected in said) == told
+
+
+# -- the backbone itself
+
+
+def test_the_backbone_comes_with_the_package(tmp_path):
+    path = weight_names.SHIPPED["backbone"]
+    assert path.stat().st_size <= 4_000_000
+    network = weights.find_weights("backbone")
+    assert network.architecture.name == "compact"
+    assert len(network.classes) == 100
+    assert "backbone" in dict(weights.listing())
+    with pytest.raises(alexnet.AlexNetError, match="there are other weights named backbone"):
+        other = network_of(tmp_path / "other.safetensors", SMALL, 5)
+        weights.import_weights(other.path, "backbone")
