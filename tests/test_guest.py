@@ -70,7 +70,7 @@ def exported(tmp_path):
     """The path of an exported file."""
     trained = load_model(weights_of(tmp_path / "best.safetensors"))
     about = {"version": 1, "classes": trained.classes, "names": trained.names}
-    about |= {"preprocessing": {"image_size": 16}, "metrics": {"top1": 0.5}}
+    about |= {"preprocessing": HOW.to_dict(), "metrics": {"top1": 0.5}}
     path = tmp_path / "model.onnx"
     path.write_bytes(onnx_bytes(trained, about))
     return path
@@ -658,10 +658,10 @@ def test_other_arrays_are_refused(x, y, message):
 def test_the_lines_of_the_page_run(tmp_path, monkeypatch, level):
     page = (Path(__file__).parent.parent / "docs" / "python.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 5
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "run").mkdir()
-    weights_of(tmp_path / "run" / "best.safetensors")
+    class_folders(tmp_path / "photos", {"n01": 12, "n02": 12}, size=(20, 16))
+    alexnet.train("photos", BRIEF, out="run")
     noise(0, (20, 16)).save(tmp_path / "new.jpg")
     namespace = {"__name__": "page"}
     for block in blocks:
