@@ -230,7 +230,6 @@ def test_the_recipe_suits_the_data_and_flags_override_it():
         (["train", "digits", "fast"], "a word too many: 'fast'", "alexnet train DATA"),
         (["train"], "DATA is missing", "alexnet train DATA"),
         (["doctor", "now"], "a word too many: 'now'", "alexnet doctor"),
-        (["predict", "x"], "there are no images", "alexnet predict RUN IMAGE"),
         (["train", "--lr", "-1e-3", "--", "-x"], "lr is -0.001", "--help"),
         (["train", "digits", "--config", "no.toml"], "nothing at no.toml", "run directory"),
         (["eval", "--top", "many"], "RUN is missing", "alexnet eval RUN"),
