@@ -218,7 +218,7 @@ def test_the_recipe_suits_the_data_and_flags_override_it():
         (["train", "digits", "--device", "tpu"], "tpu", "--device auto"),
         (["train", "digits", "--weights", "nowhere"], "no weights 'nowhere'", "imagenet-2014"),
         (["eval", "nowhere"], "there is nothing at nowhere", "Check the path"),
-        (["predict", "."], "not a run directory", "`alexnet train` printed"),
+        (["predict", ".", "a.jpg"], "not a run directory", "`alexnet train` printed"),
         (["data", "prepar"], "there is no command 'data prepar'", "'data prepare'"),
         (["train", "digits", "--epochz", "3"], "has no flag --epochz", "'--epochs'"),
         (["train", "digits", "--learning-rate", "1"], "no flag --learning-rate", "'--lr'"),
