@@ -146,7 +146,12 @@ def test_help_answers_without_torch():
         "for words in (['--help'], ['train', '--help'], ['recipes', 'digits']):\n"
         "    with contextlib.suppress(SystemExit):\n"
         "        main(words)\n"
+<<<<<<< HEAD
         "    heavy = set('torch sklearn PIL numpy tensorboard rich'.split()) & set(sys.modules)\n"
+=======
+        "    heavy = {'torch', 'sklearn', 'PIL', 'numpy', 'tensorboard', 'rich'}\n"
+        "    heavy &= set(sys.modules)\n"
+>>>>>>> main
         "    if heavy: sys.exit(f'{words} imports {heavy}')\n"
     )
     assert_runs(code)
