@@ -146,8 +146,7 @@ def test_help_answers_without_torch():
         "for words in (['--help'], ['train', '--help'], ['recipes', 'digits']):\n"
         "    with contextlib.suppress(SystemExit):\n"
         "        main(words)\n"
-        "    heavy = {'torch', 'sklearn', 'PIL', 'numpy', 'tensorboard', 'rich'}\n"
-        "    heavy &= set(sys.modules)\n"
+        "    heavy = set('torch sklearn PIL numpy tensorboard rich'.split()) & set(sys.modules)\n"
         "    if heavy: sys.exit(f'{words} imports {heavy}')\n"
     )
     assert_runs(code)

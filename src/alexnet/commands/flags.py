@@ -212,7 +212,8 @@ def add_argument(parser: argparse.ArgumentParser, flag: Flag, typed: str = "") -
     if flag.is_switch:
         more["action"] = argparse.BooleanOptionalAction
     elif flag.about.positional:  # what is missing, `checked_arguments` says
-        more |= {"nargs": "*" if flag.many else "?", "metavar": flag.switch}
+        more["metavar"] = flag.switch
+        more |= {"nargs": "*", "default": []} if flag.many else {"nargs": "?"}
     elif flag.about.again:
         more["action"] = "append"
     elif flag.many:
