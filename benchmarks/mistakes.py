@@ -59,7 +59,7 @@ MISTAKES = [
     ("eval run --classes whale", "no class 'whale'"),
     ("eval run missing", "no path 'missing'"),
     ("predict run missing.jpg", "no file missing.jpg"),
-    ("predict run", "IMAGE is missing"),
+    ("predict run", "no images"),
     ("predict missing.onnx a.jpg", "no file missing.onnx"),
     ("explain run a.jpg --top 0", "at least 1"),
     ("export run --format tflite", "expected one of"),

@@ -397,7 +397,7 @@ def test_what_explain_cannot_do(run, tmp_path, capsys):
         ([bad, "--class", "gren"], "no class 'gren'.\nDid you mean 'green'?"),
         ([bad, "--top", "0"], "top is 0"),
         ([bad, "--neighbours", "-1"], "neighbours is -1"),
-        ([], "IMAGE is missing"),
+        ([], "there are no images to explain"),
     ):
         assert main(["explain", str(run), *arguments, "--out", str(tmp_path / "out")]) == 2
         assert message in capsys.readouterr().err

@@ -889,7 +889,7 @@ def test_the_command_recognises_what_it_is_given(run, sweep, tmp_path, capsys, m
 
 def test_the_command_refuses_in_words(run, sweep, tmp_path, capsys):
     for arguments, message in (
-        ([], "RUN is missing"),
+        ([], "there is no run to report on"),
         ([str(tmp_path / "missing")], "there is nothing at"),
         ([str(run), str(sweep)], "is a sweep, and runs can be compared only with runs"),
         ([str(run), str(run)], "at least two different runs"),
