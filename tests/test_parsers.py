@@ -43,9 +43,11 @@ def as_json(value):
 
 
 @pytest.mark.slow
-def test_thousands_of_damaged_inputs():
+def test_thousands_of_damaged_inputs(monkeypatch):
+    from long import fuzz_parsers
     from long.fuzz_parsers import fuzz, shared
 
+    monkeypatch.setattr(fuzz_parsers, "MOST_SECONDS", 60.0)  # tests may run on a busy machine
     for name, found in fuzz(shared(6_000), seed=1, jobs=0).items():
         assert not found.broken, f"{name}: {found.broken}"
         assert found.outcomes["read"] or found.outcomes.total() < 100, name
