@@ -7,6 +7,7 @@ import json
 import math
 import tarfile
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -412,6 +413,7 @@ def test_many_classes_are_named_in_no_time():
 
 def test_arrays_without_dimensions_are_no_layers(tmp_path):
     names = [f"{name}_{part}" for name in BVLC_LAYERS for part in "wb"]
-    np.savez(tmp_path / "a.npz", **dict.fromkeys(names, np.float32(1)))
+    arrays: dict[str, Any] = dict.fromkeys(names, np.float32(1))
+    np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(WeightsError, match=r"conv1_w|features\.0"):
         import_weights(tmp_path / "a.npz", "flat")
