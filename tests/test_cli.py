@@ -187,6 +187,13 @@ def test_the_recipe_suits_the_data_and_flags_override_it():
     train = parse(["train", "--lr", "0.3", "x", "--recipe", "cifar10-lrn"])
     assert train.fields.lr == 0.3
     assert train.fields.schedule == "plateau"
+    assert parse(["train", "--std", "1", "1", "1", "--batch_size=9", "--", "-x"]).data == "-x"
+    assert parse(["train", "--std", "auto", "--views=2", "x"]).fields.std == "auto"
+    assert parse(["predict", "run", "a", "--top", "2", "-", "--json", "c"]).images == [
+        "a",
+        "-",
+        "c",
+    ]
     assert parse(["train", "x", "--recipe=cifar10"]).fields == RECIPES["cifar10"].recipe
 
 
@@ -211,7 +218,7 @@ def test_the_recipe_suits_the_data_and_flags_override_it():
         (["train", "digits", "--device", "tpu"], "tpu", "--device auto"),
         (["train", "digits", "--weights", "nowhere"], "no weights 'nowhere'", "imagenet-2014"),
         (["eval", "nowhere"], "there is nothing at nowhere", "Check the path"),
-        (["predict", "."], "not a run directory", "`alexnet train` printed"),
+        (["predict", ".", "a.jpg"], "not a run directory", "`alexnet train` printed"),
         (["data", "prepar"], "there is no command 'data prepar'", "'data prepare'"),
         (["train", "digits", "--epochz", "3"], "has no flag --epochz", "'--epochs'"),
         (["train", "digits", "--learning-rate", "1"], "no flag --learning-rate", "'--lr'"),
@@ -222,6 +229,8 @@ def test_the_recipe_suits_the_data_and_flags_override_it():
         (["train", "digits", "--flip=no"], "--flip takes no value", "--no-flip"),
         (["train", "digits", "fast"], "a word too many: 'fast'", "alexnet train DATA"),
         (["train"], "DATA is missing", "alexnet train DATA"),
+        (["doctor", "now"], "a word too many: 'now'", "alexnet doctor"),
+        (["train", "--lr", "-1e-3", "--", "-x"], "lr is -0.001", "--help"),
         (["train", "digits", "--config", "no.toml"], "nothing at no.toml", "run directory"),
         (["eval", "--top", "many"], "RUN is missing", "alexnet eval RUN"),
         (["eval", "x", "--top", "many"], "top is 'many'", "alexnet eval --help"),

@@ -1,9 +1,12 @@
 """What a notebook, and a program that looks into a model, find."""
 
+import contextlib
 import io
 import re
 import sys
 import types
+from importlib.machinery import ModuleSpec
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -82,41 +85,48 @@ def test_an_exported_file_says_what_it_does_not_hold(photos_run, tmp_path):
 # -- the bar of a notebook, and that of a terminal -------------------------------------------------
 
 
-class Handle:
-    """What IPython's `display` gives."""
+class Output(contextlib.nullcontext[None]):
+    """The widget that rich draws into."""
+
+    made: list["Output"] = []
 
     def __init__(self):
-        self.shown = []
+        super().__init__()
+        self.is_open = True
+        self.made.append(self)
 
-    def __call__(self, what, display_id):
-        assert display_id
-        self.shown.append(what._repr_html_())
-        return self
+    def clear_output(self, wait):
+        pass
 
-    def update(self, what):
-        self.shown.append(what._repr_html_())
+    def close(self):
+        self.is_open = False
 
 
 @pytest.fixture
-def kernel(monkeypatch):
-    """A notebook's kernel, as far as it is asked."""
-    handle, shell = Handle(), types.SimpleNamespace(kernel=object())
-    ipython, display = types.ModuleType("IPython"), types.ModuleType("IPython.display")
-    ipython.get_ipython = lambda: shell  # type: ignore[attr-defined]
-    display.display = handle  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "IPython", ipython)
-    monkeypatch.setitem(sys.modules, "IPython.display", display)
+def shown(monkeypatch):
+    """What a notebook shows, as text: a kernel as far as it is asked."""
+    shell, found = types.SimpleNamespace(kernel=object()), []
+    modules: dict[str, dict[str, Any]] = {
+        "IPython": {"get_ipython": lambda: shell},
+        "IPython.display": {"display": lambda what: found.append(what)},
+        "ipywidgets": {"Output": Output, "__spec__": ModuleSpec("ipywidgets", None)},
+    }
+    for name, parts in modules.items():
+        module = types.ModuleType(name)
+        vars(module).update(parts)
+        monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(console, "REDRAWN", 0.0)
-    return handle
+    monkeypatch.setattr(Output, "made", [])
+    return found
 
 
-def test_a_notebook_has_a_bar_that_goes_away(kernel, capsys):
+def test_a_notebook_has_a_bar_that_goes_away(shown, capsys):
     with console.progress("packing <b>", 4) as advance:
         advance(2)
-    first, half, last = kernel.shown
-    assert 'value="0.0000"' in first and "packing &lt;b&gt;  0/4" in first
-    assert 'value="0.5000"' in half and "2/4" in half
-    assert last == "" and capsys.readouterr().err == ""
+    told = [one.text for one in shown if not isinstance(one, Output)]
+    assert any("packing <b>" in one and "0/4" in one for one in told)
+    assert any("packing <b>" in one and "2/4" in one for one in told)
+    assert [one.is_open for one in Output.made] == [False] and capsys.readouterr().err == ""
 
 
 class Terminal(io.StringIO):
@@ -129,6 +139,7 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def screen(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(console, "REDRAWN", 0.0)
     with console.redirected(Terminal()) as screen:
         yield screen
@@ -139,19 +150,28 @@ def test_a_terminal_has_a_bar_that_lines_go_above(screen):
         advance(500)
         console.say("hello")
         advance(1)
-    shown = screen.getvalue()
-    assert all(len(part) <= 79 for part in re.split("[\r\n]", shown))
-    assert "hello" in re.split("[\r\n]", shown)
-    assert shown.endswith(f"\r{'':79}\r")  # nothing is left of it
+    shown = [
+        re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", one) for one in re.split("[\r\n]", screen.getvalue())
+    ]
+    assert all(len(part) <= 80 for part in shown)
+    assert "hello" in shown and any("epoch 1/9" in one and "501/1000" in one for one in shown)
+    assert screen.getvalue().endswith("\r\x1b[2K\x1b[?25h\r")  # nothing is left of it
+
+
+def test_a_bar_within_another(screen):
+    with console.progress("outer", 2) as outer, console.progress("inner", 3) as inner:
+        inner(1)
+        outer(1)
+    assert re.search("outer.*1/2.*\n.*inner.*1/3", screen.getvalue())
 
 
 def test_what_remains_is_that_of_everything_to_come(monkeypatch):
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    bar = console.Bar("epoch 1/9", total=100, done=50, after=800)
+    pace = console.Pace(total=100, done=50, after=800)
     now = 110.0
-    bar.advance(10)  # a second each: 40 are left here, and 800 later
-    assert bar.remains == "about 14 min left"
+    pace.done += 10  # a second each: 40 are left here, and 800 later
+    assert pace.remains == "about 14 min left"
 
 
 def test_lines_fit_the_screen(screen):

@@ -29,7 +29,7 @@ from alexnet.network.checkpoint import (
     save_tensors,
 )
 from alexnet.network.description import Architecture, Preprocessing
-from alexnet.network.weights import read_foreign, read_pth, recognise
+from alexnet.network.weights import BVLC_LAYERS, import_weights, read_foreign, read_pth, recognise
 from alexnet.recipes import Recipe
 from alexnet.runs.directory import RunDirectory
 from alexnet.sweeping.directory import SweepDirectory
@@ -363,10 +363,11 @@ def test_headers_that_take_tarfile_hours(extra, tmp_path):
     assert time.process_time() - began < 5
 
 
-def test_a_tar_that_leads_back_ends(tmp_path):
-    path = tar_of(tmp_path / "a.tar", *(header(f"cat/{n}.png", -1024 * (n // 2)) for n in range(3)))
+@pytest.mark.parametrize("sizes", [(0, 0, -1024), (0, -512), (0, -1)])
+def test_a_tar_that_leads_back_ends(sizes, tmp_path):
+    members = [header(f"cat/{n}.png", size) for n, size in enumerate(sizes)]
     with pytest.raises(DataError, match="leads back"):
-        read_source(path)
+        read_source(tar_of(tmp_path / "a.tar", *members))
 
 
 def test_an_archive_in_several_parts(tmp_path):
@@ -405,3 +406,10 @@ def test_many_classes_are_named_in_no_time():
     began = time.process_time()
     assert len(set(distinct(names, [str(number) for number in range(60_000)]))) == 60_000
     assert time.process_time() - began < 5
+
+
+def test_arrays_without_dimensions_are_no_layers(tmp_path):
+    names = [f"{name}_{part}" for name in BVLC_LAYERS for part in "wb"]
+    np.savez(tmp_path / "a.npz", **dict.fromkeys(names, np.float32(1)))
+    with pytest.raises(WeightsError, match=r"conv1_w|features\.0"):
+        import_weights(tmp_path / "a.npz", "flat")

@@ -27,6 +27,7 @@ from alexnet.fitting.loop import State
 from alexnet.network import checkpoint
 from alexnet.recipes import Recipe, Resolved
 from alexnet.runs.evaluation import evaluate_run
+from alexnet.training.events import EventFiles
 
 
 @pytest.fixture
@@ -260,6 +261,14 @@ def test_tensorboard_shows_each_epoch_once_whenever_a_run_goes_on(folder, tmp_pa
             monkeypatch.setattr(State, "save", original)
             alexnet.train(folder, recipe, out=run, resume=True)
             assert shown(run) == whole, (epoch, saved)
+
+
+def test_tensorboard_reads_event_files_in_the_order_they_were_written(tmp_path):
+    written = []
+    for _ in range(12):  # in one second, and over a power of ten
+        with EventFiles(tmp_path):
+            written += sorted({path.name for path in tmp_path.iterdir()} - set(written))
+    assert written == sorted(written)
 
 
 @pytest.mark.slow

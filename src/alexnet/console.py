@@ -2,23 +2,26 @@
 
 A program that has set up logging gets the records, like those of any library. For the command line,
 and where nobody has set up logging, a handler of our own writes them to stderr: everything people
-read goes there, so that stdout holds results only. On a terminal lines fit its width. Standard
-library only, so that the first word comes at once.
+read goes there, so that stdout holds results only. On a terminal lines fit its width. Bars and
+tables are rich's, which is imported with the first of them, so that the first word comes at once.
 """
 
 import contextlib
 import functools
-import html
-import importlib
 import logging
 import os
+import shutil
 import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TextIO
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, TextIO
 
 from alexnet.words import shown
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 log = logging.getLogger("alexnet")
 WIDEST = 120  # columns of a line; longer ones are hard to read
@@ -26,7 +29,7 @@ REDRAWN = 0.1  # seconds between two looks of a live bar
 TOLD = 10.0  # seconds between two lines where there is no live bar
 
 _file: TextIO | None = None  # instead of stderr
-_bars: list["Bar"] = []  # under way; the last one is shown
+_live: "Progress | None" = None  # the bars under way
 _always = 0  # blocks under way in which everything is written: the command line, a worker's log
 
 
@@ -44,28 +47,20 @@ def on_terminal() -> bool:
 
 def width() -> int:
     """Columns of what is written."""
-    with contextlib.suppress(ValueError):
-        return min(int(os.environ["COLUMNS"]), WIDEST) if "COLUMNS" in os.environ else _columns()
-    return 80
-
-
-def _columns() -> int:
-    for stream in (_stream(), sys.stdout):
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # no terminal, or no file
-            return min(os.get_terminal_size(stream.fileno()).columns or 80, WIDEST)
-    return 80
+    size = os.terminal_size((80, 24))
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # no terminal, or no file
+        size = os.get_terminal_size(_stream().fileno())
+    return min(shutil.get_terminal_size(size).columns, WIDEST)
 
 
 def _write(text: str) -> None:
     """Lines, above the live bar if there is one. On a terminal they are broken between words."""
-    stream = _stream()
-    if stream.isatty():
+    if on_terminal():
         text = "\n".join(_broken(line) for line in text.split("\n"))
-    if _bars:
-        _bars[-1].wipe()
-    print(text, file=stream, flush=True)
-    if _bars:
-        _bars[-1].draw()
+        if _live:
+            _live.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+            return
+    print(text, file=_stream(), flush=True)
 
 
 def _broken(line: str) -> str:
@@ -162,18 +157,22 @@ def redirected(file: TextIO) -> Iterator[TextIO]:
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows as lines of equal columns: the first one to the left, the others, numbers, to the right;
-    names that do not fit are cut."""
-    widths = [max(len(row[place]) for row in [heading, *rows]) for place in range(len(heading))]
-    room = width() - sum(widths[1:]) - 2 * len(widths)
-    widths[0] = min(widths[0], max(room, 8))
+    names that do not fit are broken."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
-    def line(row: Sequence[str]) -> str:
-        first = row[0] if len(row[0]) <= widths[0] else row[0][: widths[0] - 1] + "…"
-        cells = [f"{first:<{widths[0]}}"]
-        cells += [f"{cell:>{size}}" for cell, size in zip(row[1:], widths[1:], strict=True)]
-        return "  ".join(["", *cells]).rstrip()
-
-    return "\n".join(map(line, [heading, *rows]))
+    made = Table(box=None, padding=(0, 0, 0, 2))
+    for place, name in enumerate(heading):
+        made.add_column(
+            Text(name), justify="right" if place else "left", no_wrap=bool(place), overflow="fold"
+        )
+    for row in rows:
+        made.add_row(*map(Text, row))
+    console = Console(width=width(), color_system=None, force_jupyter=False)
+    with console.capture() as captured:
+        console.print(made)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 # -- progress --------------------------------------------------------------------------------------
@@ -186,20 +185,21 @@ def in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-class Bar:
-    """Something under way, of `total` parts; `done` of them were before it began, `after` come
-    after it and are part of what remains."""
+class Pace:
+    """How fast something of `total` parts gets on; `done` of them were before it began, `after`
+    come after it and are part of what remains."""
 
-    def __init__(self, what: str, total: int, done: int, after: int) -> None:
-        self.what, self.total, self.done, self.after = what, total, done, after
+    def __init__(self, total: int, done: int = 0, after: int = 0) -> None:
+        self.total, self.done, self.after = total, done, after
         self.before, self.begun = done, time.monotonic()
-        self.looked = 0.0  # when it was last shown
+        self.looked = self.begun  # when it was last shown
 
-    def advance(self, count: int) -> None:
-        """So many parts more."""
-        self.done += count
-        if time.monotonic() - self.looked >= REDRAWN:
-            self.draw()
+    def is_due(self, seconds: float) -> bool:
+        """Whether it was last shown so long ago; then it is now."""
+        if time.monotonic() - self.looked < seconds:
+            return False
+        self.looked = time.monotonic()
+        return True
 
     @property
     def remains(self) -> str:
@@ -210,85 +210,45 @@ class Bar:
         left = gone / done * max(self.total - self.done + self.after, 0)
         return f"about {in_words(left)} left"
 
-    @property
-    def share(self) -> float:
-        """Of it is done, 0 to 1."""
-        return min(self.done / self.total, 1.0) if self.total else 1.0
 
-    def text(self) -> str:
-        """As one line of a terminal."""
-        counted = f"{self.done:,}/{self.total:,}"
-        room = width() - 1 - len(f"{self.what}    {counted}  {self.remains}")
-        drawn = "#" * round(self.share * min(room, 30))
-        middle = f"[{drawn:<{min(room, 30)}}]  " if room >= 10 else ""
-        return f"{self.what}  {middle}{counted}  {self.remains}".rstrip()[: width() - 1]
-
-    def draw(self) -> None:
-        """Shows it, where it is the innermost one."""
-        self.looked = time.monotonic()
-        if _bars and _bars[-1] is self:
-            print(f"\r{self.text():<{width() - 1}}", end="", file=_stream(), flush=True)
-
-    def wipe(self) -> None:
-        """Takes it away."""
-        print(f"\r{'':<{width() - 1}}\r", end="", file=_stream(), flush=True)
+def _in_notebook() -> bool:
+    """Whether this runs in the kernel of a notebook that can show rich's bars."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel") and _file is None and find_spec("ipywidgets") is not None
 
 
-class Lines(Bar):
-    """The same where nobody looks: a line every ten seconds."""
+@contextlib.contextmanager
+def _bars() -> "Iterator[Progress | None]":
+    """Where bars are drawn, one below the other; None where nobody looks."""
+    global _live
+    if not (_is_heard(logging.INFO) and _is_ours() and (on_terminal() or _in_notebook())):
+        yield None
+        return
+    if _live:
+        yield _live
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    def __init__(self, what: str, total: int, done: int, after: int, told: bool) -> None:
-        super().__init__(what, total, done, after)
-        self.told, self.looked = told, self.begun
-
-    def advance(self, count: int) -> None:
-        self.done += count
-        if self.told and time.monotonic() - self.looked > TOLD:
-            self.looked = time.monotonic()
-            say(fitted(f"{self.what}: {self.done:,} of {self.total:,}", self.remains))
-
-
-class InNotebook(Bar):
-    """The same in a notebook: one line of HTML that changes and goes away."""
-
-    def __init__(self, what: str, total: int, done: int, after: int, show: Any) -> None:
-        super().__init__(what, total, done, after)
-        self.handle = show(self._html(), display_id=True)
-
-    def draw(self) -> None:
-        self.looked = time.monotonic()
-        self.handle.update(self._html())
-
-    def wipe(self) -> None:
-        self.handle.update(_Html(""))
-
-    def _html(self) -> "_Html":
-        words = html.escape(f"{self.what}  {self.done:,}/{self.total:,}  {self.remains}")
-        return _Html(
-            f'<progress max="1" value="{self.share:.4f}"></progress> '
-            f'<span style="font-family: monospace">{words}</span>'
-        )
-
-
-class _Html:
-    """What a notebook shows as HTML."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def _repr_html_(self) -> str:
-        return self.text
-
-    def __repr__(self) -> str:
-        return ""
-
-
-def _notebook() -> Any:
-    """IPython's `display` where this runs in a notebook's kernel, else None."""
-    ipython = sys.modules.get("IPython")
-    if ipython is None or not hasattr(ipython.get_ipython(), "kernel"):
-        return None
-    return importlib.import_module("IPython.display").display
+    console = Console(
+        file=_stream(), width=width(), force_terminal=True, force_jupyter=not on_terminal()
+    )
+    bars = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(30),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[remains]}"),
+        console=console,
+        transient=True,
+        auto_refresh=False,  # its thread would be there when this process forks
+        redirect_stdout=False,  # which holds results
+        redirect_stderr=False,
+    )
+    try:
+        with bars as _live:
+            yield bars
+    finally:
+        _live = None
 
 
 @contextlib.contextmanager
@@ -305,21 +265,22 @@ def progress(
         done: parts that were done before.
         after: parts that come when this is done, as part of what remains.
     """
-    wanted = _is_heard(logging.INFO) and _is_ours()
-    live = wanted and on_terminal()
-    show = _notebook() if wanted and not live and _file is None else None
-    if not live and show is None:
-        yield Lines(what, total, done, after, lines).advance
-        return
-    bar = InNotebook(what, total, done, after, show) if show else Bar(what, total, done, after)
-    if live:
-        _bars.append(bar)
-    try:
-        yield bar.advance
-    finally:
-        bar.wipe()
-        if live:
-            _bars.remove(bar)
+    pace = Pace(total, done, after)
+    with _bars() as bars:
+        task = bars.add_task(what, total=total, completed=done, remains="") if bars else None
+
+        def advance(count: int) -> None:
+            pace.done += count
+            if bars and task is not None and pace.is_due(REDRAWN):
+                bars.update(task, completed=pace.done, remains=pace.remains, refresh=True)
+            elif lines and not bars and pace.is_due(TOLD):
+                say(fitted(f"{what}: {pace.done:,} of {total:,}", pace.remains))
+
+        try:
+            yield advance
+        finally:
+            if bars and task is not None:
+                bars.remove_task(task)
 
 
 @contextlib.contextmanager

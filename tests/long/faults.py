@@ -61,7 +61,7 @@ class Case:
 
 
 CASES = [
-    Case("pack", ["data", "prepare", "photos", "--image-size", "16"], ("cache",)),
+    Case("pack", ["data", "prepare", "photos", "--image-size", "32"], ("cache",)),
     Case(
         "train",
         ["train", "photos", *SMALL, "--out", "run"],

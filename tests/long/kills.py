@@ -43,8 +43,8 @@ IMPORTED = (
     "optuna.storages._rdb.storage optuna.samplers._tpe.sampler alembic.command"
 )
 TRAIN = (
-    "{data} --image-size 16 --crop 16 --pool max --width 0.125 --batch-size 12 --lr 0.05 "
-    "--warmup 1 --precision fp32 --log-every 1 "
+    "{data} --recipe scratch --image-size 16 --crop 16 --pool max --width 0.125 --batch-size 12 "
+    "--lr 0.05 --warmup 1 --precision fp32 --log-every 1 "
 )
 HEAD = TRAIN + "--weights {world}/base --freeze conv --fc-layers 2 --hidden 16 --dropout 0.2 "
 EPOCH_OF_ZIP = 315_532_800  # 1980
@@ -236,11 +236,10 @@ class Kills:
     def said(self):
         return (self.notes / "said").read_text()
 
-    def run(self, command, aim="none", resume=False):
+    def run(self, command, aim="none"):
         """The exit code of a command; -9 if it was killed. `aim` "moment S" kills after S
         seconds."""
         words = command.format(data=self.data, world=self.world).split()
-        words += ["--resume"] if resume else []
         child = self.processes.Process(target=work, args=(words, self.world, aim, self.notes))
         child.start()
         kind, _, number = aim.partition(" ")
@@ -271,6 +270,14 @@ class Kills:
             return f"{kind} {self.draw.uniform(0.05, most):.3f}"
         return f"{kind} {self.draw.randint(1, most)}"
 
+    def next(self, words):
+        """The command that is given now: the same, or one of the two that go on with a run."""
+        out = self.world / "out"
+        if not words.startswith("train") or not out.exists():
+            return words
+        begun = (out / "environment.json").exists()
+        return f"resume {out}" if begun and self.draw.random() < 0.5 else f"{words} --resume"
+
     def case(self, name, most):
         """A command, killed once or several times, that comes to the same end.
 
@@ -281,9 +288,7 @@ class Kills:
         self.begin("bare" if one.bare else "trained")
         aims = [self.aim(name) for _ in range(min(most, self.draw.choice([1, 1, 1, 2, 3])))]
         for aim in [*aims, "none"]:
-            # what the README tells whoever goes on
-            resume = one.words.startswith("train") and (self.world / "out").exists()
-            code = self.run(one.words, aim, resume)
+            code = self.run(self.next(one.words), aim)
             self.tries[name] += 1
             if code == 0:
                 break

@@ -33,7 +33,7 @@ def script(commands: Commands, shell: str) -> str:
         command = groups[group].add_parser(name, help=name)
         for flag in flags:
             action = add_argument(command, flag)
-            action.help = action.help.split(". ")[0].rstrip(".")
+            action.help = (action.help or "").split(". ")[0].rstrip(".")
             action.choices = flag.choices or VALUES.get(flag.field)
             if not action.choices and action.nargs != 0:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]

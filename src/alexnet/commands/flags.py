@@ -212,7 +212,8 @@ def add_argument(parser: argparse.ArgumentParser, flag: Flag, typed: str = "") -
     if flag.is_switch:
         more["action"] = argparse.BooleanOptionalAction
     elif flag.about.positional:  # what is missing, `checked_arguments` says
-        more |= {"nargs": "*" if flag.many else "?", "metavar": flag.switch}
+        more["metavar"] = flag.switch
+        more |= {"nargs": "*", "default": []} if flag.many else {"nargs": "?"}
     elif flag.about.again:
         more["action"] = "append"
     elif flag.many:
@@ -258,11 +259,11 @@ def read(known: Sequence[Flag], words: Sequence[str], command: str) -> dict[str,
         if one.startswith("-") and one != "-" and not NUMBER.match(one):
             raise no_flag(switches, one.partition("=")[0], command)
     # apart, since argparse forgets what stands between flags, or behind `--`, until Python 3.13
-    behind = ["--", *others, *words[until + 1 :]]
-    found, others = parser_of(places).parse_known_args(behind, found)
-    if others:
+    behind = [*others, *words[until + 1 :]]
+    found, others = parser_of(places).parse_known_args(["--", *behind], found)
+    if surplus := [one for one in others if one != "--"]:
         usage = " ".join(["alexnet", command, *(one.call for one in places)])
-        raise InputError(f"there is a word too many: {others[0]!r}.", f"Expected: {usage}")
+        raise InputError(f"there is a word too many: {surplus[0]!r}.", f"Expected: {usage}")
     return vars(found)
 
 

@@ -342,7 +342,7 @@ class TarTree(_Archive[_Span]):
             place = -1
             while (member := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # or all headers stay
-                if archive.offset <= place:  # of a negative size
+                if member.size < 0 or archive.offset <= place:
                     raise tarfile.ReadError("it leads back to what was read")
                 place = archive.offset
                 raw = member.name.encode("utf-8", "surrogateescape")

@@ -10,7 +10,7 @@ from alexnet.runs.resolution import preprocessing_of, starting_weights
 
 BACKBONE = "backbone"
 # training images from which on a network of its own learns more than the backbone knows, and the
-# side in px up to which images show too little of what it knows; docs/backbone.md has the figures
+# side in px up to which images show too little of what it knows: judgements, neither is measured
 MANY, TINY = 20_000, 16
 ENOUGH = 1000  # training images; with fewer, validation does not show whether training all helps
 # CIFAR-10's classes, and what else two of them are called

@@ -145,10 +145,10 @@ def mean_interval(hits: Hits, noise: TrainingNoise, level: float = 0.95) -> tupl
 
 
 def smallest_gap(settings: int, seeds: int, images: int, deviation: float) -> float:
-    """The gap to the best (a share) that is found in 80 of 100 sweeps of so many settings, seeds
-    and images, if two trainings of one setting differ by `deviation` (a standard deviation, in
-    shares) on endless images. With one seed the deviation is not seen, and what is found is a gap
-    between these very trainings."""
+    """The gap to the best (a share) that is found in about 80 of 100 sweeps of so many settings,
+    seeds and images, if two trainings of one setting differ by `deviation` (a standard deviation,
+    in shares) on endless images. With one seed the deviation is not seen, and what is found is a
+    gap between these very trainings."""
     flips = SAME_SETTING / 2 / images
     persistent = (OTHER_SETTING - SAME_SETTING) / images
     if seeds > 1:

@@ -175,7 +175,7 @@ def what_it_can_show(settings: int, seeds: int, images: int) -> Iterator[str]:
         gap = smallest_gap(settings, 1, images, 0.0)
         yield (
             f"what it can show: with one seed, {on}, a gap of {100 * gap:.1f} points to the best "
-            "is found 4 times in 5, on these images; another training may differ by more"
+            "is found about 4 times in 5, on these images; another training may differ by more"
         )
     repeated = 3 if seeds == 1 else seeds
     told = " or ".join(
@@ -184,4 +184,4 @@ def what_it_can_show(settings: int, seeds: int, images: int) -> Iterator[str]:
         for deviation in SEED_DEVIATIONS
     )
     begin = "--seeds 3 would show" if seeds == 1 else f"what it can show: with {seeds} seeds, {on},"
-    yield f"{begin} a gap of {told} (4 times in 5)"
+    yield f"{begin} a gap of {told} (about 4 times in 5)"

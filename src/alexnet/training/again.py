@@ -49,7 +49,8 @@ def resume(
         if value is not None and value != getattr(settings.asked, name)
     }
     asked, more = settings.asked.replace(**changes), bool(changes)
-    if directory.evaluated and not more:
+    reported = directory.page.exists() or not asked.report  # else it was stopped before that
+    if directory.evaluated and reported and not more:
         say(f"{run} is finished, after {len(directory.epochs())} epochs; --epochs asks for more")
         return directory.path
     if more:

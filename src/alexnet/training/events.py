@@ -35,7 +35,8 @@ class EventFiles:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         self.event = Event
-        name = f"{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{next(_number)}"
+        # TensorBoard reads files in the order of their names, and there may be several in a second
+        name = f"{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}.{next(_number)}"
         self.path = path / f"events.out.tfevents.{name}"
         with writing(self.path):
             path.mkdir(parents=True, exist_ok=True)
