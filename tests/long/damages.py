@@ -30,8 +30,8 @@ FLAGS = (
 ).split()
 LIGHT = ["--no-tensorboard", "--no-report"]
 HEAD = (
-    "--image-size 16 --crop 16 --weights made --freeze conv --epochs 1 --batch-size 8 --lr 0.05 "
-    "--precision fp32"
+    "--recipe scratch --image-size 16 --crop 16 --weights made --freeze conv --epochs 1 "
+    "--batch-size 16 --lr 0.05 --precision fp32"
 ).split() + LIGHT
 HALF = ["train", "photos", *FLAGS, "--epochs", "3", *LIGHT, "--out", "half"]
 PAIR = ["one.png", "two.png"]

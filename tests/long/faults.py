@@ -41,8 +41,8 @@ SMALL = (
 ).split()
 PLAIN = ["--no-report", "--no-tensorboard"]
 HEAD = (
-    "--image-size 16 --crop 16 --weights made --freeze conv --epochs 1 --batch-size 16 --lr 0.05 "
-    "--precision fp32"
+    "--recipe scratch --image-size 16 --crop 16 --weights made --freeze conv --epochs 1 "
+    "--batch-size 16 --lr 0.05 --precision fp32"
 ).split() + PLAIN
 FAULTS = ["ENOSPC", "EIO", "EACCES", "kill"]
 
