@@ -77,6 +77,7 @@ def test_a_changed_digit_of_a_run_is_named(name, tmp_path):
         write_report(tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["illustrations.json", "data.json"])
 def test_what_a_page_leaves_out_is_named(name, tmp_path, capsys):
     run = run_directory(tmp_path / "run")
@@ -152,3 +153,14 @@ def test_damages_by_chance():
     told = subprocess.run(words, capture_output=True, text=True)
     assert told.returncode == 0, told.stdout + told.stderr
     assert "20 all" in told.stdout
+
+
+def test_a_page_says_that_it_leaves_out_a_damaged_network(photos_run, tmp_path, capsys):
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(photos_run, run)
+    content = (run / "best.safetensors").read_bytes()
+    (run / "best.safetensors").write_bytes(flipped(content, 4 * len(content)))
+    write_report(run)
+    assert "The network is left out." in capsys.readouterr().err

@@ -655,6 +655,7 @@ def test_other_arrays_are_refused(x, y, message):
 # -- the page --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_lines_of_the_page_run(tmp_path, monkeypatch, level):
     page = (Path(__file__).parent.parent / "docs" / "python.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

@@ -5,7 +5,6 @@ the run directory.
 Shapes: N examples, K classes.
 """
 
-import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
+from alexnet.console import warn
 from alexnet.data.originals import original
 from alexnet.errors import InputError, RunError
 from alexnet.presets import RECIPES
@@ -199,10 +199,14 @@ def confusion_rows(names: Sequence[str], confusion: Labels) -> Rows:
 
 
 def network_of(run: RunDirectory) -> Description | None:
-    """The network of a run; None where its weights are gone, or cannot be read."""
-    with contextlib.suppress(InputError):
+    """The network of a run; None where its weights are gone, or cannot be read, which is said."""
+    if not run.best.exists():
+        return None
+    try:
         return describe(run.path)
-    return None
+    except InputError as error:
+        warn(f"{error.message} The network is left out.")
+        return None
 
 
 def told_machine(surroundings: Mapping[str, Any]) -> dict[str, Any]:
