@@ -310,7 +310,7 @@ def test_arrays_are_read_by_name_alone(tmp_path):
         {"shape": [0, 3, 2, 2]}, {"splits": {"train": [0, 10**12]}}, {"splits": [1]}, {"block": 0},
         {"names": ["a"]}, {"sha256": []}, {"bad": [{"id": "a"}]}, {"left_out": "a"},
         {"fingerprint": None}, {"classes": 3}, {"block": 1}, {"block": 2**70},
-        {"shape": [1] * 70},
+        {"shape": [1] * 70}, {"shape": [2**31, "text that many times"]},
     ],
 )  # fmt: skip
 def test_stores_without_a_checksum_of_their_own_are_looked_at(changes, tmp_path):

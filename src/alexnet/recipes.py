@@ -350,7 +350,7 @@ class Recipe:
         known = [field.name for field in dataclasses.fields(cls)]
         for name in fields:
             if name not in known:
-                close = nearest_name(name, known)
+                close = nearest_name(str(name), known)
                 raise RecipeError(
                     f"there is no recipe field {name!r}.",
                     f"Did you mean {close!r}?" if close else EXPLAINED,

@@ -112,11 +112,11 @@ class Store:
             info = read_object(path / marks.STORE)
             version, shape, dtype = info["version"], tuple(info["shape"]), np.dtype(info["dtype"])
             rows = int(info.get("block", 1))
-            size = math.prod(shape) * dtype.itemsize
             if len(shape) > 4 or not all(isinstance(one, int) and one > 0 for one in shape):
                 raise ValueError(f"a shape of {shape}")
             if not shape or dtype.kind not in "uf" or not 1 <= rows < 2**63:
                 raise ValueError(f"an array of {dtype} in blocks of {rows}")
+            size = math.prod(shape) * dtype.itemsize
             check_info(info, shape[0])
         except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else error
