@@ -231,6 +231,7 @@ def test_the_table_of_contents_has_the_say(tmp_path):
     assert contents(path) == PICTURES
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_members(tmp_path):
     path = make_zip(tmp_path / "a.zip", ((f"class{n % 100}/{n}.png", b"x") for n in range(100_000)))
     assert len(read_source(path).examples) == 100_000

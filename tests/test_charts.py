@@ -109,6 +109,7 @@ def test_equal_files_are_equal_bytes(files):
         assert again[kind].png == picture
 
 
+@pytest.mark.slow
 def test_a_png_can_be_printed():
     picture = Image.open(io.BytesIO(charts.curves("loss", [Curve("", [1, 2])]).png))
     assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)

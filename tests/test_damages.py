@@ -77,6 +77,7 @@ def test_a_changed_digit_of_a_run_is_named(name, tmp_path):
         write_report(tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["illustrations.json", "data.json"])
 def test_what_a_page_leaves_out_is_named(name, tmp_path, capsys):
     run = run_directory(tmp_path / "run")

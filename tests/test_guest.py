@@ -112,7 +112,7 @@ def stir():
     torch.backends.cudnn.deterministic = True
     torch.set_num_threads(torch.get_num_threads() + 1)
     warnings.simplefilter("always")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, lambda *_: None)
     mpl.rcParams["lines.linewidth"] = 77
     os.environ[CUBLAS] = ":16:8"
 
@@ -655,6 +655,7 @@ def test_other_arrays_are_refused(x, y, message):
 # -- the page --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_lines_of_the_page_run(tmp_path, monkeypatch, level):
     page = (Path(__file__).parent.parent / "docs" / "python.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

@@ -125,6 +125,7 @@ def test_a_sweep_half_done_is_finished(name, command, old, expected, same_bits):
     }, "a trial that was done was trained again"
 
 
+@pytest.mark.slow
 def test_pages_are_drawn(old, capsys):
     assert run("report", "run") == 0
     assert run("report", "finished-sweep") == 0

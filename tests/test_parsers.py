@@ -29,7 +29,7 @@ from alexnet.network.checkpoint import (
     save_tensors,
 )
 from alexnet.network.description import Architecture, Preprocessing
-from alexnet.network.weights import read_foreign, read_pth, recognise
+from alexnet.network.weights import BVLC_LAYERS, import_weights, read_foreign, read_pth, recognise
 from alexnet.recipes import Recipe
 from alexnet.runs.directory import RunDirectory
 from alexnet.sweeping.directory import SweepDirectory
@@ -406,3 +406,10 @@ def test_many_classes_are_named_in_no_time():
     began = time.process_time()
     assert len(set(distinct(names, [str(number) for number in range(60_000)]))) == 60_000
     assert time.process_time() - began < 5
+
+
+def test_arrays_without_dimensions_are_no_layers(tmp_path):
+    names = [f"{name}_{part}" for name in BVLC_LAYERS for part in "wb"]
+    np.savez(tmp_path / "a.npz", **dict.fromkeys(names, np.float32(1)))
+    with pytest.raises(WeightsError, match=r"conv1_w|features\.0"):
+        import_weights(tmp_path / "a.npz", "flat")

@@ -129,6 +129,7 @@ def test_values_of_no_range_are_bad_images(tmp_path, values):
     assert "have no known range" in bad["reason"]
 
 
+@pytest.mark.slow
 def test_a_run_and_its_exported_file_take_the_range_along(tmp_path):
     made = [deep(1000 if number % 2 else 300, number) for number in range(24)]
     data = folders(tmp_path / "d", made)

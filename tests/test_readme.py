@@ -85,6 +85,7 @@ def test_every_command_runs(desk, capsys):
             run = capsys.readouterr().out.strip()
 
 
+@pytest.mark.slow
 def test_the_python_lines_run(desk):
     python = [block for language, block in BLOCKS if language == "python"]
     assert python

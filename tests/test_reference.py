@@ -23,6 +23,7 @@ def test_the_pages_are_what_would_be_written_now(reference, capsys):
     assert reference.main(["--check"]) == 0, capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_page_that_is_out_of_date_is_shown_and_written_again(
     reference, tmp_path, monkeypatch, capsys
 ):

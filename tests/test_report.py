@@ -179,6 +179,7 @@ def snapshot_of(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
+@pytest.mark.slow
 def test_an_equal_run_is_an_equal_page(run, tmp_path, drawn_once):
     first = snapshot_of(write_report(run, tmp_path / "a" / "page.html").parent)
     drawn_once.clear()
@@ -359,6 +360,7 @@ def test_every_table_is_a_file_too(run):
     ]
 
 
+@pytest.mark.slow
 def test_a_page_elsewhere_keeps_its_files_beside_it(run, tmp_path):
     page = opened(write_report(run, tmp_path / "mine" / "my page.html"))
     assert "my%20page_files/loss.png" in page.addresses

@@ -338,6 +338,7 @@ def test_a_slow_line_is_cut(served, monkeypatch, beginning):
     assert 0.4 < time.monotonic() - begun < 30
 
 
+@pytest.mark.slow
 def test_who_does_not_take_the_answers_is_cut(served, monkeypatch):
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
     with served.line(seconds=1) as line:

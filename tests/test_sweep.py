@@ -208,6 +208,7 @@ def test_killed_at_any_moment_it_ends_the_same(kind, folder, tmp_path, monkeypat
         shutil.rmtree(path)
 
 
+@pytest.mark.slow
 def test_what_a_killed_sweep_left_is_taken_over_or_removed(folder, tmp_path, monkeypatch):
     """Of its definition, of a trial, and of the state of trials that had all come to an end."""
 
@@ -240,6 +241,7 @@ def test_what_a_killed_sweep_left_is_taken_over_or_removed(folder, tmp_path, mon
     assert names[0] == names[1]
 
 
+@pytest.mark.slow
 def test_nothing_runs_twice(folder, tmp_path, monkeypatch):
     path = sweep.sweep(folder, FROZEN, GRID, out=tmp_path / "sweep")
     monkeypatch.setattr(trial_runs, "run_stack", None)

@@ -367,6 +367,7 @@ def test_the_finder_suggests_a_rate_that_works(folder, made, tmp_path, capsys):
     assert np.array_equal(logits(run), logits(again))  # looking changed nothing
 
 
+@pytest.mark.slow
 def test_a_finder_killed_before_it_noted_its_rate_looks_again(folder, tmp_path, monkeypatch):
     class Killed(BaseException):
         pass

@@ -221,6 +221,7 @@ def test_tpe_killed_and_begun_again_goes_the_same_way(folder, tmp_path, monkeypa
     assert len(table(more)) == 16
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_tpe_takes_seeds_and_passes_over_what_no_recipe_allows(folder, tmp_path):
     pytest.importorskip("optuna")
@@ -336,6 +337,7 @@ def test_a_study_is_swept_by_its_name(folder, tmp_path, monkeypatch, capsys):
     assert study("tiny-image10").data == "tiny-image10"
 
 
+@pytest.mark.slow
 def test_settings_and_scores_are_in_tensorboard(folder, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData

@@ -246,7 +246,9 @@ def bvlc_network(path: Path) -> Network:
             if values.dtype.kind not in "if":
                 raise WeightsError(f"{path}: {theirs} holds no numbers.", "Get the file again.")
             scale = 128 if values.dtype.kind == "i" else 1
-            tensors[f"{layer}.{ours}"] = torch.from_numpy(values.astype(np.float32) / scale)
+            # of an array without dimensions NumPy makes a number
+            scaled = np.asarray(values.astype(np.float32) / scale)
+            tensors[f"{layer}.{ours}"] = torch.from_numpy(scaled)
     first = f"{layers[0]}.weight"
     if first not in tensors:
         raise WeightsError(
