@@ -115,9 +115,10 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
     """
     from scipy import optimize
 
+    exact = logits.astype(np.float64)
     # convex in the scale, so there is one minimum
     found = optimize.minimize_scalar(
-        lambda logarithm: nll(logits.astype(np.float64) / math.exp(logarithm), labels),
+        lambda logarithm: nll(exact / math.exp(logarithm), labels),
         bounds=LOG_TEMPERATURES,
         method="bounded",
         options={"xatol": 1e-6},
