@@ -14,6 +14,7 @@ from alexnet.errors import CheckError, Interrupted, RunError
 from alexnet.network.checkpoint import load_tensors, save_tensors
 from alexnet.runs.directory import RunDirectory
 from alexnet.training import run as running
+from alexnet.training import train as training
 
 STEPS = change(epochs=3, schedule="exponential", gamma=0.5)  # its rate knows no last epoch
 
@@ -90,6 +91,23 @@ def test_a_finished_run_says_that_it_is(photos, tmp_path, capsys):
     assert main(["resume", str(run)]) == 0
     assert "is finished, after 2 epochs" in capsys.readouterr().err
     assert (run / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_a_run_killed_before_its_report_gets_it(photos, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(*_):
+        raise Killed
+
+    monkeypatch.setattr(training, "draw_report", killed)
+    with pytest.raises(Killed):
+        alexnet.train(photos, change(report=True), out=tmp_path / "run")
+    for _ in range(2):
+        with pytest.raises(Killed):
+            alexnet.resume(tmp_path / "run")
+    (tmp_path / "run" / "report.html").touch()
+    assert alexnet.resume(tmp_path / "run") == tmp_path / "run"
 
 
 def test_what_cannot_go_on_is_refused(photos, tmp_path):

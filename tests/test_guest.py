@@ -112,7 +112,7 @@ def stir():
     torch.backends.cudnn.deterministic = True
     torch.set_num_threads(torch.get_num_threads() + 1)
     warnings.simplefilter("always")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, lambda *_: None)
     mpl.rcParams["lines.linewidth"] = 77
     os.environ[CUBLAS] = ":16:8"
 

@@ -59,7 +59,6 @@ version: str = alexnet.__version__
 # a line of a script, and what mypy says of it
 WRONG = {
     'alexnet.train(3)': "arg-type",
-    'alexnet.train("digits", epochs=5)': "call-arg",
     'alexnet.Recipe(lr="fast")': "arg-type",
     'alexnet.Recipe(learning_rate=0.1)': "call-arg",
     'alexnet.load("run").predict(5)': "arg-type",

@@ -345,6 +345,8 @@ class Recipe:
     def from_dict(cls, fields: dict[str, Any]) -> Self:
         """The recipe of `to_dict`; an unknown field is an error with a suggestion, a missing one
         has the value by which releases without it behaved."""
+        if not isinstance(fields, dict):
+            raise RecipeError(f"a recipe is fields with values, got {fields!r:.60}.", EXPLAINED)
         known = [field.name for field in dataclasses.fields(cls)]
         for name in fields:
             if name not in known:

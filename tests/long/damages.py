@@ -25,24 +25,14 @@ from makers import picture, write_pictures  # noqa: E402
 BLOCK = 4096
 CHANCE = 0.15  # of a command that takes a second, where others read the file too
 FLAGS = (
-    "--image-size 16 --crop 16 --crop-area 1 --pool max --width 0.125 "
+    "--recipe scratch --image-size 16 --crop 16 --crop-area 1 --pool max --width 0.125 "
     "--batch-size 8 --lr 0.05 --dropout 0 --precision fp32"
 ).split()
 LIGHT = ["--no-tensorboard", "--no-report"]
-HEAD = [
-    "--image-size",
-    "16",
-    "--crop",
-    "16",
-    "--weights",
-    "made",
-    "--freeze",
-    "conv",
-    "--epochs",
-    "1",
-    *LIGHT,
-]
-HEAD += ["--batch-size", "8", "--lr", "0.05", "--precision", "fp32"]
+HEAD = (
+    "--image-size 16 --crop 16 --weights made --freeze conv --epochs 1 --batch-size 8 --lr 0.05 "
+    "--precision fp32"
+).split() + LIGHT
 HALF = ["train", "photos", *FLAGS, "--epochs", "3", *LIGHT, "--out", "half"]
 PAIR = ["one.png", "two.png"]
 

@@ -36,25 +36,14 @@ import alexnet  # noqa: E402
 
 KILLED = 137
 SMALL = (
-    "--image-size 16 --crop 16 --crop-area 1 --pool max --width 0.125 "
+    "--recipe scratch --image-size 16 --crop 16 --crop-area 1 --pool max --width 0.125 "
     "--batch-size 16 --lr 0.05 --dropout 0 --precision fp32 --epochs 2 --no-report"
 ).split()
 PLAIN = ["--no-report", "--no-tensorboard"]
-HEAD = [
-    "--image-size",
-    "16",
-    "--crop",
-    "16",
-    "--weights",
-    "made",
-    "--freeze",
-    "conv",
-    "--epochs",
-    "1",
-    "--batch-size",
-    "16",
-]
-HEAD += ["--lr", "0.05", "--precision", "fp32", *PLAIN]
+HEAD = (
+    "--image-size 16 --crop 16 --weights made --freeze conv --epochs 1 --batch-size 16 --lr 0.05 "
+    "--precision fp32"
+).split() + PLAIN
 FAULTS = ["ENOSPC", "EIO", "EACCES", "kill"]
 
 
@@ -72,7 +61,7 @@ class Case:
 
 
 CASES = [
-    Case("pack", ["data", "prepare", "photos", "--image-size", "16"], ("cache",)),
+    Case("pack", ["data", "prepare", "photos", "--image-size", "32"], ("cache",)),
     Case(
         "train",
         ["train", "photos", *SMALL, "--out", "run"],

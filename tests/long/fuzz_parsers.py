@@ -246,7 +246,7 @@ class Figures(Kind):
     def __init__(self, folder):
         run = run_directory(folder / "run", n=12)
         self.metrics = json.loads((run / "metrics.json").read_text())
-        self.epochs = [json.loads(line) for line in (run / "epochs.jsonl").open()]
+        self.epochs = [json.loads(line) for line in (run / "epochs.jsonl").read_text().splitlines()]
         uri = "data:image/png;base64,AAAA"
         picture = {"id": "a", "image": uri, "label": "cat", "guess": "dog", "p": 0.5, "cam": uri}
         picture |= {"p_label": 0.1, "distance": 1.5, "neighbours": [picture.copy()]}

@@ -260,10 +260,10 @@ def read(known: Sequence[Flag], words: Sequence[str], command: str) -> dict[str,
             raise no_flag(switches, one.partition("=")[0], command)
     # apart, since argparse forgets what stands between flags, or behind `--`, until Python 3.13
     behind = [*others, *words[until + 1 :]]
-    found, others = parser_of(places).parse_known_args(["--", *behind] if behind else [], found)
-    if others:
+    found, others = parser_of(places).parse_known_args(["--", *behind], found)
+    if surplus := [one for one in others if one != "--"]:
         usage = " ".join(["alexnet", command, *(one.call for one in places)])
-        raise InputError(f"there is a word too many: {others[0]!r}.", f"Expected: {usage}")
+        raise InputError(f"there is a word too many: {surplus[0]!r}.", f"Expected: {usage}")
     return vars(found)
 
 

@@ -108,9 +108,9 @@ def space_of(grid: Mapping[str, Any] | Sequence[Point]) -> Space | list[Point]:
     return space
 
 
-def unknown_field(name: str) -> RecipeError:
+def unknown_field(name: object) -> RecipeError:
     """The error of a name that is no field."""
-    close = nearest_name(name, FIELD_TYPES)
+    close = nearest_name(str(name), FIELD_TYPES)
     hint = f"Did you mean {close!r}?" if close else "`alexnet train --help-all` explains them."
     return RecipeError(f"there is no recipe field {name!r} to sweep.", hint)
 
