@@ -98,6 +98,16 @@ def test_errors_of_the_machine_are_words(error, says, monkeypatch, capsys):
     assert says in capsys.readouterr().err
 
 
+def test_a_package_that_is_not_there_is_named(monkeypatch, capsys):
+    def run(_):
+        import torch_of_next_year  # type: ignore[import-not-found]  # noqa: F401
+
+    monkeypatch.setattr(Recipes, "run", run)
+    assert cli.main(["recipes"]) == 2
+    told = capsys.readouterr().err
+    assert "No module named 'torch_of_next_year'" in told and "pip install alexnet\n" in told
+
+
 def test_mistakes_of_the_program_are_not_hidden(monkeypatch):
     def run(_):
         raise RuntimeError("a mistake")

@@ -71,6 +71,13 @@ def test_explanations_are_pictures_and_numbers(model):
 
 
 @pytest.mark.slow
+def test_a_network_shows_its_drawing_and_its_layers():
+    page = alexnet.describe("2012")._repr_html_()
+    ElementTree.fromstring(page)
+    assert page.index("<svg") < page.index("<pre>") < page.index("60,965,224")
+
+
+@pytest.mark.slow
 def test_an_exported_file_says_what_it_does_not_hold(photos_run, tmp_path):
     model = alexnet.load(export(photos_run, out=tmp_path / "model.onnx"))
     assert "accuracy" in model._repr_html_()
