@@ -331,6 +331,18 @@ def test_an_exported_file_needs_what_the_page_installs(photos_run, tmp_path):
         )
 
 
+def test_the_container_holds_what_the_page_installs():
+    root = Path(__file__).parent.parent
+    page = (root / "docs" / "export.md").read_text("utf-8")
+    dockerfile = (root / "Dockerfile").read_text("utf-8").replace("\\\n", "")
+    lists = re.findall("pip install ([a-z -]+?) +# alexnet (?:predict|serve) model", page)
+    [installed] = re.findall("pip install --no-cache-dir ([a-z].*)", dockerfile)
+    assert installed.split() == " ".join(lists).split()
+    taken = re.findall("^!(.+)$", (root / ".dockerignore").read_text("utf-8"), re.MULTILINE)
+    copied = " ".join(re.findall("^COPY ([a-zA-Z].+) .+$", dockerfile, re.MULTILINE)).split()
+    assert sorted(copied) == sorted(taken) and all((root / one).exists() for one in taken)
+
+
 def test_tests_share_makers_and_fixtures_only():
     """What one test module takes from another is imported, and so changed, with all of it."""
     for path in Path(__file__).parent.glob("*.py"):

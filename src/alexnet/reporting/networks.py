@@ -79,7 +79,8 @@ class Description:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        table = f"<pre>{html.escape(str(self))}</pre>"
+        look = "font-family: monospace; line-height: 1.4"
+        table = f"<pre style='{look}'>{html.escape(str(self))}</pre>"
         return in_notebook(f"{self.drawing.inline}{table}")
 
     def __str__(self) -> str:
