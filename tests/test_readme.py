@@ -88,10 +88,10 @@ def test_the_pages_have_commands():
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_everything_that_is_typed_runs(page, desk, capsys):
-    run = ""
+    run, names = "", {"__name__": "typed"}
     for kind, text in typed(PAGES[page]):
         if kind == "python":
-            exec(compile(text, page, "exec"), {"__name__": "typed"})
+            exec(compile(text, page, "exec"), names)
             continue
         words = shlex.split(text.rpartition("&&")[2].removeprefix(" uv run").strip())
         words = words[words.index("alexnet") + 1 :]
