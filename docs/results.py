@@ -240,24 +240,31 @@ def one_share(names: list[str]) -> str:
 def speed(names: list[str]) -> str:
     """The README's sentences about cached features."""
     found = read(SPEED)
-    first, again, *others = found["contestants"]
-    ours, cached = seconds_of(first), seconds_of(again)
+    ours, *others = found["contestants"]
+    first, again = medians(ours)
     told = "; ".join(
-        f"{one['name']} {seconds_of(one):,.0f} s, **{times(seconds_of(one) / ours)} and "
-        f"{times(seconds_of(one) / cached)} times** as long"
+        f"{one['name']} {medians(one)[0]:,.0f} s, **{times(medians(one)[0] / first)} and "
+        f"{times(medians(one)[1] / again)} times** as long"
         for one in others
     )
+    gaps = [one["difference"] for one in others if one["difference"]]
+    same = (
+        "the same within noise" if all(low <= 0 <= high for _, low, high in gaps) else "NOT equal"
+    )
+    tops = [f"{100 * statistics.mean(one['top1']):.1f}" for one in (ours, *others) if one["top1"]]
+    equal = f"{', '.join(tops)} % test top-1, {same}; " if gaps else ""
     text = (
-        f"Frozen layers run once. For {found['job']} we need {ours:.0f} s, and {cached:.0f} s the "
-        f"second time; {told} (medians of {len(first['seconds'])} runs; {found['caveat']}; "
+        f"Frozen layers run once. For {found['job']} we need {first:.0f} s, and {again:.0f} s the "
+        f"second time; {told} ({equal}medians of {len(ours['seconds'])} runs, {found['caveat']}; "
         f"{found['machine']}; `benchmarks/transfer.py`)."
     )
     return f"\n{wrapped(text)}\n"
 
 
-def seconds_of(contestant: dict[str, Any]) -> float:
-    """The median of its runs."""
-    return float(statistics.median(contestant["seconds"]))
+def medians(contestant: dict[str, Any]) -> tuple[float, float]:
+    """Seconds of a first run and of one that finds what the first kept, if it kept anything."""
+    first = float(statistics.median(contestant["seconds"]))
+    return first, float(statistics.median(contestant["again"])) if contestant["again"] else first
 
 
 def times(ratio: float) -> str:
