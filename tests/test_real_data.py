@@ -91,7 +91,7 @@ def test_tiny_imagenet_from_a_folder_and_from_a_zip_is_the_same(tmp_path):
     assert store.names[store.classes.index("n01443537")] == "goldfish"
     assert any("200 images without labels" in text for text in store.info["left_out"])
     grey = 0
-    for path in (*folder.glob("train/*/*.JPEG"), *folder.glob("val/*/*.JPEG")):
+    for path in (p for part in ("train", "val") for p in (folder / part).rglob("*.JPEG")):
         with Image.open(path) as image:
             grey += image.mode == "L"
     assert store.info["greyscale"]["found"] == grey > 0
