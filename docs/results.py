@@ -32,7 +32,7 @@ from alexnet.runs.directory import RunDirectory
 from alexnet.scoring.significance import mean_interval, training_noise
 
 ROOT = Path(__file__).resolve().parent.parent
-NOT_RUN, SPEED = "not-run", "transfer-speed"  # files of results/ that are no summaries
+NOT_RUN, RACES = "not-run", "transfer-"  # files of results/ that are no summaries
 # a table, or a figure inside a line: the name of a block, and of summaries
 MARKED = re.compile(r"(<!-- results: (\w+)([^>]*) -->).*?(<!-- end of results -->)", re.DOTALL)
 
@@ -174,7 +174,11 @@ def read(name: str) -> Any:
 def summaries() -> dict[str, Summary]:
     """All summaries by name."""
     names = sorted(path.stem for path in (ROOT / "results").glob("*.json"))
-    return {name: Summary(**read(name)) for name in names if name not in (NOT_RUN, SPEED)}
+    return {
+        name: Summary(**read(name))
+        for name in names
+        if name != NOT_RUN and not name.startswith(RACES)
+    }
 
 
 # -- what is written -------------------------------------------------------------------------------
@@ -238,8 +242,8 @@ def one_share(names: list[str]) -> str:
 
 
 def speed(names: list[str]) -> str:
-    """The README's sentences about cached features."""
-    found = read(SPEED)
+    """What a race of benchmarks/transfer.py came to, in a sentence."""
+    found = read(names[0])
     ours, *others = found["contestants"]
     first, again = medians(ours)
     told = "; ".join(
