@@ -45,7 +45,7 @@ def desk(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     brief_ones = {}
     for name, preset in presets.RECIPES.items():
-        brief: dict[str, Any] = {"epochs": 1, "warmup": 0.0}
+        brief: dict[str, Any] = {"epochs": 1, "warmup": 0.0, "report": False}
         if preset.recipe.weights:  # they know their width
             brief |= {"finetune_epochs": min(1, preset.recipe.finetune_epochs)}
         else:
