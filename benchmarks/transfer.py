@@ -40,7 +40,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-SIDE, BATCH, LR = 227, 100, 1e-4
+SIDE, BATCH, LR = 227, 100, 1e-3
 WARM_UP = 5  # batches that are not timed: the workers have a head start
 FEATURES = 256 * 6 * 6
 MEAN, STD = (123 / 255, 117 / 255, 104 / 255), (1 / 255,) * 3  # of BVLC's network
