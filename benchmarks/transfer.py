@@ -276,7 +276,7 @@ def main():
     parser.add_argument("data", type=Path, help="Tiny ImageNet in its official layout")
     parser.add_argument("weights", type=Path, help="of BVLC's 2012 network")
     parser.add_argument("--per-class", type=int, default=50, help="training images")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--batches", type=int, default=0, help="of the loops, scaled; 0: all")
     parser.add_argument("--threads", type=int, default=0, help="of everything; 0: the better")
@@ -337,10 +337,11 @@ def write(asked, contestants, around):
         ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
         check=True, capture_output=True, text=True, cwd=Path(__file__).parent,
     ).stdout.strip()  # fmt: skip
-    threads, processor = around["threads"], around["processor"]
     found = {
         "job": f"{asked.epochs} epochs of a new last layer on {10 * asked.per_class:,} images",
-        "machine": f"{threads} cores of an {processor}, {around['precision']}",
+        "processor": around["processor"],
+        "precision": around["precision"],
+        "threads": around["threads"],
         "caveat": f"the loops scaled from {asked.batches} batches"
         if asked.batches
         else "start to end, nothing scaled",
