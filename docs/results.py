@@ -18,7 +18,7 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from alexnet.runs.directory import RunDirectory
 from alexnet.scoring.significance import mean_interval, training_noise
 
 ROOT = Path(__file__).resolve().parent.parent
-NOT_RUN, SPEED = "not-run", "transfer-speed"  # files of results/ that are no summaries
+NOT_RUN, RACES = "not-run", "transfer-"  # files of results/ that are no summaries
 # a table, or a figure inside a line: the name of a block, and of summaries
 MARKED = re.compile(r"(<!-- results: (\w+)([^>]*) -->).*?(<!-- end of results -->)", re.DOTALL)
 
@@ -130,14 +130,9 @@ class Summary:
         return f"{self.seconds:.0f} s" if self.seconds < 100 else f"{self.seconds / 60:.1f} min"
 
     @property
-    def cores(self) -> str:
-        """How many of them worked."""
-        return f"{self.threads} core{'s' * (self.threads > 1)}"
-
-    @property
     def machine(self) -> str:
-        """These cores, of what."""
-        return f"{self.cores} of an {self.hardware}"
+        """What it ran on."""
+        return f"{cores(self.threads)} of an {self.hardware}"
 
     @property
     def changed(self) -> bool:
@@ -174,7 +169,21 @@ def read(name: str) -> Any:
 def summaries() -> dict[str, Summary]:
     """All summaries by name."""
     names = sorted(path.stem for path in (ROOT / "results").glob("*.json"))
-    return {name: Summary(**read(name)) for name in names if name not in (NOT_RUN, SPEED)}
+    return {
+        name: Summary(**read(name))
+        for name in names
+        if name != NOT_RUN and not name.startswith(RACES)
+    }
+
+
+def cores(threads: int) -> str:
+    """How many of them worked."""
+    return f"{threads} core{'s' * (threads > 1)}"
+
+
+def hardware(around: Mapping[str, Any]) -> str:
+    """Processor and arithmetic of the surroundings that a run notes."""
+    return f"{re.sub('[(]R[)]| Processor', '', around['processor'])}, {around['precision']}"
 
 
 # -- what is written -------------------------------------------------------------------------------
@@ -225,7 +234,7 @@ def main_table(names: list[str]) -> str:
                 f"{one.share} ({one.limits})",
                 one.counted,
                 one.covers,
-                f"{one.time}, {one.cores}",
+                f"{one.time}, {cores(one.threads)}",
             ]
             for one in map(known.__getitem__, names)
         ],
@@ -238,8 +247,8 @@ def one_share(names: list[str]) -> str:
 
 
 def speed(names: list[str]) -> str:
-    """The README's sentences about cached features."""
-    found = read(SPEED)
+    """What a race of benchmarks/transfer.py came to, in a sentence."""
+    found = read(names[0])
     ours, *others = found["contestants"]
     first, again = medians(ours)
     told = "; ".join(
@@ -256,7 +265,7 @@ def speed(names: list[str]) -> str:
     text = (
         f"Frozen layers run once. For {found['job']} we need {first:.0f} s, and {again:.0f} s the "
         f"second time; {told} ({equal}medians of {len(ours['seconds'])} runs, {found['caveat']}; "
-        f"{found['machine']}; `benchmarks/transfer.py`)."
+        f"{cores(found['threads'])} of an {hardware(found)}; `benchmarks/transfer.py`)."
     )
     return f"\n{wrapped(text)}\n"
 
@@ -402,8 +411,7 @@ def summary_of(runs: Sequence[RunDirectory], given: dict[str, Any]) -> Summary:
         "covers": covers,
         "seconds": round(sum(e["seconds"] for r in runs for e in r.epochs()) / len(runs), 1),
         "timed": "its epochs",
-        "hardware": f"{re.sub(r'[(]R[)]| Processor', '', around['processor'])}, "
-        f"{around['precision']}",
+        "hardware": hardware(around),
         "threads": around["threads"],
         "date": str(around["started"])[:10],
         "test_seen": True,
