@@ -6,7 +6,7 @@ import contextlib
 import io
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -100,9 +100,9 @@ class Served:
         return await job.answer
 
     def stop(self) -> None:
-        """Ends the thread, after what it is doing."""
+        """Ends the thread, after what it is doing; to be called when the decoders have stopped."""
         self._decoded.put(None)
-        self._thread.join(5)
+        self._thread.join()
 
     def _look(self, job: Job) -> None:  # in a thread that decodes, as all that follows
         try:
@@ -132,20 +132,25 @@ class Served:
 
     def _work(self) -> None:  # the thread of the model
         while (first := self._decoded.get()) is not None:
-            jobs: list[Job] = [first]
-            with contextlib.suppress(queue.Empty):
-                while len(jobs) < BATCH:
-                    one = self._decoded.get_nowait()
-                    if one is None:
-                        self._decoded.put(None)  # seen again after this batch
-                        break
-                    jobs.append(one)
-            gone = [job for job in jobs if job.answer.cancelled()]
-            self._deliver(gone, [None] * len(gone))
-            self._classify([job for job in jobs if job not in gone and not job.explain])
-            for job in jobs:
-                if job.explain and job not in gone:
-                    self._explain(job)
+            self._work_on([first, *self._more()])
+            del first  # and the picture with it, before the next one comes
+
+    def _more(self) -> Iterator[Job]:
+        """What has been decoded in the meantime, up to a batch."""
+        with contextlib.suppress(queue.Empty):
+            for _ in range(BATCH - 1):
+                if (job := self._decoded.get_nowait()) is None:
+                    self._decoded.put(None)  # seen again after this batch
+                    return
+                yield job
+
+    def _work_on(self, jobs: list[Job]) -> None:
+        gone = [job for job in jobs if job.answer.cancelled()]
+        self._deliver(gone, [None] * len(gone))
+        self._classify([job for job in jobs if job not in gone and not job.explain])
+        for job in jobs:
+            if job.explain and job not in gone:
+                self._explain(job)
 
     def _classify(self, jobs: list[Job]) -> None:
         if not jobs:

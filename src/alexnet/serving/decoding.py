@@ -80,14 +80,19 @@ class Decoders:
         (self._large if large else self._small).put((due, next(self._numbers), work))
 
     def stop(self) -> None:
-        """Ends the threads, after what they are doing; costly pictures are given up."""
+        """Ends the threads, after what they are doing; costly pictures are given up. They are waited
+        for: a process that ends while a thread lets go of a tensor is aborted (C++ code cannot be
+        left where that thread waits for Python's lock)."""
         self.stopped = True
         for lane in (*[self._small] * THREADS, self._large):
             lane.put((0, next(self._numbers), None))
+        for thread in self._threads:
+            thread.join()
 
     def _work(self, lane: "queue.PriorityQueue[tuple[float, int, Work | None]]") -> None:
         while (work := lane.get()[2]) is not None:
             work()
+            del work  # and the picture with it, before the next one comes
 
 
 def square_apart(content: bytes, side: int, white: int, given_up: Callable[[], bool]) -> Pixels:
