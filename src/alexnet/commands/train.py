@@ -50,7 +50,8 @@ class Train:
             require_named(self.out)
         elif self.out:
             RunDirectory(self.out).require_empty()
-        look_at_recipe(self.fields)
+        if not self.resume:
+            look_at_recipe(self.fields)
         look_at_data(self.data)
         say(f"{self.data}: {told(self.fields, self.data)}")
         with waiting("loading torch"):

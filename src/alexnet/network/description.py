@@ -119,6 +119,18 @@ class Architecture:
         """The smallest side in px of an input image."""
         return next(side for side in itertools.count(1) if self.feature_side(side))
 
+    @property
+    def fitting_input(self) -> int:
+        """The smallest side in px of an input image whose last map is as large as the fully
+        connected layers take it: 227 for 2012, 223 for 2014."""
+        return next(side for side in itertools.count(1) if self.feature_side(side) >= self.map_side)
+
+    def blends(self, side: int) -> bool:
+        """Whether averaging the last map of images of `side` px blends values that it has fewer of
+        than the fully connected layers take. (A map whose side divides theirs is repeated.)"""
+        found = self.feature_side(side)
+        return found < self.map_side and self.map_side % found > 0
+
     def check_input(self, side: int) -> None:
         """ModelError if images of `side` px are too small for this network."""
         if side < self.smallest_input:

@@ -239,8 +239,9 @@ def initialise(model: AlexNet, init: str) -> None:
     """Sets initial weights in place.
 
     "paper" is N(0, 0.01) with biases of 1 in conv2, conv4, conv5 and the hidden layers, made for
-    inputs of 0 to 255; "he" is He et al. (2015), made for inputs of unit variance; "torch"
-    leaves what torch's layers begin with.
+    inputs of 0 to 255 (the paper's own code has 0.03 instead of 0.01 in conv3 to conv5); "he" is
+    He et al. (2015), made for inputs of unit variance; "torch" leaves what torch's layers begin
+    with.
     """
     for layer in model.modules():  # the paper's and He's layers, too: it keeps what a seed means
         if isinstance(layer, Conv2d):

@@ -17,6 +17,7 @@ from alexnet.runs.choice import settled
 from alexnet.runs.configs import asked_for
 from alexnet.runs.directory import RunDirectory
 from alexnet.runs.inputs import Inputs
+from alexnet.runs.network import require_sound
 from alexnet.runs.own_data import own_data, splits_of
 from alexnet.runs.resolution import resolve
 from alexnet.runtime import as_found, make_deterministic
@@ -95,6 +96,8 @@ def carried_out(
     before = RunDirectory(out) if resume and out else None
     old = like or (before if before and not before.just_begun else None)
     asked, choice = settled(data, asked, old.settings.asked.weights if old else "")
+    if not old:
+        require_sound(asked)
     run = set_up(data, asked, old.settings.draw if old else "content")
     run.introduction += [choice] if choice else []
     if like:
