@@ -1,6 +1,7 @@
 """The network that a recipe comes to, what happens to an image before it, and which of them do not
 go together. Imports no torch."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,6 +50,15 @@ def network_of(asked: Recipe, weights: Made | None) -> Architecture:
     changes = {name: getattr(asked, name) for name in names}
     given = {name: value for name, value in changes.items() if value != "auto"}
     found = architecture(base, one_tower=asked.columns == 1, dropout=asked.dropout, **given)
+    if asked.mean == "image" and not weights:
+        found = replace(found, mean_image=preprocessing_of(asked, weights).crop)
+    elif asked.mean == "image" and not found.mean_image:
+        raise RecipeError(
+            f"mean is image, but the weights {asked.weights} were made without a mean image.",
+            "Leave out --mean: weights know how images are prepared.",
+        )
+    elif asked.mean not in ("auto", "image"):
+        found = replace(found, mean_image=0)
     if asked.columns == 2 and found.columns == 1:
         raise RecipeError(
             f"columns is 2, but the {found.name} network is one tower.", "Leave it out."
@@ -65,6 +75,8 @@ def preprocessing_of(asked: Recipe, weights: Made | None) -> Preprocessing:
     border = asked.border if own else how.border
     crop = (size + 2 * border if own else how.crop) if asked.crop == "auto" else asked.crop
     mean = how.mean if asked.mean == "auto" else asked.mean
+    if mean == "image":  # the network does it
+        mean = (0.0, 0.0, 0.0)
     std = how.std if asked.std == "auto" else asked.std
     return Preprocessing(size, crop, mean, std, asked.views, border)
 

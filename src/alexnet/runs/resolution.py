@@ -115,6 +115,6 @@ def filled_in(asked: Recipe, network: Architecture, how: Preprocessing) -> dict[
         "image_size": how.image_size,
         "border": how.border,
         "crop": how.crop,
-        "mean": how.mean,
+        "mean": "image" if network.mean_image else how.mean,
         "std": how.std,
     }
