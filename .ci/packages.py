@@ -21,6 +21,8 @@ BESIDE = {
     "SECURITY.md",
     "LICENSE",
     "pyproject.toml",
+    "Dockerfile",
+    ".dockerignore",
 }
 
 
@@ -50,7 +52,9 @@ def wrong_in_sdist(sdist: Path) -> list[str]:
         content = file.extractfile(info)
         wrong = wrong_in_metadata(sdist, content.read() if content else b"")
     sizes = {one.name.partition("/")[2]: one.size for one in members}
-    expected = BESIDE.union(*(files_below(ROOT / one) for one in ("src", "tests", "docs")))
+    expected = BESIDE.union(
+        *(files_below(ROOT / one) for one in ("src", "tests", "docs", "examples", "results"))
+    )
     wrong += [f"{sdist.name} lacks {name}" for name in expected - set(sizes)]
     return wrong + too_large(sdist, sizes)
 

@@ -15,7 +15,11 @@ the maximum of the last map, of the image and its mirror, then logistic regressi
 give weights too that lie in the cache (bvlc-2012), or `untrained`. It is quick, and what choices
 are made with.
 
-`commands` trains with `alexnet.train` itself; --weights puts a file in the place of the backbone.
+`commands` trains with `alexnet.train` itself; --weights puts a file in the place of the backbone,
+--keep FOLDER keeps the runs below FOLDER/RECIPE, for `docs/results.py add`:
+
+    uv run benchmarks/backbone.py commands real-data/photos --recipes folder --keep WORK
+    uv run docs/results.py add photos WORK/folder/* --command "alexnet train photos" --seconds 15
 
 Tasks: all images in five folds, with 3 seeds; or, with --each, so many training images of each
 class and 100 others to test, drawn with 3 seeds. Figures are means over seeds (and folds), with the
@@ -128,7 +132,7 @@ def features(weights, data, counts, sizes):
                 print(f"{data} {each or ''} {name} {size} px: {summary(scores)}", flush=True)
 
 
-def commands(data, counts, recipes, weights, report):
+def commands(data, counts, recipes, weights, report, keep):
     """Prints what `alexnet.train` comes to with each recipe: accuracy, and seconds of a training
     with packing, evaluation, and the report if it is asked for."""
     if weights:
@@ -148,7 +152,9 @@ def commands(data, counts, recipes, weights, report):
                             shutil.copy(data / store.ids[row], target)
                     start = time.perf_counter()
                     asked = alexnet.RECIPES[recipe].recipe.replace(seed=seed, report=report)
-                    run = alexnet.train(folder / "data", asked, out=folder / "run")
+                    number = sum(map(len, scores.values()))
+                    out = (keep or folder) / recipe / f"{each or 'folds'}-{number}"
+                    run = alexnet.train(folder / "data", asked, out=out)
                     seconds.append(time.perf_counter() - start)
                     scores.setdefault(seed, []).append(RunDirectory(run).metrics()["top1"])
             print(
@@ -188,6 +194,7 @@ def main():
     parts.choices["commands"].add_argument("--recipes", nargs="*", default=["folder", "scratch"])
     parts.choices["commands"].add_argument("--weights", type=Path)
     parts.choices["commands"].add_argument("--report", action="store_true")
+    parts.choices["commands"].add_argument("--keep", type=Path, metavar="FOLDER")
     asked = parser.parse_args()
     if asked.part == "split":
         split(asked.source, asked.target)
@@ -196,7 +203,7 @@ def main():
     elif asked.part == "features":
         features(asked.weights, asked.data, asked.each, asked.sizes)
     else:
-        commands(asked.data, asked.each, asked.recipes, asked.weights, asked.report)
+        commands(asked.data, asked.each, asked.recipes, asked.weights, asked.report, asked.keep)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ time, over the threads, and so are those of a machine without other work, nearly
 """
 
 import argparse
+import itertools
 import statistics
 import time
 
@@ -67,7 +68,7 @@ def seconds_of_steps(name: str, steps: int) -> list[float]:
         )
         float(value)
         marks.append(time.process_time())
-    return [after - before for before, after in zip(marks[1:], marks[2:], strict=False)]
+    return [after - before for before, after in itertools.pairwise(marks[1:])]
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ or a class says of itself is its signature, as it stands in the source, and its 
 
 import ast
 import dataclasses
-import difflib
 import inspect
 import re
 import sys
@@ -18,6 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from pages import WIDTH, wrapped, written
+
 import alexnet
 from alexnet.cli import ABOUT, COMMANDS
 from alexnet.commands.flags import Flag, class_body, comments, first_sentence, flags, takes_recipe
@@ -25,7 +26,6 @@ from alexnet.errors import AlexNetError
 from alexnet.recipes import Recipe
 
 HERE = Path(__file__).resolve().parent
-WIDTH = 120
 WRITTEN = "<!-- Written by docs/reference.py: change what it reads, not this page. -->"
 
 
@@ -36,18 +36,6 @@ def escaped(text: str) -> str:
     """Text whose stars and angles are no markup; what stands in backticks is left alone."""
     parts = re.split(r"(`[^`]*`)", text)
     return "".join(one if one[:1] == "`" else re.sub(r"([*<])", r"\\\1", one) for one in parts)
-
-
-def wrapped(text: str, first: str = "", then: str = "") -> str:
-    """One paragraph, broken at spaces."""
-    return textwrap.fill(
-        " ".join(text.split()),
-        WIDTH,
-        initial_indent=first,
-        subsequent_indent=then,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def item(head: str, text: str) -> str:
@@ -361,21 +349,8 @@ def api_page() -> str:
 
 def main(arguments: list[str]) -> int:
     """Writes both pages, or with --check compares them; 1 where one differs."""
-    code = 0
-    for path, page in ((HERE / "cli.md", cli_page()), (HERE / "api.md", api_page())):
-        if "--check" not in arguments:
-            path.write_text(page, encoding="utf-8")
-            continue
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
-        if before != page:
-            code = 1
-            lines = difflib.unified_diff(
-                before.splitlines(), page.splitlines(), str(path), "as it is now", lineterm=""
-            )
-            print("\n".join(lines))
-    if code:
-        print("Write the pages again: uv run python docs/reference.py", file=sys.stderr)
-    return code
+    pages = {HERE / "cli.md": cli_page(), HERE / "api.md": api_page()}
+    return written(pages, arguments, "reference.py")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # Ray reads it when it is imported: under `uv run` it would install everything anew for its workers
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 
+# the tests import onnxruntime themselves, and it reports to its makers unless told before
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 # where Python may not write bytecode beside the sources, every worker and every child process would
 # compile all of torch again, for seconds each
 if sys.dont_write_bytecode:

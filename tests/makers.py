@@ -240,14 +240,14 @@ def pictures_store(parent, images):
 
 
 # what recipes and sweeps are tried with: a training of a blink
-TINY = Recipe(
+TINY = Recipe().replace(
     image_size=16, pool="max", width=0.125, batch_size=16, epochs=2, lr=0.05, dropout=0.0,
     tensorboard=False,
     report=False,
 )  # fmt: skip
 SMALL = architecture("small", width=0.125, pool="max")
 MADE_FOR = Preprocessing(20, 16, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
-FROZEN = Recipe(
+FROZEN = Recipe().replace(
     weights="made", freeze="conv", batch_size=16, epochs=2, lr=0.05, dropout=0.0,
     precision="fp32", tensorboard=False, report=False,
 )  # fmt: skip

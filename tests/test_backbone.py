@@ -227,10 +227,20 @@ def test_well_known_data_sets_are_told(backbone, tmp_path):
     cifar = "airplane automobile bird cat deer dog frog horse ship truck".split()
     told = settled(class_folders(tmp_path / "cifar", dict.fromkeys(cifar, 3), size=(32, 32)))[1]
     assert "These are the classes of cifar10, for which --recipe cifar10 is made" in told
-    told = choice.made_for(1000, ["n01443537", "n01698640"])
-    assert "--recipe tiny-imagenet" in told
-    assert not choice.made_for(999, ["n01443537", "n01698640"])
-    assert not choice.made_for(30, ["cat", "dog"])
+    assert choice.well_known(1000, ["n01443537", "n01698640"]) == ["tiny-imagenet"]
+    assert not choice.well_known(999, ["n01443537", "n01698640"])
+    assert not choice.well_known(30, ["cat", "dog"])
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10", "tiny-imagenet-frozen-as-run"])
+def test_a_recipe_for_other_data_is_told(name, photos, tmp_path):
+    asked = RECIPES[name].recipe.replace(seed=3)
+    recipe, told = choice.settled(photos, asked)
+    assert recipe == asked
+    assert f"recipe {name} is made for" in told
+    tens = class_folders(tmp_path / "tens", dict.fromkeys("0123456789", 2), size=(8, 8))
+    assert bool(choice.settled(tens, asked)[1]) == (name != "digits")
+    assert choice.settled("digits", RECIPES["digits"].recipe) == (RECIPES["digits"].recipe, "")
 
 
 @pytest.mark.parametrize(("images", "told"), [(4, True), (5, False)])

@@ -4,6 +4,7 @@ import builtins
 import functools
 import io
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -209,8 +210,12 @@ def test_equal_runs_give_equal_bytes(run, tmp_path):
     assert one == other
 
 
-def test_the_file_needs_no_torch(run, tmp_path):
+def test_the_file_needs_no_torch_and_onnxruntime_writes_no_identifier(run, tmp_path):
     model, image = export(run, out=tmp_path / "model.onnx"), tmp_path / "a.png"
+    (home := tmp_path / "home").mkdir()
+    names = ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "LOCALAPPDATA", "USERPROFILE")
+    own = dict(os.environ) | dict.fromkeys(names, str(home))
+    del own["ORT_DISABLE_TELEMETRY"]
     image.write_bytes(encoded(smooth()))
     code = (
         "import sys, alexnet\nfrom alexnet.cli import main\n"
@@ -219,8 +224,9 @@ def test_the_file_needs_no_torch(run, tmp_path):
         "heavy = {'torch', 'onnx', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=own)
     assert result.returncode == 0, result.stderr
+    assert not list(home.iterdir())
 
 
 @pytest.mark.slow

@@ -98,6 +98,16 @@ def test_errors_of_the_machine_are_words(error, says, monkeypatch, capsys):
     assert says in capsys.readouterr().err
 
 
+def test_a_package_that_is_not_there_is_named(monkeypatch, capsys):
+    def run(_):
+        import torch_of_next_year  # type: ignore[import-not-found]  # noqa: F401
+
+    monkeypatch.setattr(Recipes, "run", run)
+    assert cli.main(["recipes"]) == 2
+    told = capsys.readouterr().err
+    assert "No module named 'torch_of_next_year'" in told and "pip install alexnet\n" in told
+
+
 def test_mistakes_of_the_program_are_not_hidden(monkeypatch):
     def run(_):
         raise RuntimeError("a mistake")
@@ -131,7 +141,7 @@ def test_streams_that_take_nothing(words, redirect, code, says):
 @pytest.mark.slow
 def test_a_worker_that_cannot_write_ends_the_sweep_and_fails_no_trial(tmp_path, monkeypatch):
     write_pictures(tmp_path / "photos")
-    run = alexnet.train(tmp_path / "photos", alexnet.Recipe(
+    run = alexnet.train(tmp_path / "photos", alexnet.Recipe().replace(
         image_size=16, pool="max", width=0.125, epochs=1, tensorboard=False, report=False,
     ), out=tmp_path / "run")  # fmt: skip
     recipe = FROZEN.replace(weights=str(run), epochs=1)
@@ -151,7 +161,7 @@ def test_a_worker_that_cannot_write_ends_the_sweep_and_fails_no_trial(tmp_path, 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="each command runs in a child")
-@pytest.mark.parametrize(("case", "every"), [("predict --save", 2), ("pack", 8), ("train", 30)])
+@pytest.mark.parametrize(("case", "every"), [("predict --save", 2), ("pack", 8), ("train", 90)])
 def test_faults_at_some_places(case, every):
     words = [sys.executable, str(LONG / "faults.py"), "--only", case, "--every", str(every)]
     told = subprocess.run(words, capture_output=True, text=True)

@@ -1,7 +1,9 @@
 """The same is asked for, whether by Python or by the command line: every field, every file."""
 
+import copy
 import dataclasses
 import json
+import pickle
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
@@ -84,13 +86,19 @@ def test_a_misspelt_field_is_suggested():
         alexnet.recipe("digits", epochs=-1)
 
 
-def test_a_recipe_that_was_made_from_no_preset_is_spoken_of(capsys):
-    asked_for("digits", alexnet.recipe("digits", epochs=5))
-    asked_for("digits", alexnet.RECIPES["cifar10"].recipe)
+def test_a_recipe_that_names_some_fields_amends_the_preset(capsys):
+    for whole in (
+        alexnet.recipe("digits", epochs=5),
+        alexnet.RECIPES["cifar10"].recipe,
+        Recipe().replace(epochs=5),
+        pickle.loads(pickle.dumps(alexnet.recipe("cifar10"))),
+        copy.deepcopy(dataclasses.replace(Recipe(), epochs=5)),
+    ):
+        assert asked_for("digits", whole) == whole
     assert capsys.readouterr().err == ""
-    assert asked_for("digits", Recipe(epochs=5)) == Recipe(epochs=5)
-    said = capsys.readouterr().err
-    assert "image_size, crop_padding" in said and "alexnet.train(data, epochs=5)" in said
+    for some in (Recipe(epochs=5), pickle.loads(pickle.dumps(Recipe(epochs=5)))):
+        assert asked_for("digits", some, lr=0.2) == alexnet.recipe("digits", epochs=5, lr=0.2)
+        assert "names 1 fields amends the preset digits" in capsys.readouterr().err
 
 
 def test_what_a_recipe_is_in_words():

@@ -46,7 +46,7 @@ from alexnet.sweeping.sweep import sweep
 IDENTIFIERS = ["7", "n01", "n02", "n03"]
 NAMES = ["seven", "goldfish", "crane", "crane"]
 HOW = Preprocessing(16, 16, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 2)
-BRIEF = Recipe(
+BRIEF = Recipe().replace(
     image_size=16, pool="max", width=0.1, batch_size=8, epochs=1, tensorboard=False, report=False
 )  # fmt: skip
 

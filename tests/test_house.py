@@ -1,15 +1,20 @@
 """The house: imports run one way, and the command line answers without torch."""
 
 import ast
+import contextlib
 import graphlib
 import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import pytest
-from makers import class_folders
+from makers import class_folders, write_image
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import alexnet
 from alexnet.cli import COMMANDS
@@ -277,6 +282,65 @@ def test_what_is_absent_is_noticed():
     """The instrument of the test above."""
     with pytest.raises(AssertionError, match="No module named 'fractions'"):
         assert_runs(WITHOUT.format(names={"fractions"}) + "import statistics")
+
+
+def brought(names: Iterable[str]) -> set[str]:
+    """The distributions that `pip install` of these brings, they themselves included."""
+    asked = [Requirement(one) for one in names]
+    found: set[str] = set()
+    for one in asked:  # which grows
+        name = canonicalize_name(one.name)
+        if name not in found:
+            found.add(name)
+            with contextlib.suppress(PackageNotFoundError):  # for other systems
+                further = [Requirement(text) for text in requires(name) or []]
+                asked += [
+                    one for one in further if not one.marker or one.marker.evaluate({"extra": ""})
+                ]
+    return found
+
+
+@pytest.mark.slow
+def test_an_exported_file_needs_what_the_page_installs(photos_run, tmp_path):
+    """docs/export.md: what is imported from anywhere else is not there."""
+    page = (Path(__file__).parent.parent / "docs" / "export.md").read_text("utf-8")
+    run, image = str(photos_run), tmp_path / "a.png"
+    model = str(alexnet.export(run, out=tmp_path / "m.onnx"))
+    write_image(image)
+    there: list[str] = []
+    for words, commands in (
+        ("predict", [["predict", model, str(image), how] for how in ("--csv", "--json")]),
+        ("serve", [["serve", model, "--port", "0"]]),
+    ):
+        [installed] = re.findall(f"pip install ([a-z -]+?) +# alexnet {words} model", page)
+        there += installed.split()
+        allowed = {"alexnet"} | brought(there)
+        absent = {
+            name
+            for name, owners in packages_distributions().items()
+            if allowed.isdisjoint(map(canonicalize_name, owners))
+        }
+        assert {"torch", "sklearn", "matplotlib", "onnx"} <= absent
+        needs_more = [["doctor"], ["train", "digits"], ["describe", "2012"], ["eval", run]]
+        assert_runs(
+            WITHOUT.format(names=absent)
+            + "from alexnet.cli import main\n"
+            + "import uvicorn; uvicorn.Server.run = lambda *_: None\n" * (words == "serve")
+            + f"for words in {commands}: assert main(words) == 0, words\n"
+            + f"for words in {needs_more}: assert main(words) == 2, words\n"
+        )
+
+
+def test_the_container_holds_what_the_page_installs():
+    root = Path(__file__).parent.parent
+    page = (root / "docs" / "export.md").read_text("utf-8")
+    dockerfile = (root / "Dockerfile").read_text("utf-8").replace("\\\n", "")
+    lists = re.findall("pip install ([a-z -]+?) +# alexnet (?:predict|serve) model", page)
+    [installed] = re.findall("pip install --no-cache-dir ([a-z].*)", dockerfile)
+    assert installed.split() == " ".join(lists).split()
+    taken = re.findall("^!(.+)$", (root / ".dockerignore").read_text("utf-8"), re.MULTILINE)
+    copied = " ".join(re.findall("^COPY ([a-zA-Z].+) .+$", dockerfile, re.MULTILINE)).split()
+    assert sorted(copied) == sorted(taken) and all((root / one).exists() for one in taken)
 
 
 def test_tests_share_makers_and_fixtures_only():

@@ -1,4 +1,4 @@
-"""What a notebook, and a program that looks into a model, find."""
+"""What a notebook, and a program that looks into a model, find; the notebook of examples/."""
 
 import contextlib
 import io
@@ -6,6 +6,7 @@ import re
 import sys
 import types
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -71,6 +72,13 @@ def test_explanations_are_pictures_and_numbers(model):
 
 
 @pytest.mark.slow
+def test_a_network_shows_its_drawing_and_its_layers():
+    page = alexnet.describe("2012")._repr_html_()
+    ElementTree.fromstring(page)
+    assert page.index("<svg") < page.index("<pre") < page.index("60,965,224")
+
+
+@pytest.mark.slow
 def test_an_exported_file_says_what_it_does_not_hold(photos_run, tmp_path):
     model = alexnet.load(export(photos_run, out=tmp_path / "model.onnx"))
     assert "accuracy" in model._repr_html_()
@@ -80,6 +88,22 @@ def test_an_exported_file_says_what_it_does_not_hold(photos_run, tmp_path):
     ):  # fmt: skip
         with pytest.raises(RunError, match="an exported file does not hold"):
             look()
+
+
+@pytest.mark.slow
+def test_the_example_runs(tmp_path):
+    """In a kernel, in an empty folder. What is committed has no outputs."""
+    import nbformat  # half a second
+    from nbclient import NotebookClient
+
+    path = Path(__file__).parent.parent / "examples" / "alexnet-in-an-hour.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(cells) > 8 and not any(cell.outputs for cell in cells)
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": tmp_path}}).execute()
+    kinds = [kind for cell in cells for one in cell.outputs for kind in one.get("data", {})]
+    assert kinds.count("image/png") == 5 and kinds.count("text/html") == 2
+    assert (tmp_path / "runs" / "shapes" / "best.safetensors").exists()
 
 
 # -- the bar of a notebook, and that of a terminal -------------------------------------------------

@@ -133,7 +133,9 @@ def test_values_of_no_range_are_bad_images(tmp_path, values):
 def test_a_run_and_its_exported_file_take_the_range_along(tmp_path):
     made = [deep(1000 if number % 2 else 300, number) for number in range(24)]
     data = folders(tmp_path / "d", made)
-    recipe = Recipe(image_size=32, crop=32, epochs=1, width=0.25, device="cpu", precision="fp32")
+    recipe = Recipe().replace(
+        image_size=32, crop=32, epochs=1, width=0.25, device="cpu", precision="fp32"
+    )
     run = alexnet.train(data, recipe, out=tmp_path / "run")
     classifier = alexnet.load(run, device="cpu", precision="fp32")
     assert classifier.white == 1023

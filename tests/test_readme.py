@@ -1,4 +1,4 @@
-"""Every command of the README is run here, on tiny data, and its Python lines too."""
+"""What the README and the tutorials have their reader type is run here, on tiny data."""
 
 import dataclasses
 import re
@@ -18,21 +18,33 @@ from alexnet.network.weight_names import weights_folder
 from alexnet.presets import Preset
 from alexnet.serving.connections import listen
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [
-    line.split("#")[0].strip()
-    for language, block in BLOCKS
-    if language in ("", "sh", "bash")
-    for line in block.splitlines()
-    if "alexnet " in line.split("#")[0]
-]
+ROOT = Path(__file__).parent.parent
+PAGES = {
+    path.name: path.read_text(encoding="utf-8")
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("tutorial-*.md"))]
+}
+README = PAGES["README.md"]
+
+
+def typed(page: str) -> list[tuple[str, str]]:
+    """What a page has its reader type, in its order: a "command", or lines of "python"."""
+    found = []
+    for language, block in re.findall(r"```(\w*)\n(.*?)```", page, re.DOTALL):
+        if language == "python":
+            found.append(("python", block))
+        elif language in ("", "sh", "bash"):
+            lines = [line.split("#")[0].strip() for line in block.splitlines()]
+            found += [("command", line) for line in lines if "alexnet " in line]
+    return found
+
+
+COMMANDS = [text for kind, text in typed(README) if kind == "command"]
 
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
-    """A folder with the data that the README speaks of, small, and recipes of one epoch."""
-    for folder in ("photos", "tiny-imagenet-200/train", "tiny-imagenet-200/val"):
+    """A folder with the data that the pages speak of, small, and recipes of one epoch."""
+    for folder in ("photos", "new-photos", "tiny-imagenet-200/train", "tiny-imagenet-200/val"):
         for number, name in enumerate(["n01", "n02"]):
             (tmp_path / folder / name).mkdir(parents=True)
             for image in range(8):
@@ -45,7 +57,7 @@ def desk(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     brief_ones = {}
     for name, preset in presets.RECIPES.items():
-        brief: dict[str, Any] = {"epochs": 1, "warmup": 0.0}
+        brief: dict[str, Any] = {"epochs": 1, "warmup": 0.0, "report": False}
         if preset.recipe.weights:  # they know their width
             brief |= {"finetune_epochs": min(1, preset.recipe.finetune_epochs)}
         else:
@@ -66,37 +78,35 @@ def desk(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_readme_has_commands():
+def test_the_pages_have_commands():
     assert "python3 -m pip install uv && uv run alexnet train digits" in COMMANDS
-    assert len(COMMANDS) > 8
+    assert len(PAGES) == 4
+    for page in PAGES.values():
+        assert len(typed(page)) > 8 and "python" in dict(typed(page))
 
 
 @pytest.mark.slow
-def test_every_command_runs(desk, capsys):
-    run = ""
-    for command in COMMANDS:
-        words = shlex.split(command.rpartition("&&")[2].removeprefix(" uv run").strip())
+@pytest.mark.parametrize("page", PAGES)
+def test_everything_that_is_typed_runs(page, desk, capsys):
+    run, names = "", {"__name__": "typed"}
+    for kind, text in typed(PAGES[page]):
+        if kind == "python":
+            exec(compile(text, page, "exec"), names)
+            continue
+        words = shlex.split(text.rpartition("&&")[2].removeprefix(" uv run").strip())
         words = words[words.index("alexnet") + 1 :]
         if "cifar10" in words and words[0] == "train":
             words[words.index("cifar10")] = "photos"  # CIFAR-10 itself is not here
         less = {"RUN": run, "60": "2", "90": "3"}  # epochs
         words = [less.get(word, word) for word in words]
-        assert cli.main(words) == 0, f"{command}: {capsys.readouterr().err}"
+        assert cli.main(words) == 0, f"{text}: {capsys.readouterr().err}"
         if words[0] == "train":
             run = capsys.readouterr().out.strip()
 
 
-@pytest.mark.slow
-def test_the_python_lines_run(desk):
-    python = [block for language, block in BLOCKS if language == "python"]
-    assert python
-    for block in python:
-        exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
-
-
 def test_every_command_is_mentioned():
-    typed = " ".join(COMMANDS)
-    assert [words for words in cli.COMMANDS if f"alexnet {words}" not in typed] == []
+    every = " ".join(COMMANDS)
+    assert [words for words in cli.COMMANDS if f"alexnet {words}" not in every] == []
 
 
 def test_the_readme_is_short():

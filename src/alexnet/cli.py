@@ -36,6 +36,7 @@ from alexnet.errors import (
     InputError,
     RecipeError,
     did_you_mean,
+    needs_extra,
     want_of_memory,
 )
 from alexnet.presets import default_recipe, preset_for, study
@@ -241,7 +242,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with on_console(), output():
             command = parse(sys.argv[1:] if arguments is None else arguments)
             if command:
-                command.run()
+                with needs_extra("this command"):  # docs/export.md: without torch
+                    command.run()
     except AlexNetError as error:
         code, words = error.exit_code, str(error)
     except KeyboardInterrupt:

@@ -96,8 +96,9 @@ def want_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def needs_extra(what: str, extra: str) -> Iterator[None]:
-    """Imports of optional packages go in here: where one fails, what to install is the error."""
+def needs_extra(what: str, extra: str = "") -> Iterator[None]:
+    """Imports of optional packages go in here: where one fails, what to install is the error.
+    Without an extra they are those that an ordinary installation has."""
     try:
         yield
     except ImportError as error:
@@ -106,7 +107,8 @@ def needs_extra(what: str, extra: str) -> Iterator[None]:
             raise
         raise InputError(
             f"{what} needs packages that are not installed ({error}).",
-            f"Install them: python -m pip install 'alexnet[{extra}]'",
+            "Install them: python -m pip install "
+            + (f"'alexnet[{extra}]'" if extra else "alexnet"),
         ) from error
 
 

@@ -3,11 +3,24 @@
 Standard library only, as `recipes`: the command line reads this file to answer `--help`.
 """
 
+import json
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from alexnet.errors import RecipeError, did_you_mean
 from alexnet.recipes import Recipe
+
+# what docs/results.py writes of the summaries in results/
+FIGURES = json.loads(Path(__file__).with_name("measured.json").read_text(encoding="utf-8"))
+
+
+def _measured(name: str, kind: str = "recipes") -> str:
+    return str(FIGURES[kind].get(name, "not run"))
+
+
+def _expected(name: str) -> str:
+    return str(FIGURES["expected"].get(name, "unknown"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +33,9 @@ class Preset:
     command: str  # the exact command
     expected: str  # the number to expect, and who claims it
     measured: str  # our number, with hardware, time and how often it was run
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "recipe", self.recipe.replace())  # a whole one
 
 
 # what two public programs for Tiny ImageNet say they do; as they really ran, they differ from it
@@ -93,11 +109,8 @@ RECIPES: dict[str, Preset] = {
         summary="handwritten digits that come with scikit-learn: all the way in under a minute",
         source="ours; UCI Optical Recognition of Handwritten Digits, as scikit-learn ships it",
         command="alexnet train digits",
-        expected="at least 98 % test top-1",
-        measured=(
-            "99.16 % test top-1 (359 images, 97.57 to 99.72 %), 13 seconds; one run, seed 0, 2 "
-            "cores of an AMD EPYC with bf16"
-        ),
+        expected=_expected("digits"),
+        measured=_measured("digits"),
     ),
     "cifar10": Preset(
         recipe=Recipe(
@@ -118,11 +131,8 @@ RECIPES: dict[str, Preset] = {
         summary="CIFAR-10 from scratch",
         source="ours",
         command="alexnet train cifar10",
-        expected="at least 88 % test top-1",
-        measured=(
-            "88.60 % test top-1 (5,000 images, 87.69 to 89.45 %), 15.3 minutes; one run, seed 0, "
-            "2 cores of an AMD EPYC with bf16; a copy of CIFAR-10 re-encoded as JPEG"
-        ),
+        expected=_expected("cifar10"),
+        measured=_measured("cifar10"),
     ),
     "cifar10-ablation": Preset(
         recipe=Recipe(
@@ -141,11 +151,8 @@ RECIPES: dict[str, Preset] = {
         summary="CIFAR-10, what an ablation starts from: 5 convolutions, 3 fully connected layers",
         source="ours; the questions of a public notebook",
         command="alexnet sweep cifar10 --study cifar10-ablation",
-        expected="unknown; the notebook's best of eight is 81.37 % test top-1",
-        measured=(
-            "81.44 and 81.90 % of 5,000 validation images with seeds 0 and 1, the test split not "
-            "looked at; under 8 minutes for both at once, 2 cores of an AMD EPYC with bf16"
-        ),
+        expected=_expected("cifar10-ablation"),
+        measured=_measured("cifar10-ablation"),
     ),
     "cifar10-ablation-as-run": Preset(
         recipe=Recipe(
@@ -170,7 +177,7 @@ RECIPES: dict[str, Preset] = {
         source="a public notebook, as its code runs; it looks at no validation split, we keep one",
         command="alexnet sweep cifar10 --study cifar10-ablation-as-run",
         expected="70.20 % test top-1 after 10 epochs (the notebook)",
-        measured="not measured",
+        measured=_measured("cifar10-ablation-as-run"),
     ),
     "folder": Preset(
         recipe=Recipe(
@@ -192,16 +199,8 @@ RECIPES: dict[str, Preset] = {
         summary="a folder of your own images, from the backbone that comes with alexnet",
         source="ours; docs/backbone.md",
         command="alexnet train PATH",
-        expected=(
-            "65 % on 193 photographs in 6 classes; --recipe scratch took five times as long for "
-            "39 %, and the convolutions of ImageNet's 2012 network reach 82 % (official weights: "
-            "244 MB, --recipe finetune)"
-        ),
-        measured=(
-            "193 photographs in 6 classes, five folds with 3 seeds: 65.4 % (68.9, 63.7 and 63.7 % "
-            "by seed), from scratch 38.6 % likewise; one training with its report: 15 "
-            "seconds of one core of an Intel Xeon with AMX bf16"
-        ),
+        expected=_expected("folder"),
+        measured=_measured("folder"),
     ),
     "scratch": Preset(
         recipe=Recipe(
@@ -211,11 +210,7 @@ RECIPES: dict[str, Preset] = {
         source="ours",
         command="alexnet train PATH --recipe scratch",
         expected="depends on the images",
-        measured=(
-            "193 photographs in 6 classes: 54 % of 37 test images (38 to 69 %), 25 seconds; 100 "
-            "classes of Tiny ImageNet, --epochs 3: 35.10 % of 5,000 (33.79 to 36.43 %), 161 "
-            "seconds an epoch; one run each, seed 0, 2 cores of an AMD EPYC with bf16"
-        ),
+        measured=_measured("scratch"),
     ),
     "backbone": Preset(
         recipe=Recipe(
@@ -225,7 +220,7 @@ RECIPES: dict[str, Preset] = {
             crop_area=0.35,
             dropout=0.2,
             batch_size=128,
-            epochs=9,
+            epochs=30,
             optimizer="adamw",
             lr=0.002,
             weight_decay=0.05,
@@ -236,12 +231,8 @@ RECIPES: dict[str, Preset] = {
         summary="the network that comes with this package, from Tiny ImageNet and a teacher",
         source="ours",
         command="alexnet train TINY-IMAGENET --recipe backbone",
-        expected="44 % test top-1 on 100 classes; docs/backbone.md says what it is worth elsewhere",
-        measured=(
-            "44.68 % test top-1 (5,000 images, 43.31 to 46.06 %) on 100 of the 200 classes, the "
-            "teacher an 8-bit copy of BVLC's 2012 network; 9 epochs of about 100 seconds of one "
-            "core; one run, seed 0, an Intel Xeon with AMX bf16"
-        ),
+        expected=_expected("backbone"),
+        measured=_measured("backbone"),
     ),
     "cifar10-lrn": Preset(
         recipe=Recipe(
@@ -267,10 +258,7 @@ RECIPES: dict[str, Preset] = {
         source="a public command-line program; docs/recipes.md maps its flags onto ours",
         command="alexnet train cifar10 --recipe cifar10-lrn",
         expected="70.5 to 71 % validation top-1 (the program's claim)",
-        measured=(
-            "not yet run to its end; after 2 of 20 epochs 34.5 % validation top-1, 90 to 96 "
-            "seconds an epoch on 2 cores of an AMD EPYC with bf16"
-        ),
+        measured=_measured("cifar10-lrn"),
     ),
     "finetune": Preset(
         recipe=Recipe(
@@ -294,11 +282,7 @@ RECIPES: dict[str, Preset] = {
         source="ours",
         command="alexnet train PATH --recipe finetune",
         expected="depends on the images",
-        measured=(
-            "193 photographs in 6 classes with --weights of BVLC's 2012 network: 76 % of 37 test "
-            "images (60 to 87 %; 54 % from scratch), 21 seconds; one run, seed 0, 2 cores of an "
-            "AMD EPYC with bf16"
-        ),
+        measured=_measured("finetune"),
     ),
     "tiny-imagenet": Preset(
         recipe=Recipe(
@@ -323,12 +307,8 @@ RECIPES: dict[str, Preset] = {
         summary="Tiny ImageNet at 227 px from pretrained weights: the head first, then everything",
         source="ours",
         command="alexnet train tiny-imagenet",
-        expected="at least 64 % test top-1 on 100 classes with the weights of BVLC's 2012 network",
-        measured=(
-            "65.18 % test top-1 (5,000 images, 63.85 to 66.49 %), 87.0 % top-5, on 100 of the 200 "
-            "classes with --weights of BVLC's 2012 network (8-bit, convolutions only), 29 minutes "
-            "on a busy machine; one run, seed 0, 2 cores of an AMD EPYC with bf16"
-        ),
+        expected=_expected("tiny-imagenet"),
+        measured=_measured("tiny-imagenet"),
     ),
     "tiny-imagenet-last-layer": Preset(
         recipe=LAST_LAYER,
@@ -336,9 +316,7 @@ RECIPES: dict[str, Preset] = {
         source="a public program, as its description says: SGD with a rate of 0.001",
         command="alexnet train tiny-imagenet --recipe tiny-imagenet-last-layer",
         expected="the program claims about 49.1 % on the official val split, on which it chose",
-        measured=(
-            "not measured: the official weights could not be fetched where this was developed"
-        ),
+        measured=_measured("tiny-imagenet-last-layer"),
     ),
     "tiny-imagenet-last-layer-as-run": Preset(
         recipe=replace(
@@ -355,9 +333,7 @@ RECIPES: dict[str, Preset] = {
         source="a public program, as its code runs; it chose its epoch on the official val split",
         command="alexnet train tiny-imagenet --recipe tiny-imagenet-last-layer-as-run",
         expected="the program claims about 49.1 % on the official val split at epoch 13",
-        measured=(
-            "not measured: the official weights could not be fetched where this was developed"
-        ),
+        measured=_measured("tiny-imagenet-last-layer-as-run"),
     ),
     "tiny-imagenet-frozen": Preset(
         recipe=SMALL_CLASSIFIER,
@@ -365,9 +341,7 @@ RECIPES: dict[str, Preset] = {
         source="a public program, as its description says: the whole classifier, -5 % per epoch",
         command="alexnet train tiny-imagenet --recipe tiny-imagenet-frozen",
         expected="the program claims 14.0 % on the official val split, on which it chose",
-        measured=(
-            "not measured: the official weights could not be fetched where this was developed"
-        ),
+        measured=_measured("tiny-imagenet-frozen"),
     ),
     "tiny-imagenet-frozen-as-run": Preset(
         recipe=replace(
@@ -377,9 +351,7 @@ RECIPES: dict[str, Preset] = {
         source="a public program, as its code runs; it chose its epoch on the official val split",
         command="alexnet train tiny-imagenet --recipe tiny-imagenet-frozen-as-run",
         expected="the program claims 14.0 % on the official val split, 5.3 % in training",
-        measured=(
-            "not measured: the official weights could not be fetched where this was developed"
-        ),
+        measured=_measured("tiny-imagenet-frozen-as-run"),
     ),
     "imagenet-2012": Preset(
         recipe=IMAGENET_2012,
@@ -394,7 +366,7 @@ RECIPES: dict[str, Preset] = {
             "59.3 % top-1, 81.8 % top-5 on the official val split (the paper's one network: "
             "errors of 40.7 and 18.2 %)"
         ),
-        measured="MEASURED2012",
+        measured=_measured("imagenet-2012"),
     ),
     "imagenet-2014": Preset(
         recipe=IMAGENET_2012.replace(
@@ -407,7 +379,7 @@ RECIPES: dict[str, Preset] = {
         ),
         command="alexnet train IMAGENET --recipe imagenet-2014",
         expected="56.5 % top-1, 79.1 % top-5 (torchvision's weights of this network, one view)",
-        measured="MEASURED2014",
+        measured=_measured("imagenet-2014"),
     ),
     "tiny-image10-frozen": Preset(
         recipe=Recipe(
@@ -428,12 +400,7 @@ RECIPES: dict[str, Preset] = {
         source="ours; the data set of a public program's grid search",
         command="alexnet train tiny-image10 --recipe tiny-image10-frozen",
         expected="at least 80 % test top-1",
-        measured=(
-            "74.2 % test top-1 of the best of the public program's 12 settings (500 images, 70.2 "
-            "to 77.8 %) with --weights of BVLC's 2012 network, short of what is expected; all 12 "
-            "in 33 seconds on cached features, 25 for one alone; one run, seed 0, 2 cores of an "
-            "AMD EPYC"
-        ),
+        measured=_measured("tiny-image10-frozen"),
     ),
     "tiny-image10": Preset(
         recipe=Recipe(
@@ -451,11 +418,8 @@ RECIPES: dict[str, Preset] = {
         summary="Tiny Image10 from scratch at 56 px",
         source="ours; the data set of a public program's grid search",
         command="alexnet train tiny-image10",
-        expected="at least 62 % test top-1; the public program claims 54.6 %",
-        measured=(
-            "73.4 % test top-1 (500 images, 69.4 to 77.1 %), 3 minutes 41 seconds; one run, seed "
-            "0, 2 cores of an AMD EPYC with bf16"
-        ),
+        expected=_expected("tiny-image10"),
+        measured=_measured("tiny-image10"),
     ),
     "tiny-image10-as-run": Preset(
         recipe=Recipe(
@@ -473,10 +437,7 @@ RECIPES: dict[str, Preset] = {
         source="a public program, as its code runs: its schedule never lowered the rate",
         command="alexnet train tiny-image10 --recipe tiny-image10-as-run",
         expected="54 % test top-1 (the program: 54.6 and 53.4 % with this rate and momentum)",
-        measured=(
-            "50.0 % test top-1 (500 images, 45.6 to 54.4 %), 27 minutes; 53.4 % with the same seed "
-            "and one thread instead of two from epoch 8 on; 2 cores of an AMD EPYC with bf16"
-        ),
+        measured=_measured("tiny-image10-as-run"),
     ),
 }
 
@@ -514,10 +475,7 @@ STUDIES: dict[str, Study] = {
         grid=PROGRAMS_GRID,
         summary="a public program's grid of rates, momenta and decay factors, from scratch",
         source="a public program's grid search; ours trains 20 epochs at 56 px and does decay",
-        measured=(
-            "66.2 % test top-1 of the winner (500 images, 61.9 to 70.2 %), 25.5 minutes with "
-            "--jobs 2; one seed, two runs with the same figures, 2 cores of an AMD EPYC with bf16"
-        ),
+        measured=_measured("tiny-image10", "studies"),
     ),
     "tiny-image10-frozen": Study(
         data="tiny-image10",
@@ -525,11 +483,7 @@ STUDIES: dict[str, Study] = {
         grid=PROGRAMS_GRID,
         summary="the same grid on pretrained, frozen convolutions, all trials side by side",
         source="a public program's grid search; the features are ours",
-        measured=(
-            "74.2 % test top-1 of the winner (500 images, 70.2 to 77.8 %) with --weights of BVLC's "
-            "2012 network; all 12 in 33 seconds on cached features, 25 for one alone; one run, "
-            "seed 0, 2 cores of an AMD EPYC"
-        ),
+        measured=_measured("tiny-image10-frozen", "studies"),
     ),
     "tiny-image10-as-run": Study(
         data="tiny-image10",
@@ -537,7 +491,7 @@ STUDIES: dict[str, Study] = {
         grid=PROGRAMS_GRID,
         summary="the same grid as the program ran it: its decay factor does nothing",
         source="a public program's grid search, 130.6 minutes on a CUDA desktop",
-        measured="not measured",
+        measured=_measured("tiny-image10-as-run", "studies"),
     ),
     "cifar10-ablation": Study(
         data="cifar10",
@@ -557,12 +511,7 @@ STUDIES: dict[str, Study] = {
         seeds=3,
         summary="depth, pooling, activation and loss: one change at a time, equal epochs, 3 seeds",
         source="the questions of a public notebook, which changed several things at once",
-        measured=(
-            "with --seeds 1 --jobs 2: 82.14 % test top-1 of the winner, one fully connected layer "
-            "(5,000 images, 81.05 to 83.18 %); a second softmax costs 8.8 points, average pooling "
-            "4.8, two convolutions less 2.2, on these images; of the rest one seed tells nothing; "
-            "about 36 minutes, 2 cores of an AMD EPYC with bf16"
-        ),
+        measured=_measured("cifar10-ablation", "studies"),
     ),
     "cifar10-ablation-as-run": Study(
         data="cifar10",
@@ -582,7 +531,7 @@ STUDIES: dict[str, Study] = {
             "a public notebook: 70.20, 73.09, 67.00, 61.73, 56.59, 62.83, 80.04 and 81.37 % test "
             "top-1, in this order; it says 'average pooling' of its fourth alone"
         ),
-        measured="not measured",
+        measured=_measured("cifar10-ablation-as-run", "studies"),
     ),
 }
 

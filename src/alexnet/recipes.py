@@ -44,7 +44,11 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that decides a run. Equal recipes on equal data give equal runs."""
+    """Everything that decides a run. Equal recipes on equal data give equal runs.
+
+    One that names some fields, `Recipe(epochs=5)`, amends the preset of the data it is given to;
+    one that has all of them, from a preset, a run, a file or `replace`, is taken as it is.
+    """
 
     # -- the network -------------------------------------------------------------------------------
 
@@ -234,6 +238,18 @@ class Recipe:
     tensorboard: bool = True
     # Write report.html at the end, with pictures of the data and of what the network sees.
     report: bool = True
+
+    def __new__(cls, **given: Any) -> Self:
+        made = super().__new__(cls)
+        object.__setattr__(made, "_given", tuple(given))  # not a field: no part of what is compared
+        return made
+
+    @property
+    def amendments(self) -> dict[str, Any] | None:
+        """The fields that were named; None for a whole recipe."""
+        given: tuple[str, ...] = self.__dict__["_given"]
+        whole = len(given) == len(dataclasses.fields(self))
+        return None if whole else {name: getattr(self, name) for name in given}
 
     def __post_init__(self) -> None:
         for name, hint in self._types().items():

@@ -9,15 +9,8 @@ import numpy as np
 
 from alexnet.reporting import charts
 from alexnet.reporting.charts import Curve
-from alexnet.reporting.drawing import FAINT
+from alexnet.reporting.drawing import FAINT, in_notebook
 from alexnet.runs.directory import RunDirectory
-
-# the colours of the drawings on a page whose own are not known, light or dark
-COLOURS = (
-    "--ink: currentColor; --faint: #8a8f98; --lines: #8a8f9855; --paper: transparent; "
-    "--accent: #3f83e0"
-)
-LOOK = ".alexnet-run .hover { fill: transparent }"  # what is told on hovering covers nothing
 
 
 def figures_table(figures: Mapping[str, Any], classes: int) -> str:
@@ -53,8 +46,7 @@ def run_page(run: RunDirectory) -> str:
         ]
         drawings.insert(0, charts.curves("accuracy", lines, share=True))
     shown = "".join(f"<div style='flex: 1 1 380px'>{one.inline}</div>" for one in drawings)
-    return (
-        f"<div class='alexnet-run' style='{COLOURS}'><style>{LOOK}</style>"
+    return in_notebook(
         f"<strong>{html.escape(str(run))}</strong>{figures_table(figures, len(names))}"
-        f"<div style='display: flex; flex-wrap: wrap; gap: 1em'>{shown}</div></div>"
+        f"<div style='display: flex; flex-wrap: wrap; gap: 1em'>{shown}</div>"
     )

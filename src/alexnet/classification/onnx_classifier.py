@@ -1,6 +1,7 @@
 """The classifier of an exported .onnx file, with onnxruntime alone. Imports no torch."""
 
 import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -129,13 +130,22 @@ def _read(path: Path, name: str) -> bytes:
         ) from error
 
 
+def onnx_runtime() -> Any:
+    """The package onnxruntime, which must not be imported in another way: from its import on it
+    writes down an identifier of this machine, and reports to its makers, unless told before."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()  # of those Windows builds that do not look at that
+    return onnxruntime
+
+
 def _session(content: bytes, name: str) -> Any:
     with needs_extra("classifying with an exported file", "export"):
-        import onnxruntime
+        onnxruntime = onnx_runtime()
     place = place_of_checksum(content)
     if place and content[place : place + 8] != checksum(content, place):
         raise _unreadable(name, "its checksum is not that of its content")
-    onnxruntime.disable_telemetry_events()  # of its Windows builds
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL_ONLY
     how: dict[str, Any] = {"providers": ["CPUExecutionProvider"]}

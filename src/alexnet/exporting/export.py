@@ -14,7 +14,12 @@ from PIL import Image
 
 from alexnet.atomic import checksum, replacing, write_json
 from alexnet.classification.classifier import BATCH, Probabilities
-from alexnet.classification.onnx_classifier import VERSION, OnnxClassifier, place_of_checksum
+from alexnet.classification.onnx_classifier import (
+    VERSION,
+    OnnxClassifier,
+    onnx_runtime,
+    place_of_checksum,
+)
 from alexnet.classification.run_classifier import RunClassifier
 from alexnet.console import progress, say, warn
 from alexnet.data.images import Pixels
@@ -79,7 +84,8 @@ def export(
     if format != "pt2":
         with needs_extra("alexnet export", "export"):  # before the work, not after it
             import onnx  # noqa: F401
-            import onnxruntime  # noqa: F401
+
+            onnx_runtime()
     files = web.runtime_files(Path(runtime).expanduser()) if runtime else {}
     if format == "web":
         web.check_folder(target)

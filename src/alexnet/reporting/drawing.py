@@ -47,6 +47,17 @@ DARK = {
 MARKED = {name: f"#0103{number:02x}" for number, name in enumerate(LIGHT)}
 VARIABLES = {colour: f"var(--{name})" for name, colour in MARKED.items()}
 Colours = Mapping[str, str]
+# those of inline figures on a page whose own are not known, light or dark: a notebook
+UNKNOWN = (
+    "--ink: currentColor; --faint: #8a8f98; --lines: #8a8f9855; --paper: transparent; "
+    "--accent: #3f83e0"
+)
+NO_HOVER = ".alexnet-run .hover { fill: transparent }"  # what is told on hovering covers nothing
+
+
+def in_notebook(content: str) -> str:
+    """HTML with inline figures as a notebook shows it."""
+    return f"<div class='alexnet-run' style='{UNKNOWN}'><style>{NO_HOVER}</style>{content}</div>"
 
 
 def look(colour: Colours) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`describe`: a network, of a run or by name, as a table and as a drawing. Imports no torch."""
 
+import html
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,7 @@ from alexnet.errors import InputError, did_you_mean
 from alexnet.network.description import ARCHITECTURES, Architecture
 from alexnet.network.header import described
 from alexnet.network.layers import Layer, layers
-from alexnet.reporting.drawing import Drawing
+from alexnet.reporting.drawing import Drawing, in_notebook
 from alexnet.reporting.network_drawing import network_drawing
 from alexnet.runs.directory import RunDirectory
 
@@ -75,6 +76,12 @@ class Description:
                 "A drawing is written as .svg or .png, the table as .csv.",
             )
         return where
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        look = "font-family: monospace; line-height: 1.4"
+        table = f"<pre style='{look}'>{html.escape(str(self))}</pre>"
+        return in_notebook(f"{self.drawing.inline}{table}")
 
     def __str__(self) -> str:
         rows = [NARROW, *self.rows()[1:]]

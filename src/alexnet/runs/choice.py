@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from alexnet.data.datasets import open_data, outline
-from alexnet.presets import preset
+from alexnet.presets import BY_DATA, nearest, preset
 from alexnet.recipes import Recipe
 from alexnet.runs.network import changed_in_folder, from_scratch, other_network, preprocessing_of
 from alexnet.runs.resolution import starting_weights
@@ -14,6 +14,7 @@ BACKBONE = "backbone"
 # side in px up to which images show too little of what it knows: judgements, neither is measured
 MANY, TINY = 20_000, 16
 ENOUGH = 1000  # training images; with fewer, validation does not show whether training all helps
+FEW_CHANGES = 5  # a recipe that differs from a preset in more fields is the user's own
 # CIFAR-10's classes, and what else two of them are called
 CIFAR10 = set("airplane automobile bird cat deer dog frog horse ship truck".split())
 CIFAR10_TOO = {"plane": "airplane", "car": "automobile"}
@@ -30,9 +31,13 @@ def settled(data: str | Path, asked: Recipe, began_from: str = "") -> tuple[Reci
         began_from: the weights of the run that goes on; empty for a new one.
     """
     if asked.weights != "auto":
-        return asked, ""
+        return asked, made_for_other_data(data, asked)
     images, classes = outline(data)
-    made = made_for(images, classes)
+    made = "".join(
+        f". These are the classes of {name}, for which --recipe {name} is made: "
+        f"{preset(name).expected}"
+        for name in well_known(images, classes)
+    )
     why = reason_for_scratch(data, asked, began_from, images)
     if not why:
         few = images < ENOUGH and "finetune_epochs" not in changed_in_folder(asked)
@@ -55,18 +60,30 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def made_for(images: int, classes: list[str]) -> str:
-    """Which recipe is made for a folder that holds a well-known data set."""
-    known = {
-        "cifar10": {CIFAR10_TOO.get(one.lower(), one.lower()) for one in classes} == CIFAR10,
-        "tiny-imagenet": images == 500 * len(classes)
-        and all(re.fullmatch(r"n\d{8}", one) for one in classes),
+def well_known(images: int, classes: list[str]) -> list[str]:
+    """The well-known data sets that so many training images of these classes look like."""
+    lower = {CIFAR10_TOO.get(one.lower(), one.lower()) for one in classes}
+    synsets = all(re.fullmatch(r"n\d{8}", one) for one in classes)
+    found = {
+        "digits": lower == set("0123456789"),
+        "cifar10": lower == CIFAR10,
+        "tiny-imagenet": synsets and images == 500 * len(classes),
+        "tiny-image10": synsets and len(classes) == 10,
     }
-    return "".join(
-        f". These are the classes of {name}, for which --recipe {name} is made: "
-        f"{preset(name).expected}"
-        for name, found in known.items()
-        if found
+    return [name for name in found if found[name]]
+
+
+def made_for_other_data(data: str | Path, asked: Recipe) -> str:
+    """Whether a recipe is one that was made for a data set which this is not."""
+    name, changed = nearest(asked, str(data))
+    if len(changed) > FEW_CHANGES:
+        return ""
+    mine = [one for one in BY_DATA if name == one or name.startswith(f"{one}-")]
+    if not mine or str(data) in mine or set(mine) & set(well_known(*outline(data))):
+        return ""
+    return (
+        f"recipe {name} is made for {mine[-1]}, and this is other data; without --recipe a folder "
+        "starts from our backbone"
     )
 
 

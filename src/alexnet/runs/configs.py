@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from alexnet import marks
-from alexnet.console import say, warn
+from alexnet.console import say
 from alexnet.errors import RecipeError
-from alexnet.presets import default_recipe, nearest, preset_for
+from alexnet.presets import default_recipe, preset_for
 from alexnet.recipes import FIELD_TYPES, NEWER, Recipe
 from alexnet.runs.directory import RunDirectory
 
@@ -25,7 +25,8 @@ def asked_for(
 
     Args:
         data: a name or a path.
-        recipe: the name of a preset, or None for the one that suits the data; or a whole Recipe.
+        recipe: the name of a preset, or None for the one that suits the data; or a Recipe, which is
+            taken as it is if it is whole, and amends the preset that suits the data if not.
         config: a run directory, whose recipe is taken; a sweep directory, for that of its best
             trial; or a .toml or .json file of fields, which amend the preset (its entry `recipe`
             names another one).
@@ -38,9 +39,14 @@ def asked_for(
     if isinstance(recipe, Recipe):
         if config:
             raise RecipeError("a Recipe and a config both say all of a run.", "Give one of them.")
-        if not fields:
-            _warn_of_plain_values(recipe, data)
-        return recipe.replace(**fields)
+        amendments = recipe.amendments
+        if amendments is None:
+            return recipe.replace(**fields)
+        say(
+            f"a Recipe that names {len(amendments)} fields amends the preset {preset_for(data)}; "
+            "alexnet.recipe(NAME, ...) makes a whole one"
+        )
+        return default_recipe(data).replace(**amendments | fields)
     if not config:
         return default_recipe(data, recipe).replace(**fields)
     path = Path(config).expanduser()
@@ -100,22 +106,3 @@ def read_fields(path: Path) -> Fields:
     if not isinstance(found, dict) or any(isinstance(one, dict) for one in found.values()):
         raise RecipeError(f"{path} does not hold fields and their values.", hint)
     return {name.replace("-", "_"): value for name, value in found.items()}
-
-
-def _warn_of_plain_values(recipe: Recipe, data: str) -> None:
-    """Says so where a Recipe was not made from a preset: what it does not name is then not the
-    preset's."""
-    name, own = nearest(recipe, data)
-    if name:
-        return
-    suits, plain = preset_for(data), Recipe()
-    differ = [
-        key
-        for key, value in default_recipe(data).to_dict().items()
-        if value != getattr(recipe, key) == getattr(plain, key)
-    ]
-    words = ", ".join(f"{key}={value!r}" for key, value in own.items())
-    warn(
-        f"a Recipe says all of a run: {', '.join(differ)} are Recipe()'s own, not those of the "
-        f"preset {suits}. To change some fields of the preset: alexnet.train(data, {words})"
-    )
