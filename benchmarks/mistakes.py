@@ -46,7 +46,7 @@ MISTAKES = [
     ("train photos --model resnet", "expected one of"),
     ("train photos --recipe digts", "'digits'"),
     ("train photos --model 2012 --image-size 256 --crop 224", "--crop 227"),
-    ("train photos --recipe scratch --model 2014 --image-size 200", "--image-size 223"),
+    ("train photos --model 2014 --image-size 200 --crop 200", "--image-size 223"),
     ("train photos --model 2012 --image-size 227 --init paper", "--std 0.003922"),
     ("train photos --config missing.toml", "nothing at missing.toml"),
     ("train photos --config wrong.toml", "'epochs'"),

@@ -421,7 +421,7 @@ def test_a_network_that_cannot_take_the_images_is_refused_first(folder, tmp_path
 
 
 def test_a_size_of_which_another_network_would_come_is_refused_unless_asked_for(tmp_path):
-    asked = Recipe(model="2012", image_size=256, crop=224)
+    asked = Recipe().replace(model="2012", image_size=256, crop=224)
     with pytest.raises(ModelError, match="maps of 5x5, which would be blended to the 6x6") as info:
         alexnet.train("digits", asked, out=tmp_path / "run")
     assert "Use --crop 227" in info.value.hint
@@ -459,7 +459,8 @@ def test_every_training_option_runs(folder, tmp_path):
         epochs=1, image_size=36, crop=32, crop_padding=2, crop_area=0.5, jitter=0.2, lighting=0.1,
         erase=0.25, optimizer="adamw", lr=1e-3, schedule="cosine", warmup=0.5, loss="bce",
         label_smoothing=0.1, clip=1.0, average=0.9, precision="fp32", fraction=0.5, norm="lrn",
-        pool="overlapping", activation="tanh", init="paper", decay_all=True,
+        pool="overlapping", activation="tanh", init="paper", mean="image", std=(1 / 255,) * 3,
+        decay_all=True,
     )  # fmt: skip
     run = alexnet.train(folder, recipe, out=tmp_path / "run")
     assert json.loads((run / "metrics.json").read_text())["n"] == 12
