@@ -20,12 +20,13 @@ def generator(seed=7):
     return torch.Generator().manual_seed(seed)
 
 
+AXES = (0.23, 0.07, -0.03, 0.24, -0.01, 0.06, 0.22, -0.08, -0.03)  # red, green, blue by axis
 RANDOM = {
     "random_crop": lambda x, g: augment.random_crop(x, 8, g),
     "random_resized_crop": lambda x, g: augment.random_resized_crop(x, 8, 0.3, g),
     "random_flip": augment.random_flip,
     "jitter": lambda x, g: augment.adjust_colours(x, 0.4, g),
-    "lighting": lambda x, g: augment.add_lighting(x, 0.5, g),
+    "lighting": lambda x, g: augment.add_lighting(x.float(), 0.5, AXES, (1, 1, 1), g),
     "erase": lambda x, g: augment.erase_square(x, 0.5, (0.5, 0.5, 0.5), g),
 }
 
@@ -35,7 +36,7 @@ def test_random_transforms_are_pure(name):
     x = images()
     before = x.clone()
     first, again = RANDOM[name](x, generator()), RANDOM[name](x, generator())
-    assert first.dtype == torch.uint8
+    assert first.dtype == (torch.float32 if name == "lighting" else torch.uint8)
     assert torch.equal(first, again)
     assert torch.equal(x, before)
     assert not torch.equal(first, RANDOM[name](x, generator(8)))
@@ -107,14 +108,14 @@ def test_jitter_equals_torchvisions_adjustments():
 
 def test_lighting_equals_the_papers_formula():
     x = torch.full((4, 3, 2, 2), 128).byte()
+    std = (0.2, 0.25, 0.5)
+    plain = augment.normalise(x, (0.4, 0.5, 0.6), std)
     alpha = torch.randn(4, 3, generator=generator()) * 0.1
-    ours = augment.add_lighting(x, 0.1, generator())
-    vectors, values = torch.tensor(augment.PCA_VECTORS), torch.tensor(augment.PCA_VALUES)
+    ours = augment.add_lighting(plain.clone(), 0.1, AXES, std, generator())
     for place in range(4):
-        shift = vectors @ (alpha[place] * values) * 255
-        expected = (128 + shift).round()
-        assert torch.equal(ours[place, :, 0, 0].float(), expected)
-    torch.testing.assert_close(vectors.T @ vectors, torch.eye(3), atol=2e-3, rtol=0)
+        shift = torch.tensor(AXES).view(3, 3) @ alpha[place]  # [p1, p2, p3][a1 l1, a2 l2, a3 l3]
+        expected = plain[place] + (shift / torch.tensor(std))[:, None, None]
+        torch.testing.assert_close(ours[place], expected)
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5])
@@ -171,7 +172,7 @@ def test_a_border_is_what_a_centre_crop_beyond_the_image_gives():
 def test_training_transform_does_what_is_asked(change):
     fields = {
         "image_size": 16, "crop": 16, "crop_padding": 0, "crop_area": 1.0, "flip": False,
-        "jitter": 0.0, "lighting": 0.0, "erase": 0.0, **PLAIN, **change,
+        "jitter": 0.0, "lighting": 0.0, "axes": AXES, "erase": 0.0, **PLAIN, **change,
     }  # fmt: skip
     x = images(side=16)
     y = augment.training_transform(**fields)(x, generator())

@@ -249,7 +249,11 @@ def test_top_k_equals_scikit_learns(k):
 
 
 def test_evaluation_of_some_classes(run):
-    every = evaluate_run(run, split="all")
+    seen: list[tuple[Any, ...]] = []
+    every = evaluate_run(run, split="all", look=lambda *one: seen.append(one))
+    assert np.mean([truth == answer for _, truth, answer, _ in seen]) == every["top1"]
+    assert len(seen) == 60
+    assert seen[0][0].shape == (3, 16, 16)
     some = evaluate_run(run, split="all", classes=["red,blue"])
     assert some["n"] == 40
     assert list(some["per_class"]) == ["blue", "red"]

@@ -56,6 +56,10 @@ VARIANTS = {
     "compact": (architecture("compact", width=0.1), replace(PLAIN, crop=28, views=2)),
     "compact, wider map": (architecture("compact", width=0.1, map_side=2), PLAIN),
     "2012": (architecture("2012", width=0.1), replace(PLAIN, image_size=70, crop=67, views=2)),
+    "small, mean image": (
+        replace(architecture("small", width=0.1), mean_image=31),
+        replace(PLAIN, crop=31, mean=(0.0, 0.0, 0.0), views=10),
+    ),
     "2012, wider map": (architecture("2012", width=0.1), replace(PLAIN, image_size=99, crop=99)),
     "2014": (
         architecture("2014", width=0.1, conv_layers=3),
@@ -71,6 +75,8 @@ def trained_of(description, how, classes=4, names=None):
     for name, buffer in model.named_buffers():
         if "running" in name:
             buffer.copy_(torch.rand_like(buffer) + 0.5)
+        elif name == "features.mean.image":
+            buffer.copy_(torch.rand_like(buffer))
     names = names or [f"class {number}" for number in range(classes)]
     return Trained(model, names, names, how)
 

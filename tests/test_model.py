@@ -35,6 +35,20 @@ def test_2014_network_equals_torchvisions():
             torch.testing.assert_close(ours(x), theirs(x), rtol=0, atol=1e-5)
 
 
+def test_last_maps_are_as_large_as_torchvisions_and_blended_only_where_they_do_not_fit():
+    with torch.device("meta"):
+        theirs = torchvision.models.alexnet(weights=None).features
+        for side in range(63, 300):
+            found = theirs(torch.empty(1, 3, side, side)).shape[-1]
+            ours = ARCHITECTURES["2014"]
+            assert ours.feature_side(side) == found
+            assert ours.blends(side) == (found in (4, 5))  # 1, 2 and 3 are repeated evenly
+    assert [name for name in ("2012", "2014") if ARCHITECTURES[name].blends(224)] == ["2012"]
+    assert [ARCHITECTURES[name].fitting_input for name in ("2012", "2014", "small")] == [
+        227, 223, 31,
+    ]  # fmt: skip
+
+
 def test_2012_network_has_the_papers_parameters():
     with torch.device("meta"):
         assert parameter_count(AlexNet(ARCHITECTURES["2012"], 1000)) == 60_965_224

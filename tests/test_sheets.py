@@ -4,7 +4,16 @@ import numpy as np
 from makers import noise
 from PIL import Image, ImageFont
 
-from alexnet.reporting.sheets import CELL, FONT_SIZE, LINES, Labelled, Sheets, draw_page, wrapped
+from alexnet.reporting.sheets import (
+    CELL,
+    FONT_SIZE,
+    LINES,
+    Labelled,
+    Sheets,
+    draw_page,
+    judged,
+    wrapped,
+)
 
 
 def test_pages_are_filled_in_order(tmp_path):
@@ -34,6 +43,12 @@ def test_a_caption_is_written_below_its_picture_in_its_colour():
     green = (caption[..., 1] > caption[..., 0] + 60) & (caption[..., 1] > caption[..., 2] + 60)
     assert green.sum() > 20
     assert page[10 : 10 + CELL, 10 + CELL :].min() == 255  # nothing beside the picture
+
+
+def test_what_is_right_is_green_and_what_is_wrong_red():
+    right, wrong = (judged(noise(0), "cat", answer, 0.97) for answer in ("cat", "dog"))
+    assert (right.caption, right.colour) == ("cat 97%", "#1a7f37")
+    assert (wrong.caption, wrong.colour) == ("dog 97%, is cat", "#c62828")
 
 
 def test_captions_fit():

@@ -16,6 +16,7 @@ from alexnet.cli import main
 from alexnet.errors import Interrupted, RecipeError, RunError
 from alexnet.network.weight_names import weights_folder
 from alexnet.recipes import Recipe
+from alexnet.runs.configs import asked_for
 from alexnet.runs.directory import RunDirectory
 from alexnet.runs.evaluation import evaluate_run
 from alexnet.scoring.significance import TrainingNoise, difference
@@ -151,6 +152,13 @@ def test_stacked_trials_are_what_each_trial_is_alone(views, folder, tmp_path):
         )
         model = alexnet.load(stacked)
         assert model.predict([folder / "red" / "0.png"]).shape == (1,)
+    [best] = json.loads((path / "summary.json").read_text())["winner_trials"]
+    assert (
+        asked_for(str(folder), config=path) == RunDirectory(path / "trials" / best).settings.asked
+    )
+    (path / "best.json").unlink()
+    with pytest.raises(RecipeError, match="has not chosen a best trial"):
+        asked_for(str(folder), config=path)
 
 
 def test_validation_chooses_and_the_test_split_is_looked_at_once(folder, tmp_path, monkeypatch):

@@ -25,8 +25,14 @@ from alexnet.errors import (
 )
 from alexnet.fitting.loop import State
 from alexnet.network import checkpoint
+from alexnet.network.description import ARCHITECTURES
+from alexnet.network.header import Described
+from alexnet.network.weights import TORCHVISION
+from alexnet.presets import RECIPES, STUDIES
 from alexnet.recipes import Recipe, Resolved
 from alexnet.runs.evaluation import evaluate_run
+from alexnet.runs.network import from_scratch, require_sound
+from alexnet.sweeping.trials import study_points
 from alexnet.training.events import EventFiles
 
 
@@ -414,6 +420,31 @@ def test_a_network_that_cannot_take_the_images_is_refused_first(folder, tmp_path
     assert not (tmp_path / "run").exists()
 
 
+def test_a_size_of_which_another_network_would_come_is_refused_unless_asked_for(tmp_path):
+    asked = Recipe().replace(model="2012", image_size=256, crop=224)
+    with pytest.raises(ModelError, match="maps of 5x5, which would be blended to the 6x6") as info:
+        alexnet.train("digits", asked, out=tmp_path / "run")
+    assert "Use --crop 227" in info.value.hint
+    assert not [*tmp_path.iterdir()]
+    for fine in ({"map_side": 5}, {"map_side": 6}, {"crop": 227}, {"image_size": 150, "crop": 150}):
+        require_sound(asked.replace(**fine))
+    with pytest.raises(RecipeError, match="made for pixels of 0 to 255"):
+        require_sound(asked.replace(crop=227, init="paper"))
+    require_sound(asked.replace(crop=227, init="paper", norm="batch"))
+
+
+@pytest.mark.parametrize("name", sorted({*RECIPES, *STUDIES}))
+def test_every_preset_and_study_goes_together(name, tmp_path, monkeypatch):
+    official = Described(ARCHITECTURES["2014"], [], [], TORCHVISION)
+    monkeypatch.setattr("alexnet.runs.network.described_weights", lambda _: official)
+    recipes = [RECIPES[name].recipe] if name in RECIPES else []
+    if name in STUDIES:
+        base = STUDIES[name].base
+        recipes += [base.replace(**point) for point in study_points(STUDIES[name])]
+    for recipe in recipes:
+        require_sound(from_scratch(recipe)[0] if recipe.weights == "auto" else recipe)
+
+
 @pytest.mark.parametrize("device", ["cuda:77", "mps", "toaster", "meta"])
 def test_a_device_that_is_not_there(folder, tmp_path, device):
     if device == "mps" and torch.backends.mps.is_available():
@@ -428,7 +459,8 @@ def test_every_training_option_runs(folder, tmp_path):
         epochs=1, image_size=36, crop=32, crop_padding=2, crop_area=0.5, jitter=0.2, lighting=0.1,
         erase=0.25, optimizer="adamw", lr=1e-3, schedule="cosine", warmup=0.5, loss="bce",
         label_smoothing=0.1, clip=1.0, average=0.9, precision="fp32", fraction=0.5, norm="lrn",
-        pool="overlapping", activation="tanh", init="paper", decay_all=True,
+        pool="overlapping", activation="tanh", init="paper", mean="image", std=(1 / 255,) * 3,
+        decay_all=True,
     )  # fmt: skip
     run = alexnet.train(folder, recipe, out=tmp_path / "run")
     assert json.loads((run / "metrics.json").read_text())["n"] == 12

@@ -322,10 +322,10 @@ def test_a_study_is_swept_by_its_name(folder, tmp_path, monkeypatch, capsys):
     command += ["--image-size", "32", "--crop-padding", "0", "--width", "0.1", "--batch-size", "8"]
     assert main([*command, "--dry-run"]) == 0
     captured = capsys.readouterr()
-    assert len(captured.out.splitlines()) == 27
+    assert len(captured.out.splitlines()) == 30
     assert main([*command, "--dry-run", "--seeds", "1"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 9
-    assert "27 trials in 27 trainings: about" in " ".join(captured.err.split())
+    assert len(capsys.readouterr().out.splitlines()) == 10
+    assert "30 trials in 30 trainings: about" in " ".join(captured.err.split())
     assert main([*command[:2], "--study", "cifar10-ablatio"]) == 2
     assert "Did you mean 'cifar10-ablation'" in capsys.readouterr().err
     assert main([*command, "--recipe", "digits"]) == 2

@@ -6,6 +6,7 @@ from pathlib import Path
 RUN, AROUND, SWEEP, STORE, ARRAY = (
     "recipe.json", "environment.json", "sweep.json", "store.json", "x.bin",
 )  # fmt: skip
+BEST = "best.json"  # in the folder of a sweep: the recipe of its best trial
 OUTPUT = ".alexnet-output"  # in folders of copies and sheets, which have no other file of ours
 FILES = frozenset([RUN, AROUND, SWEEP, STORE, ARRAY, OUTPUT])
 

@@ -134,17 +134,20 @@ class Recipe:
     # Below 1: a random crop of at least this share of the area, resized ("random resized crop"),
     # instead of a plain one.
     crop_area: Annotated[float, Between(0.01, 1)] = 1.0
-    # Mean of each channel (red, green, blue; pixels from 0 to 1), subtracted. auto: what the
-    # weights were made with, or ImageNet's without weights.
-    mean: tuple[float, float, float] | Open = "auto"
-    # Standard deviation of each channel, divided by. auto: likewise.
+    # Mean of each channel (red, green, blue; pixels from 0 to 1), subtracted. image: the network
+    # subtracts the mean of the training images, pixel by pixel. auto: what the weights were made
+    # with, or ImageNet's without weights.
+    mean: tuple[float, float, float] | Open | Literal["image"] = "auto"
+    # Standard deviation of each channel, divided by; 1/255 for each leaves pixels from 0 to 255.
+    # auto: likewise.
     std: tuple[float, float, float] | Open = "auto"
     # Mirror half of the training images.
     flip: bool = True
     # Strength of random brightness, contrast and saturation changes; 0.2 means factors from 0.8 to
     # 1.2.
     jitter: Annotated[float, Between(0, 0.9)] = 0.0
-    # Standard deviation of the 2012 paper's PCA colour noise; the paper has 0.1.
+    # The 2012 paper's colour noise: along each principal axis of the training pixels' colours, this
+    # share of their standard deviation; the paper has 0.1.
     lighting: Annotated[float, Between(0, 1)] = 0.0
     # Side of a square set to the mean at a random place of each training image, as a share of the
     # crop's side ("cutout").
@@ -453,9 +456,11 @@ class Resolved(Recipe):
     activation: Literal["relu", "leaky-relu", "tanh"]
     image_size: Annotated[int, Between(1, 1024)]
     crop: Annotated[int, Between(1, 2048)]
-    mean: tuple[float, float, float]
+    mean: tuple[float, float, float] | Literal["image"]
     std: tuple[float, float, float]
     precision: Literal["bf16", "fp32"]
+    # along which colours `lighting` goes (`pixels.colour_axes`); empty without it
+    lighting_axes: tuple[float, ...] = ()
     # how images were drawn for the test and validation splits (`datasets.make_splits`)
     draw: Literal["content", "position"] = "content"
 

@@ -36,16 +36,14 @@ def look_at_classes(run: str, classes: Sequence[str]) -> None:
 
 
 def look_at_recipe(recipe: Recipe) -> None:
-    """WeightsError, RunError unless the weights of a recipe are there."""
-    from alexnet.network.weight_names import named_weights, require_weights
-    from alexnet.runs.directory import RunDirectory
+    """WeightsError, RunError unless the weights of a recipe are there; ModelError, RecipeError
+    unless its network can be made, and takes images of its size."""
+    from alexnet.runs.network import from_scratch, other_network, require_sound
 
-    if recipe.weights in ("none", "auto", *named_weights()):
-        return
-    if Path(recipe.weights).expanduser().is_dir():
-        RunDirectory(recipe.weights).require_trained()
-    else:
-        require_weights(recipe.weights)
+    if recipe.weights == "auto" and other_network(recipe):
+        recipe, _ = from_scratch(recipe)
+    if recipe.weights != "auto":
+        require_sound(recipe)
 
 
 def look_at_images(images: Sequence[str], command: str) -> None:

@@ -1,10 +1,13 @@
 """`alexnet eval`, `explain` and `report`: how good a run is, and why."""
 
+import contextlib
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from alexnet.commands.early import (
     at_least,
@@ -15,9 +18,12 @@ from alexnet.commands.early import (
 )
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import BadImages, Data, Device, Images, Precision, Run
-from alexnet.console import waiting
+from alexnet.console import say, waiting
 from alexnet.errors import InputError
 from alexnet.words import cell
+
+if TYPE_CHECKING:
+    from alexnet.runs.evaluation import Look
 
 
 @dataclass(kw_only=True)
@@ -37,6 +43,9 @@ class Eval:
     top: int = 5
     # Also write logits, labels and ids to this .npz file.
     save: str = ""
+    # Write contact sheets of these images into this folder: captions are green where the answer is
+    # right, and red, with the true class, where it is wrong.
+    sheets: str = ""
     # A table for people, or the figures on stdout as JSON or CSV.
     format: Literal["table", "json", "csv"] = "table"
     device: Device = "auto"
@@ -54,18 +63,20 @@ class Eval:
         with waiting("loading torch"):
             from alexnet.runs.evaluation import evaluate_run, show, table_rows
 
-        figures = evaluate_run(
-            self.run_directory,
-            self.data,
-            split=self.split,
-            device=self.device,
-            precision=self.precision,
-            bad_images=self.bad_images,
-            save=self.save,
-            views=self.views,
-            top=self.top,
-            classes=self.classes,
-        )
+        with self._sheets() as look:
+            figures = evaluate_run(
+                self.run_directory,
+                self.data,
+                split=self.split,
+                device=self.device,
+                precision=self.precision,
+                bad_images=self.bad_images,
+                save=self.save,
+                views=self.views,
+                top=self.top,
+                classes=self.classes,
+                look=look,
+            )
         if self.format == "json":
             print(json.dumps(figures, indent=2))
         elif self.format == "csv":
@@ -73,6 +84,22 @@ class Eval:
             csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
         else:
             show(figures)
+
+    @contextlib.contextmanager
+    def _sheets(self) -> "Iterator[Look | None]":
+        """What puts each image on a contact sheet, if there are to be any."""
+        if not self.sheets:
+            yield None
+            return
+        from PIL import Image
+
+        from alexnet.reporting.sheets import Sheets, judged
+
+        with Sheets(Path(self.sheets)) as sheets:
+            yield lambda pixels, truth, answer, p: sheets.add(
+                judged(Image.fromarray(pixels.transpose(1, 2, 0)), truth, answer, p)
+            )
+        say(f"{len(sheets.pages)} contact sheets in {self.sheets}")
 
 
 @dataclass(kw_only=True)

@@ -31,8 +31,8 @@ class Train:
     # The named recipe whose values are the defaults of all flags below; see `alexnet recipes`.
     # [default: suits the data]
     recipe: Annotated[str, Arg(metavar="NAME")] = ""
-    # A run directory, to train with its recipe; or a .toml or .json file of fields, which amend the
-    # recipe. Flags amend both.
+    # A run directory, to train with its recipe; a sweep directory, to train its best trial again;
+    # or a .toml or .json file of fields, which amend the recipe. Flags amend all of them.
     config: Annotated[str, Arg(metavar="RUN|FILE")] = ""
     # The run directory. [default: the next free one below runs/]
     out: str = ""
@@ -50,7 +50,8 @@ class Train:
             require_named(self.out)
         elif self.out:
             RunDirectory(self.out).require_empty()
-        look_at_recipe(self.fields)
+        if not self.resume:
+            look_at_recipe(self.fields)
         look_at_data(self.data)
         say(f"{self.data}: {told(self.fields, self.data)}")
         with waiting("loading torch"):

@@ -15,10 +15,6 @@ from alexnet.errors import RecipeError
 
 Transform = Callable[[Tensor, Generator], Tensor]
 
-# Eigenvalues and eigenvectors of the RGB covariance of ImageNet's training pixels scaled to 0..1,
-# published with cuda-convnet's and torch's ImageNet trainings.
-PCA_VALUES = (0.2175, 0.0188, 0.0045)
-PCA_VECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # ITU-R 601 luma, as torchvision and Pillow
 
 
@@ -133,16 +129,6 @@ def _grey(x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, 1, H, W)
     return (x * weights).sum(1, keepdim=True)
 
 
-def add_lighting(x: Tensor, sigma: float, generator: Generator) -> Tensor:
-    """The 2012 paper's colour noise: adds the RGB eigenvectors times eigenvalues times N(0, sigma),
-    one draw per image."""
-    values = torch.tensor(PCA_VALUES, device=x.device)
-    vectors = torch.tensor(PCA_VECTORS, device=x.device)
-    alpha = torch.randn(len(x), 3, generator=generator).to(x.device) * sigma
-    shift = 255 * (alpha * values) @ vectors.T  # (B, 3)
-    return (x + shift[:, :, None, None]).round().clamp(0, 255).to(x.dtype)
-
-
 def erase_square(x: Tensor, share: float, fill: Sequence[float], generator: Generator) -> Tensor:
     """Sets a square of `share` of the side to `fill` (RGB, 0 to 1) at a random place of each image,
     wholly inside it."""
@@ -168,6 +154,25 @@ def normalise(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     return torch.addcmul(shift, y, scale, out=y)
 
 
+def add_lighting(
+    x: Tensor, sigma: float, axes: Sequence[float], std: Sequence[float], generator: Generator
+) -> Tensor:
+    """The 2012 paper's colour noise: adds the principal axes of colour, each times its own N(0,
+    sigma), to all pixels of an image; one draw per image.
+
+    Args:
+        x: (B, 3, H, W), as `normalise` leaves it: nothing is lost in rounding.
+        sigma: the paper has 0.1.
+        axes: nine numbers, a row for each of red, green and blue, pixels from 0 to 1; a column for
+            each axis (`pixels.colour_axes`).
+        std: as for `normalise`.
+    """
+    matrix = torch.tensor(axes, device=x.device).view(3, 3)
+    alpha = torch.randn(len(x), 3, generator=generator).to(x.device) * sigma
+    shift = alpha @ matrix.T / torch.tensor(std, device=x.device)  # (B, 3)
+    return x + shift[:, :, None, None]
+
+
 def training_transform(
     *,
     image_size: int,
@@ -178,12 +183,13 @@ def training_transform(
     flip: bool,
     jitter: float,
     lighting: float,
+    axes: Sequence[float],
     erase: float,
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Transform:
     """What happens to a batch of stored images (uint8) on its way into training. Arguments as the
-    recipe's fields."""
+    recipe's fields; `axes` as for `add_lighting`."""
 
     def transform(
         x: Tensor, generator: Generator
@@ -198,11 +204,10 @@ def training_transform(
             x = random_flip(x, generator)
         if jitter:
             x = adjust_colours(x, jitter, generator)
-        if lighting:
-            x = add_lighting(x, lighting, generator)
         if erase:
             x = erase_square(x, erase, mean, generator)
-        return normalise(x, mean, std)
+        x = normalise(x, mean, std)
+        return add_lighting(x, lighting, axes, std, generator) if lighting else x
 
     return transform
 

@@ -19,7 +19,13 @@ from alexnet.data.augment import view_windows
 from alexnet.errors import ModelError
 from alexnet.exporting.quantise import quantised
 from alexnet.network.description import Preprocessing
-from alexnet.network.model import AdaptiveAverage, AlexNet, AverageAndMaximum, LocalResponseNorm
+from alexnet.network.model import (
+    AdaptiveAverage,
+    AlexNet,
+    AverageAndMaximum,
+    LocalResponseNorm,
+    MeanImage,
+)
 
 OPSET, IR = 17, 8  # of 2022: whatever runs ONNX at all reads them
 ONE, HALF, LOW = 2**14, 2**13, 2**8  # a weight of 1 in its high part; a low part that is one high
@@ -226,6 +232,8 @@ def _layer(graph: Graph, layer: nn.Module, x: str, int8: bool) -> str:
                 pads=[int(one) for one in layer.padding] * 2,
                 group=layer.groups,
             )
+        case MeanImage():
+            return graph.add("Sub", x, graph.constant(_array(layer.image)))
         case nn.Linear():
             weight = _weight(graph, layer, int8)
             return graph.add("Gemm", x, weight, graph.constant(_array(layer.bias)), transB=1)

@@ -58,6 +58,8 @@ class Architecture:
     # quarter of the values, and max pooling commutes with the rest wherever gamma is positive
     pool_first: bool = False
     lrn_k: float = 2.0  # the additive constant of LRN; 1 in Caffe's copy of the network
+    # side in px of a mean image of its own, which it subtracts before anything else; 0: it has none
+    mean_image: Annotated[int, Between(0, 2048)] = 0
     map_maximum: bool = False  # the maximum of each channel of the last map goes beside the average
 
     def to_dict(self) -> dict[str, Any]:
@@ -119,8 +121,26 @@ class Architecture:
         """The smallest side in px of an input image."""
         return next(side for side in itertools.count(1) if self.feature_side(side))
 
+    @property
+    def fitting_input(self) -> int:
+        """The smallest side in px of an input image whose last map is as large as the fully
+        connected layers take it: 227 for 2012, 223 for 2014."""
+        return next(side for side in itertools.count(1) if self.feature_side(side) >= self.map_side)
+
+    def blends(self, side: int) -> bool:
+        """Whether averaging the last map of images of `side` px blends values that it has fewer of
+        than the fully connected layers take. (A map whose side divides theirs is repeated.)"""
+        found = self.feature_side(side)
+        return found < self.map_side and self.map_side % found > 0
+
     def check_input(self, side: int) -> None:
-        """ModelError if images of `side` px are too small for this network."""
+        """ModelError if this network cannot take images of `side` px."""
+        if self.mean_image not in (0, side):
+            raise ModelError(
+                f"images of {side} px are not of the size of the mean image that this network "
+                f"subtracts, {self.mean_image} px.",
+                f"Use --crop {self.mean_image}, or --mean RED GREEN BLUE.",
+            )
         if side < self.smallest_input:
             raise ModelError(
                 f"images of {side} px are too small for the {self.name} network, which needs "

@@ -84,6 +84,8 @@ def described(about: dict[str, Any], where: object) -> Described:
         classes, names = (class_names(about[key]) for key in ("classes", "names"))
         if len(classes) != len(names):
             raise ValueError(f"{len(classes)} classes have {len(names)} names")
+        if architecture.mean_image not in (0, how.crop):
+            raise ValueError(f"its mean image has {architecture.mean_image} px, not {how.crop}")
         if not architecture.feature_side(how.crop):
             raise ValueError(f"of {how.crop} px the network leaves nothing")
     except (KeyError, ValueError) as error:

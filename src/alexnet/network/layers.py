@@ -62,6 +62,8 @@ class _Tracing:
         self.step = 1  # px of the image between two neighbouring values
 
     def rows(self, classes: int) -> list[Layer]:
+        if self.own.mean_image:
+            self._then("minus mean image")
         for number, conv in enumerate(self.own.convs, 1):
             self._convolution(f"conv{number}", conv)
             for step in self.own.after(conv):

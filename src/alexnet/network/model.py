@@ -114,6 +114,23 @@ class AverageAndMaximum(nn.Module):
         return torch.cat([self.average(x).flatten(1), x.amax((2, 3))], 1)
 
 
+class MeanImage(nn.Module):
+    """Subtracts the mean of the training images, pixel by pixel: as in the paper's own code, its
+    centre from whatever window of an image."""
+
+    image: Tensor
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.register_buffer("image", torch.zeros(3, side, side))
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, 3, S, S)
+        return x - self.image
+
+    def extra_repr(self) -> str:
+        return f"side={self.image.shape[-1]}"
+
+
 class Conv2d(nn.Conv2d):
     """Made without values: half a second of random numbers would be spent on a network whose
     weights are read from a file."""
@@ -139,7 +156,11 @@ class AlexNet(nn.Module):
     def __init__(self, architecture: Architecture, classes: int, init: str = "he") -> None:
         super().__init__()
         self.architecture = architecture
-        self.features = nn.Sequential(*_feature_layers(architecture))
+        self.features = nn.Sequential()
+        if architecture.mean_image:
+            self.features.add_module("mean", MeanImage(architecture.mean_image))
+        for number, layer in enumerate(_feature_layers(architecture)):
+            self.features.add_module(str(number), layer)
         self.avgpool: AdaptiveAverage | AverageAndMaximum = (
             AverageAndMaximum(architecture.map_side)
             if architecture.map_maximum
@@ -239,8 +260,9 @@ def initialise(model: AlexNet, init: str) -> None:
     """Sets initial weights in place.
 
     "paper" is N(0, 0.01) with biases of 1 in conv2, conv4, conv5 and the hidden layers, made for
-    inputs of 0 to 255; "he" is He et al. (2015), made for inputs of unit variance; "torch"
-    leaves what torch's layers begin with.
+    inputs of 0 to 255 (the paper's own code has 0.03 instead of 0.01 in conv3 to conv5); "he" is
+    He et al. (2015), made for inputs of unit variance; "torch" leaves what torch's layers begin
+    with.
     """
     for layer in model.modules():  # the paper's and He's layers, too: it keeps what a seed means
         if isinstance(layer, Conv2d):

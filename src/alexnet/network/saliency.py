@@ -6,7 +6,7 @@ as the network sees them: (B, 3, H, W) float32, normalised.
 """
 
 import math
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +83,8 @@ def occlusion(model: nn.Module, x: Tensor, label: int, patch: int, stride: int) 
 
     Args:
         model: in whatever mode; evaluation mode is used.
-        x: (3, H, W). What is hidden becomes 0, which is the mean of each channel.
+        x: (3, H, W). What is hidden becomes 0: the mean of each channel, or black where the
+            network has a mean image.
         label: the class.
         patch, stride: side of the square, and its steps, px.
     """
@@ -112,7 +113,8 @@ def first_layer_filters(model: AlexNet) -> NDArray[np.uint8]:
     """The filters of the first convolution as one image (H, W, 3) uint8 RGB: a grid with white
     lines between, small ones enlarged by a whole factor. Each is stretched so that its largest
     weight is black or white, and grey is zero."""
-    weight = cast(nn.Conv2d, model.features[0]).weight.detach().float().cpu()
+    first = next(one for one in model.features if isinstance(one, nn.Conv2d))
+    weight = first.weight.detach().float().cpu()
     largest = weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
     tiles = ((weight / largest + 1) * 127.5).round().byte().numpy().transpose(0, 2, 3, 1)
     factor = max(1, 22 // tiles.shape[1])

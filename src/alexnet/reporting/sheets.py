@@ -14,7 +14,7 @@ COLUMNS, ROWS = 8, 6
 CELL, MARGIN, LINES = 128, 10, 2  # px of a picture and between two, lines of a caption
 FONT_SIZE = 13
 LINE = FONT_SIZE + 3
-INK, PAPER = "#222222", "#ffffff"
+INK, PAPER, RIGHT, WRONG = "#222222", "#ffffff", "#1a7f37", "#c62828"
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,14 @@ class Labelled:
     image: Image.Image
     caption: str
     colour: str = INK
+
+
+def judged(image: Image.Image, truth: str, answer: str, p: float) -> Labelled:
+    """A picture with what it was taken for: in green where that is right, in red with what it is
+    where it is wrong."""
+    if answer == truth:
+        return Labelled(image, f"{answer} {p:.0%}", RIGHT)
+    return Labelled(image, f"{answer} {p:.0%}, is {truth}", WRONG)
 
 
 class Sheets:

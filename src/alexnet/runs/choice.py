@@ -6,7 +6,8 @@ from pathlib import Path
 from alexnet.data.datasets import open_data, outline
 from alexnet.presets import BY_DATA, nearest, preset
 from alexnet.recipes import Recipe
-from alexnet.runs.resolution import preprocessing_of, starting_weights
+from alexnet.runs.network import changed_in_folder, from_scratch, other_network, preprocessing_of
+from alexnet.runs.resolution import starting_weights
 
 BACKBONE = "backbone"
 # training images from which on a network of its own learns more than the backbone knows, and the
@@ -17,10 +18,6 @@ FEW_CHANGES = 5  # a recipe that differs from a preset in more fields is the use
 # CIFAR-10's classes, and what else two of them are called
 CIFAR10 = set("airplane automobile bird cat deer dog frog horse ship truck".split())
 CIFAR10_TOO = {"plane": "airplane", "car": "automobile"}
-# a network that differs in these is another one than the backbone's
-NETWORK = "model conv_layers width columns norm pool activation map_side".split()
-# what only frozen layers have use for
-OF_FROZEN = "freeze cache cached_views frozen_dropout head finetune_epochs finetune_lr".split()
 
 
 def settled(data: str | Path, asked: Recipe, began_from: str = "") -> tuple[Recipe, str]:
@@ -42,19 +39,14 @@ def settled(data: str | Path, asked: Recipe, began_from: str = "") -> tuple[Reci
         for name in well_known(images, classes)
     )
     why = reason_for_scratch(data, asked, began_from, images)
-    usual = preset("folder").recipe.to_dict()
-    changed = {name: one for name, one in asked.to_dict().items() if one != usual[name]}
     if not why:
-        few = images < ENOUGH and "finetune_epochs" not in changed
+        few = images < ENOUGH and "finetune_epochs" not in changed_in_folder(asked)
         recipe = asked.replace(weights=BACKBONE, **({"finetune_epochs": 0} if few else {}))
         return recipe, f"starts from our backbone: {preset('folder').expected}{made}"
-    unused = [flag(name) for name in changed if name in OF_FROZEN]
-    if unused:
-        why += f"; {', '.join(unused)} of frozen layers left out"
-    kept = {name: one for name, one in changed.items() if name not in OF_FROZEN}
-    if "image_size" in kept:
-        kept.setdefault("crop", "auto")  # which it was when the size was chosen
-    return preset("scratch").recipe.replace(**kept), f"starts from scratch: {why}{made}"
+    recipe, left_out = from_scratch(asked)
+    if left_out:
+        why += f"; {', '.join(map(flag, left_out))} of frozen layers left out"
+    return recipe, f"starts from scratch: {why}{made}"
 
 
 def base_of(data: str | Path, asked: Recipe) -> Recipe:
@@ -99,8 +91,7 @@ def reason_for_scratch(data: str | Path, asked: Recipe, began_from: str, images:
     """Why the backbone is not what to start from; empty where it is."""
     if began_from:
         return "so this run began" if began_from == "none" else ""
-    usual = preset("folder").recipe
-    other = [name for name in NETWORK if getattr(asked, name) != getattr(usual, name)]
+    other = other_network(asked)
     if other:
         flags = ", ".join(map(flag, other))
         return f"the backbone is another network than asked for ({flags})"

@@ -27,8 +27,9 @@ def asked_for(
         data: a name or a path.
         recipe: the name of a preset, or None for the one that suits the data; or a Recipe, which is
             taken as it is if it is whole, and amends the preset that suits the data if not.
-        config: a run directory, whose recipe is taken; or a .toml or .json file of fields, which
-            amend the preset (its entry `recipe` names another one).
+        config: a run directory, whose recipe is taken; a sweep directory, for that of its best
+            trial; or a .toml or .json file of fields, which amend the preset (its entry `recipe`
+            names another one).
         fields: amend all that.
 
     Raises:
@@ -49,6 +50,13 @@ def asked_for(
     if not config:
         return default_recipe(data, recipe).replace(**fields)
     path = Path(config).expanduser()
+    if (path / marks.SWEEP).is_file():
+        path /= marks.BEST
+        if not path.is_file():
+            raise RecipeError(
+                f"the sweep {path.parent} has not chosen a best trial.",
+                "Give the same `alexnet sweep` command again: it goes on where it was stopped.",
+            )
     if path.is_dir() or path.name == marks.RUN:
         if recipe:
             raise RecipeError(

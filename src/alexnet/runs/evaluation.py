@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from alexnet.console import fitted, say, table, warn
 from alexnet.data.levels import unknown_names
@@ -23,6 +24,8 @@ from alexnet.runs.own_data import choose, count_seen, open_store, own_data, trai
 from alexnet.runtime import as_found, choose_device, choose_precision
 from alexnet.scoring.metrics import TOP5_FROM, Labels, metrics, require_finite, wilson_interval
 from alexnet.words import shown
+
+Look = Callable[[NDArray[np.uint8], str, str, float], None]
 
 
 def show(figures: Mapping[str, Any], note: str = "") -> None:
@@ -102,6 +105,7 @@ def evaluate_run(
     views: int = 0,
     top: int = 5,
     classes: Sequence[str] = (),
+    look: Look | None = None,
 ) -> dict[str, Any]:
     """Evaluates a run on a split of its own data, or on other data whose classes have the same
     names.
@@ -117,6 +121,8 @@ def evaluate_run(
         top: also the top-k accuracy of this k.
         classes: only images of these classes, by readable name or identifier; all classes of the
             run stay possible answers. Empty for all.
+        look: called with each image, in order: its pixels (3, S, S) uint8, what it is, what it was
+            taken for (readable names), and how probable that was.
 
     Returns:
         The figures of `metrics`.
@@ -152,6 +158,11 @@ def evaluate_run(
     if save:
         ids = [store.ids[place] for place in indices]
         Predictions(logits.numpy(), expected, ids, trained.classes).save(Path(save))
+    if look:
+        for place, label, p in zip(indices, expected, logits.softmax(1).numpy(), strict=True):
+            answer = int(p.argmax())
+            pixels = np.asarray(store.x[int(place)])
+            look(pixels, trained.names[label], trained.names[answer], float(p[answer]))
     figures = metrics(logits.numpy(), expected, trained.names, split, top)
     figures["classes"] = trained.classes
     seen = trained_on(directory) if data and split != "train" else None

@@ -78,6 +78,8 @@ class Inputs:
         random = ("crop_padding", "crop_area", "flip", "jitter", "lighting", "erase")
         for number in range(2, recipe.cached_views if self.augmented() else 2):
             settings = centre.settings | {name: getattr(recipe, name) for name in random}
+            if recipe.lighting:
+                settings["lighting_axes"] = recipe.lighting_axes
             settings["seed"] = keyed_seed(recipe.seed, number)
             views.append(View(f"augmented{number}", self._training_transform(), settings))
         return views
@@ -143,6 +145,7 @@ class Inputs:
             flip=recipe.flip,
             jitter=recipe.jitter,
             lighting=recipe.lighting,
+            axes=recipe.lighting_axes,
             erase=recipe.erase,
             mean=how.mean,
             std=how.std,

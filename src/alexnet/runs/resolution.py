@@ -10,16 +10,14 @@ import torch
 
 from alexnet.data.datasets import open_data
 from alexnet.data.store import Store
-from alexnet.errors import RecipeError
 from alexnet.network.checkpoint import Network
-from alexnet.network.description import ARCHITECTURES, Architecture, Preprocessing, architecture
+from alexnet.network.description import ARCHITECTURES, Architecture, Preprocessing
 from alexnet.network.weight_names import named_weights
 from alexnet.network.weights import find_weights
-from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD, Recipe, Resolved
+from alexnet.recipes import Recipe, Resolved
 from alexnet.runs.directory import RunDirectory
+from alexnet.runs.network import network_of, preprocessing_of
 from alexnet.runtime import choose_device, choose_precision
-
-FROM_SCRATCH = Preprocessing(64, 64, IMAGENET_MEAN, IMAGENET_STD)
 
 
 @dataclass(frozen=True)
@@ -99,46 +97,6 @@ def resolve(asked: Recipe, draw: str = "content") -> Resolution:
     return Resolution(asked, recipe, weights, network, how, device, dtype, why, teacher)
 
 
-def network_of(asked: Recipe, weights: Network | None) -> Architecture:
-    """The network that a recipe comes to.
-
-    Raises:
-        RecipeError: it asks for another one than that of the weights, or for columns that it does
-        not have.
-    """
-    base: str | Architecture = "small" if asked.model == "auto" else asked.model
-    if weights:
-        base = weights.architecture
-        if asked.model not in ("auto", base.name):
-            raise RecipeError(
-                f"model is {asked.model}, but the weights {asked.weights} are of the {base.name} "
-                "network.",
-                "Leave out --model: weights know their network.",
-            )
-    names = "conv_layers fc_layers hidden map_side width norm fc_norm pool activation".split()
-    changes = {name: getattr(asked, name) for name in names}
-    given = {name: value for name, value in changes.items() if value != "auto"}
-    found = architecture(base, one_tower=asked.columns == 1, dropout=asked.dropout, **given)
-    if asked.columns == 2 and found.columns == 1:
-        raise RecipeError(
-            f"columns is 2, but the {found.name} network is one tower.", "Leave it out."
-        )
-    return found
-
-
-def preprocessing_of(asked: Recipe, weights: Network | None) -> Preprocessing:
-    """What happens to an image before the network sees it. An image size or a border of the
-    recipe's own goes without the crop that the weights were made for."""
-    how = weights.preprocessing if weights else FROM_SCRATCH
-    size = how.image_size if asked.image_size == "auto" else asked.image_size
-    own = asked.image_size != "auto" or asked.border > 0
-    border = asked.border if own else how.border
-    crop = (size + 2 * border if own else how.crop) if asked.crop == "auto" else asked.crop
-    mean = how.mean if asked.mean == "auto" else asked.mean
-    std = how.std if asked.std == "auto" else asked.std
-    return Preprocessing(size, crop, mean, std, asked.views, border)
-
-
 def filled_in(asked: Recipe, network: Architecture, how: Preprocessing) -> dict[str, Any]:
     """The fields that a recipe may leave open, as they came to be."""
     widest = network.convs[-1].channels / ARCHITECTURES[network.name].convs[-1].channels
@@ -157,6 +115,6 @@ def filled_in(asked: Recipe, network: Architecture, how: Preprocessing) -> dict[
         "image_size": how.image_size,
         "border": how.border,
         "crop": how.crop,
-        "mean": how.mean,
+        "mean": "image" if network.mean_image else how.mean,
         "std": how.std,
     }

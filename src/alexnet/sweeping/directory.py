@@ -9,6 +9,7 @@ SWEEP/
     optuna.db           the study of --search tpe
     results.csv         one row per trial
     configurations.csv  one row per configuration, best first
+    best.json           the recipe of the best trial
     summary.json        configurations, which cannot be told apart, what mattered, the winner's test
     report.html         all of it, to look at
     figures/            each figure of that page, as PNG and SVG
@@ -148,6 +149,10 @@ class SweepDirectory:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes what the sweep came to."""
         write_json(self.path / "summary.json", summary)
+
+    def write_best(self, recipe: Recipe) -> None:
+        """Writes the recipe of the best trial, which `--config SWEEP` takes."""
+        write_json(self.path / marks.BEST, recipe.to_dict())
 
     def summary(self) -> dict[str, Any]:
         """What the sweep came to.

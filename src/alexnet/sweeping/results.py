@@ -261,6 +261,7 @@ def summarise(sweep: SweepDirectory, results: Sequence[Result]) -> dict[str, Any
         "effects": effects(found),
     }
     summary["test"] = winners_test(best)
+    sweep.write_best(best.results[0].trial.recipe)
     sweep.write_summary(summary)
     for line in in_words(summary):
         say(line)

@@ -15,6 +15,7 @@ from alexnet.presets import study as named_study
 from alexnet.recipes import Recipe, digest_of
 from alexnet.runs.choice import base_of
 from alexnet.runs.configs import asked_for
+from alexnet.runs.network import require_sound
 from alexnet.runs.resolution import resolve
 from alexnet.runtime import as_found
 from alexnet.sweeping.directory import SweepDirectory
@@ -106,6 +107,8 @@ def sweep(
     digest = digest_of(definition | {"recipe": base.unchanging()})
     definition = json.loads(json.dumps(definition | {"draw": "content"}))
     folder = SweepDirectory(out or Path("runs") / f"sweep-{Path(str(data)).stem}-{digest}")
+    for trial in planned if not folder.begun else []:
+        require_sound(trial.recipe)
     folder.take_up(definition)
     where = str(definition["data"])
     if search == "tpe":

@@ -7,6 +7,7 @@ import numpy as np
 from alexnet.console import fitted
 from alexnet.data.datasets import Splits
 from alexnet.data.store import Store
+from alexnet.network.description import Architecture
 from alexnet.network.model import parameter_count
 from alexnet.scoring.metrics import wilson_interval
 from alexnet.training.run import Run
@@ -29,6 +30,7 @@ def introduction(run: Run, fresh: list[str]) -> list[str]:
             f"{around['device']}, {around['threads']} threads, {around['precision']}",
             f"({resolution.why_dtype})",
         ),
+        *repeated_maps(resolution.architecture, recipe.crop),
         *few_images(store, splits),
     ]
     if resolution.teacher:
@@ -53,6 +55,18 @@ def introduction(run: Run, fresh: list[str]) -> list[str]:
             f"and {shortly(how.std)}"
         )
     return lines
+
+
+def repeated_maps(network: Architecture, crop: int) -> list[str]:
+    """That the fully connected layers see the same values several times, where they do."""
+    found, wanted = network.feature_side(crop), network.map_side
+    if found >= wanted:
+        return []
+    return [
+        f"of images of {crop} px the last maps are {found}x{found}, and are repeated to the "
+        f"{wanted}x{wanted} of the fully connected layers: --map-side {found} does without, images "
+        f"of {network.fitting_input} px fill them"
+    ]
 
 
 def few_images(store: Store, splits: Splits) -> list[str]:

@@ -3,22 +3,25 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from alexnet.console import say, warn
+from alexnet.data.datasets import Splits
 from alexnet.data.store import Store, keyed_seed
 from alexnet.errors import AlexNetError, DiskError, RecipeError
-from alexnet.network.model import AlexNet
+from alexnet.network.model import AlexNet, MeanImage
+from alexnet.network.pixels import colour_axes, training_pixels
 from alexnet.network.weights import carry_over
 from alexnet.recipes import Recipe
 from alexnet.runs.choice import settled
 from alexnet.runs.configs import asked_for
 from alexnet.runs.directory import RunDirectory
 from alexnet.runs.inputs import Inputs
+from alexnet.runs.network import require_sound
 from alexnet.runs.own_data import own_data, splits_of
-from alexnet.runs.resolution import resolve
+from alexnet.runs.resolution import Resolution, resolve
 from alexnet.runtime import as_found, make_deterministic
 from alexnet.training.introduction import introduction
 from alexnet.training.run import Run
@@ -95,6 +98,8 @@ def carried_out(
     before = RunDirectory(out) if resume and out else None
     old = like or (before if before and not before.just_begun else None)
     asked, choice = settled(data, asked, old.settings.asked.weights if old else "")
+    if not old:
+        require_sound(asked)
     run = set_up(data, asked, old.settings.draw if old else "content")
     run.introduction += [choice] if choice else []
     if like:
@@ -160,6 +165,7 @@ def set_up(data: str | Path, asked: Recipe, draw: str = "content") -> Run:
         torch.backends.cudnn.benchmark = True
     store = resolution.open_store(data)
     resolution = resolution.over(store)
+    splits = splits_of(store, resolution.recipe)
     torch.manual_seed(keyed_seed(recipe.seed))
     model = AlexNet(resolution.architecture, len(store.classes), recipe.init)
     fresh = carry_over(model, weights, store.classes) if weights else []
@@ -168,14 +174,34 @@ def set_up(data: str | Path, asked: Recipe, draw: str = "content") -> Run:
             f"epochs is 0, but {', '.join(fresh)} would start fresh.",
             "Give --epochs, or weights that know the classes of the data.",
         )
+    resolution = _look_at_pixels(resolution, store, splits, model)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = Run(data, Inputs(resolution, store, splits_of(store, resolution.recipe), model))
+    run = Run(data, Inputs(resolution, store, splits, model))
     run.introduction = introduction(run, fresh)
     return run
+
+
+def _look_at_pixels(
+    resolution: Resolution, store: Store, splits: Splits, model: AlexNet
+) -> Resolution:
+    """Takes from the training images what a recipe wants of them: the mean image of a new network,
+    and the colours of the lighting. Equal images give equal bits."""
+    recipe, how, fresh = resolution.recipe, resolution.preprocessing, resolution.weights is None
+    wants_mean = fresh and resolution.architecture.mean_image > 0
+    if not wants_mean and not recipe.lighting:
+        return resolution
+    seen = training_pixels(store, splits.train, how)
+    if wants_mean:
+        std = torch.tensor(how.std).view(3, 1, 1)
+        cast(MeanImage, model.features[0]).image.copy_(seen.mean_image / 255 / std)
+    axes = colour_axes(seen.covariance) if recipe.lighting else ()
+    return dataclasses.replace(resolution, recipe=recipe.replace(lighting_axes=axes))
 
 
 def twin(run: Run, data: str | Path, asked: Recipe) -> Run:
     """A run on the same data, network and features, with another recipe for what is trained."""
     inputs = run.inputs
     resolution = resolve(asked, inputs.recipe.draw).over(inputs.store)
+    recipe = resolution.recipe.replace(lighting_axes=inputs.recipe.lighting_axes)
+    resolution = dataclasses.replace(resolution, recipe=recipe)
     return Run(data, dataclasses.replace(inputs, resolution=resolution))
