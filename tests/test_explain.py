@@ -98,7 +98,7 @@ VARIANTS = [
     )
 ] + [
     ("2014", {"activation": "tanh"}),
-    ("2012", {"norm": "batch-for-lrn", "one_tower": True}),
+    ("2012", {"norm": "batch-for-lrn", "columns": 1}),
     ("2012", {"activation": "leaky-relu", "fc_norm": "batch"}),
 ]
 

@@ -36,7 +36,7 @@ def shapes(model, side):
 CHANGES = [
     {}, {"conv_layers": 3}, {"fc_layers": 3, "hidden": 24, "fc_norm": "batch"}, {"pool": "max"},
     {"norm": "batch"}, {"norm": "lrn"}, {"norm": "batch-for-lrn"}, {"map_side": 2},
-    {"one_tower": True, "activation": "tanh", "dropout": 0.0},
+    {"columns": 1, "activation": "tanh", "dropout": 0.0},
 ]  # fmt: skip
 
 

@@ -102,7 +102,7 @@ def test_averages_come_before_the_maximum_of_each_channel(side, height, width):
     [{"conv_layers": n} for n in (3, 4)]
     + [{"fc_layers": n} for n in (1, 2, 3, 4)]
     + [{"norm": n} for n in ("none", "lrn", "batch", "batch-for-lrn")]
-    + [{"one_tower": True}]
+    + [{"columns": 1}]
     + [{"pool": n} for n in ("max", "average", "overlapping")]
     + [{"activation": n} for n in ("leaky-relu", "tanh")]
     + [{"dropout": 0.0}, {"width": 0.2}],
@@ -134,8 +134,8 @@ def test_fewer_convolutions_leave_out_conv4_then_conv3():
 
 def test_one_tower_instead_of_two_columns():
     assert [conv.groups for conv in ARCHITECTURES["2012"].convs] == [1, 2, 1, 2, 2]
-    assert [conv.groups for conv in architecture("2012", one_tower=True).convs] == [1] * 5
-    assert [conv.channels for conv in architecture("2012", one_tower=True).convs] == [
+    assert [conv.groups for conv in architecture("2012", columns=1).convs] == [1] * 5
+    assert [conv.channels for conv in architecture("2012", columns=1).convs] == [
         conv.channels for conv in ARCHITECTURES["2012"].convs
     ]
 

@@ -73,8 +73,9 @@ class Recipe:
     map_side: Annotated[int, Between(1, 32)] | Open = "auto"
     # Multiplies the number of channels and of hidden units. auto: as the network is.
     width: Annotated[float, Between(0, 8, open_low=True)] | Open = "auto"
-    # 1: one tower instead of the two columns of 2012. auto: as the network is.
-    columns: Open | Literal[1, 2] = "auto"
+    # 1: one tower instead of the two columns of 2012. unlinked: columns that do not see each other
+    # in conv3 either, and meet in the fully connected layers. auto: as the network is.
+    columns: Open | Literal[1, 2, "unlinked"] = "auto"
     # Normalisation after a convolution: batch after each, lrn after the non-linearity of conv1 and
     # conv2, batch-for-lrn batch normalisation there instead; auto: what the network has by itself
     # (2012: lrn, 2014: none, small and compact: batch).
@@ -230,6 +231,9 @@ class Recipe:
     # Everything random is drawn from this seed: splits, initial weights, order, augmentation,
     # dropout.
     seed: Annotated[int, Between(0, 2**31 - 1)] = 0
+    # Draw splits and `fraction` from this seed, so that runs of several seeds see the same images.
+    # auto: from `seed`.
+    split_seed: Annotated[int, Between(0, 2**31 - 1)] | Open = "auto"
     # Save the state from which a run can go on every so many epochs.
     save_every: Annotated[int, Between(1)] = 1
     # Write the loss and the learning rate to TensorBoard every so many steps.
@@ -412,7 +416,12 @@ def digest_of(value: Any) -> str:
 
 # What runs of releases without a field did, by the field's name: taken for what an older recipe
 # lacks, and left out of the digest. A field that is added gets a line here.
-NEWER: dict[str, Any] = {"teacher": "none", "teacher_weight": 2.0, "teacher_size": "auto"}
+NEWER: dict[str, Any] = {
+    "teacher": "none",
+    "teacher_weight": 2.0,
+    "teacher_size": "auto",
+    "split_seed": "auto",
+}
 
 # Where release 0.1.0 wrote another value for the same thing: {field: (its value, ours)}. It is
 # taken wherever a recipe is made, and is what digests are made of, so that names stay.
@@ -449,7 +458,7 @@ class Resolved(Recipe):
     hidden: Annotated[int, Between(0, 65536)]  # 0 where there is no hidden layer
     map_side: Annotated[int, Between(1, 32)]
     width: Annotated[float, Between(0, 8, open_low=True)]
-    columns: Literal[1, 2]
+    columns: Literal[1, 2, "unlinked"]
     norm: Literal["none", "lrn", "batch", "batch-for-lrn"]
     fc_norm: Literal["none", "batch"]
     pool: Literal["max", "average", "overlapping"]

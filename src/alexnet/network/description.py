@@ -112,9 +112,13 @@ class Architecture:
         return side
 
     @property
-    def columns(self) -> int:
-        """Into how many columns the convolutions are divided."""
-        return max(conv.groups for conv in self.convs)
+    def columns(self) -> Literal[1, 2, "unlinked"]:
+        """Into how many columns the convolutions are divided; "unlinked" are two of which no layer
+        after the first sees both."""
+        groups = {conv.groups for conv in self.convs[1:]}
+        if groups <= {1}:
+            return 1
+        return 2 if 1 in groups else "unlinked"
 
     @property
     def smallest_input(self) -> int:
@@ -216,7 +220,7 @@ def architecture(
     fc_layers: int | None = None,
     hidden: int | None = None,
     width: float | None = None,
-    one_tower: bool = False,
+    columns: int | str | None = None,
     map_side: int | None = None,
     norm: str | None = None,
     fc_norm: str | None = None,
@@ -234,8 +238,9 @@ def architecture(
         hidden: units of each hidden layer; `width` does not change this number.
         width: factor on the channels and hidden units that the family's network has; they stay
             multiples of 8.
-        one_tower: of the two columns of 2012, each of which sees half of the channels in conv2,
-            conv4 and conv5.
+        columns: 1 makes one tower of the two columns of 2012, each of which sees half of the
+            channels in conv2, conv4 and conv5; "unlinked" lets them do so in conv3, too. A tower
+            stays one.
         map_side, norm, fc_norm, pool, activation, dropout: as the fields of `Architecture`.
 
     Raises:
@@ -264,8 +269,10 @@ def architecture(
             for place, conv in enumerate(family.convs)
             if place not in left_out
         )
-    if one_tower:
-        convs = tuple(dataclasses.replace(conv, groups=1) for conv in convs)
+    if columns in (1, "unlinked"):
+        groups = 1 if columns == 1 else max(conv.groups for conv in convs)
+        rest = (dataclasses.replace(conv, groups=groups) for conv in convs[1:])
+        convs = (convs[0], *rest)
     units = own.hidden
     if fc_layers or hidden or width:
         count = fc_layers - 1 if fc_layers else len(own.hidden)

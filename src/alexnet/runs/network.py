@@ -46,10 +46,11 @@ def network_of(asked: Recipe, weights: Made | None) -> Architecture:
                 "network.",
                 "Leave out --model: weights know their network.",
             )
-    names = "conv_layers fc_layers hidden map_side width norm fc_norm pool activation".split()
+    names = "conv_layers fc_layers hidden map_side width columns norm fc_norm pool".split()
+    names.append("activation")
     changes = {name: getattr(asked, name) for name in names}
     given = {name: value for name, value in changes.items() if value != "auto"}
-    found = architecture(base, one_tower=asked.columns == 1, dropout=asked.dropout, **given)
+    found = architecture(base, dropout=asked.dropout, **given)
     if asked.mean == "image" and not weights:
         found = replace(found, mean_image=preprocessing_of(asked, weights).crop)
     elif asked.mean == "image" and not found.mean_image:
@@ -59,9 +60,10 @@ def network_of(asked: Recipe, weights: Made | None) -> Architecture:
         )
     elif asked.mean not in ("auto", "image"):
         found = replace(found, mean_image=0)
-    if asked.columns == 2 and found.columns == 1:
+    if asked.columns in (2, "unlinked") and found.columns == 1:
         raise RecipeError(
-            f"columns is 2, but the {found.name} network is one tower.", "Leave it out."
+            f"columns is {asked.columns}, but the {found.name} network is one tower.",
+            "Leave it out.",
         )
     return found
 
