@@ -32,6 +32,8 @@ from alexnet.data.augment import resize
 from alexnet.data.datasets import make_splits, open_data
 from alexnet.data.images import load_image
 from alexnet.errors import DataError, DiskError
+from alexnet.recipes import Recipe
+from alexnet.runs.own_data import splits_of
 
 PETS = {"cat": 3, "dog": 2}
 
@@ -443,6 +445,18 @@ def test_the_seed_draws_whatever_is_drawn(parts, fraction, drawn, tmp_path):
         assert np.array_equal(getattr(one, part), getattr(same, part))
         differ = not np.array_equal(getattr(one, part), getattr(other, part))
         assert differ is (part in drawn.split())
+
+
+def test_splits_have_a_seed_of_their_own_where_one_is_given(tmp_path):
+    store = store_of(tmp_path, {"all": LABELS})
+    asked = Recipe().replace(fraction=0.5)
+    one, same, other = (
+        splits_of(store, asked.replace(**seeds))
+        for seeds in ({"seed": 1}, {"seed": 2, "split_seed": 1}, {"seed": 2})
+    )
+    for part in ("train", "val", "test"):
+        assert np.array_equal(getattr(one, part), getattr(same, part))
+        assert not np.array_equal(getattr(one, part), getattr(other, part))
 
 
 @pytest.mark.parametrize("fraction", [0.5, 0.25, 0.01])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from alexnet.errors import ModelError
+from alexnet.errors import ModelError, RecipeError
 from alexnet.network.description import ARCHITECTURES, Architecture, architecture
 from alexnet.network.model import (
     AdaptiveAverage,
@@ -16,6 +16,8 @@ from alexnet.network.model import (
     LocalResponseNorm,
     parameter_count,
 )
+from alexnet.recipes import Recipe
+from alexnet.runs.network import network_of
 
 
 def small_copy(name, **changes):
@@ -138,6 +140,18 @@ def test_one_tower_instead_of_two_columns():
     assert [conv.channels for conv in architecture("2012", columns=1).convs] == [
         conv.channels for conv in ARCHITECTURES["2012"].convs
     ]
+
+
+def test_columns_that_meet_in_the_fully_connected_layers_only():
+    linked, unlinked = (architecture("2012", columns=one) for one in (None, "unlinked"))
+    assert [conv.groups for conv in unlinked.convs] == [1, 2, 2, 2, 2]
+    assert (linked.columns, unlinked.columns) == (2, "unlinked")
+    assert architecture(unlinked, columns=1).columns == 1
+    whole, half = (AlexNet(one, 2, "empty").state_dict() for one in (linked, unlinked))
+    assert half["features.8.weight"].shape[1] == whole["features.8.weight"].shape[1] / 2
+    for columns in (2, "unlinked"):
+        with pytest.raises(RecipeError, match=f"columns is {columns}, but the 2014 network is one"):
+            network_of(Recipe().replace(model="2014", columns=columns), None)
 
 
 def test_batch_normalisation_in_the_places_of_lrn():

@@ -585,7 +585,7 @@ STUDIES: dict[str, Study] = {
             "val_size": 0.4,
             "split_seed": 0,
             "batch_size": 64,
-            "epochs": 12,
+            "epochs": 10,
             "schedule": "constant",
         },
         points=[
