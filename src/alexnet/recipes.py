@@ -385,6 +385,11 @@ class Recipe:
         return self.from_dict(self.to_dict() | changes)
 
     @property
+    def splits_from(self) -> int:
+        """The seed from which splits are drawn."""
+        return self.seed if self.split_seed == "auto" else self.split_seed
+
+    @property
     def digest(self) -> str:
         """Eight hexadecimal digits that name the recipe: equal for equal recipes, and the same in
         every release, whatever fields came after it."""

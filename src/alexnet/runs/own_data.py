@@ -42,7 +42,7 @@ def splits_of(store: Store, recipe: Recipe) -> Splits:
         val_size=recipe.val_size,
         test_size=recipe.test_size,
         fraction=recipe.fraction,
-        seed=recipe.seed if recipe.split_seed == "auto" else recipe.split_seed,
+        seed=recipe.splits_from,
         draw=recipe.draw if isinstance(recipe, Resolved) else "position",
     )
 

@@ -117,4 +117,5 @@ def filled_in(asked: Recipe, network: Architecture, how: Preprocessing) -> dict[
         "crop": how.crop,
         "mean": "image" if network.mean_image else how.mean,
         "std": how.std,
+        "split_seed": asked.splits_from,
     }
