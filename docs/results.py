@@ -3,15 +3,17 @@
     uv run python docs/results.py            # write all of it
     uv run python docs/results.py --check    # 1 and the difference, where something is out of date
     uv run python docs/results.py add NAME RUN [RUN ...]     # runs -> results/NAME.json
+    uv run python docs/results.py claims SWEEP SWEEP     # of paper-claims and of paper-relu
 
 A summary is one measured thing: runs of one recipe with one or several seeds, and with several
 runs of each seed where the data was tested in folds. Tables stand in pages between markers
 (`BLOCKS`); what `alexnet recipes` says stands in src/alexnet/measured.json. results/not-run.json
-has the named recipes that nobody ran to the end, and why.
+has the named recipes that nobody ran to the end, and why; of the paper's claims, claims.py.
 """
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import re
 import shlex
@@ -23,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import claims
+import matplotlib
 import numpy as np
 from pages import wrapped, written
 from scipy import stats
@@ -32,7 +36,8 @@ from alexnet.runs.directory import RunDirectory
 from alexnet.scoring.significance import mean_interval, training_noise
 
 ROOT = Path(__file__).resolve().parent.parent
-NOT_RUN, RACES = "not-run", "transfer-"  # files of results/ that are no summaries
+# files of results/ that are no summaries
+NOT_RUN, CLAIMS, RACES = "not-run", "paper-claims", "transfer-"
 # a table, or a figure inside a line: the name of a block, and of summaries
 MARKED = re.compile(r"(<!-- results: (\w+)([^>]*) -->).*?(<!-- end of results -->)", re.DOTALL)
 
@@ -172,7 +177,7 @@ def summaries() -> dict[str, Summary]:
     return {
         name: Summary(**read(name))
         for name in names
-        if name != NOT_RUN and not name.startswith(RACES)
+        if name not in (NOT_RUN, CLAIMS) and not name.startswith(RACES)
     }
 
 
@@ -201,6 +206,7 @@ def measured() -> dict[str, dict[str, str]]:
                 found[kind][name] = ". ".join(text)
             if its and kind == "recipes":
                 found["expected"][name] = expectation(its[0], known)
+    found["studies"] |= claims.told(read(CLAIMS))
     return found
 
 
@@ -326,12 +332,33 @@ def all_table(names: list[str]) -> str:
     )  # fmt: skip
 
 
+def claims_table(names: list[str]) -> str:
+    """The paper's claims, ours beside them, and how both came about."""
+    found = read(names[0])
+    heads = ["claim", "the paper, points of top-1", "here (95 % interval)", "do they agree?"]
+    return f"{table(heads, claims.rows(found))}\n{wrapped(claims.section(found))}\n"
+
+
+def claims_figure() -> str:
+    """The same, drawn. Another matplotlib may set other bytes: then the figure that is there stays,
+    as long as it was drawn from these figures."""
+    text = json.dumps(read(CLAIMS))
+    drawn_from = f"<!-- {CLAIMS} {hashlib.sha256(text.encode()).hexdigest()[:16]} by matplotlib "
+    path = ROOT / "docs" / f"{CLAIMS}.svg"
+    there = path.read_text(encoding="utf-8") if path.exists() else ""
+    stamp = f"{drawn_from}{matplotlib.__version__} -->"
+    if drawn_from in there and stamp not in there:
+        return there
+    return f"{claims.figure(read(CLAIMS)).svg.decode()}{stamp}\n"
+
+
 BLOCKS: dict[str, Callable[[list[str]], str]] = {
     "main": main_table,
     "share": one_share,
     "speed": speed,
     "programs": programs_table,
     "all": all_table,
+    "claims": claims_table,
 }
 
 
@@ -341,7 +368,8 @@ def pages() -> dict[Path, str]:
         ROOT / "src" / "alexnet" / "measured.json": json.dumps(
             measured(), indent=2, ensure_ascii=False
         )
-        + "\n"
+        + "\n",
+        ROOT / "docs" / f"{CLAIMS}.svg": claims_figure(),
     }
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         text = path.read_text(encoding="utf-8")
@@ -445,10 +473,26 @@ def add(arguments: list[str]) -> None:
     print(f"{path}: {Summary(**found).told()}")
 
 
+def add_claims(tricks: Path, relu: Path) -> None:
+    """Writes what the two studies of the paper's claims came to."""
+    around = claims.points(tricks, claims.TRICKS)[0][1][0].settings.surroundings[0]
+    found = claims.found_in(tricks, relu) | {
+        "machine": f"{cores(around['threads'])} of an {hardware(around)}",
+        "version": around["versions"]["alexnet"],
+        "commit": commit(),
+        "date": str(around["started"])[:10],
+    }
+    path = ROOT / "results" / f"{CLAIMS}.json"
+    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
 def main(arguments: list[str]) -> int:
     """Adds a summary, or writes everything, or with --check compares; 1 where something differs."""
     if arguments[:1] == ["add"]:
         add(arguments[1:])
+        return 0
+    if arguments[:1] == ["claims"] and len(arguments) == 3:
+        add_claims(Path(arguments[1]), Path(arguments[2]))
         return 0
     return written(pages(), arguments, "results.py")
 
