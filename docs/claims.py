@@ -178,7 +178,7 @@ def relu_row(found: dict[str, Any]) -> list[str]:
         ours = f"{math.exp(mean):.2f} times ({math.exp(low):.2f} to {math.exp(high):.2f})"
         agree = verdict(math.log(6), low, high)
     said = "6 times as many iterations"
-    return [f"epochs that tanh needs to {GOAL:.0%} training error", said, ours, agree]
+    return [f"epochs that tanh needs to {100 * GOAL:.0f} % training error", said, ours, agree]
 
 
 def epochs_to(one: dict[str, Any]) -> list[float]:
@@ -208,9 +208,9 @@ def section(found: dict[str, Any]) -> str:
         f"the same {found['images']:,} validation images, from a start of "
         f"{100 * statistics.mean(found['start']):.1f} %; another seed moves the accuracy by "
         f"{100 * found['deviation']:.1f} points. Each interval is of 95 % for itself, for other "
-        f"images and other trainings on these training images. Epochs to {GOAL:.0%} training "
+        f"images and other trainings on these training images. Epochs to {100 * GOAL:.0f} % training "
         f"error, each seed: {relu}. {found['trainings']} trainings, {found['seconds'] / 60:.0f} "
-        f"minutes of {found['machine']}; alexnet {found['version']}, {found['commit']}, "
+        f"minutes of {found['machine']}, beside other programs; alexnet {found['version']}, {found['commit']}, "
         f"{found['date']}."
     )
 
@@ -222,7 +222,7 @@ def told(found: dict[str, Any]) -> dict[str, str]:
     _, _, ours, _ = relu_row(found)
     return {
         TRICKS: f"points of {found['images']:,} validation images, {n}: {each}",
-        RELU: f"to {GOAL:.0%} training error tanh needs as many epochs as ReLU, {ours}; {n}",
+        RELU: f"to {100 * GOAL:.0f} % training error tanh needs as many epochs as ReLU, {ours}; {n}",
     }
 
 

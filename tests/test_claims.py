@@ -94,7 +94,7 @@ def test_two_sweeps_come_to_a_table(claims, monkeypatch, tmp_path):
     rows = {trick: (ours, agree) for trick, _, ours, agree in claims.rows(found)}
     assert rows["local response normalisation"][1] == "agrees, and more"
     assert rows["ten views, not one"][0].startswith("+0.0 (")
-    assert rows["epochs that tanh needs to 25% training error"][0].startswith("2.57 times")
+    assert rows["epochs that tanh needs to 25 % training error"][0].startswith("2.57 times")
     assert claims.section(found | dict.fromkeys("machine version commit date".split(), "x"))
 
 
