@@ -127,6 +127,7 @@ def test_every_module_is_listed():
     assert set(listed()) == {name for name in MODULES if not name.startswith("commands.")}
 
 
+@pytest.mark.slow
 def test_what_has_a_star_needs_no_torch():
     names = [name for name, star in listed().items() if star]
     assert len(names) > 20

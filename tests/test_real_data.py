@@ -106,11 +106,11 @@ def test_frozen_layers_of_the_2012_network_on_tiny_image10(tmp_path):
     assert (halves["n01443537_7.JPEG"], halves["n01443537_93.JPEG"]) == ("val", "test")
     assert (halves["n01629819_7.JPEG"], halves["n01629819_93.JPEG"]) == ("test", "val")
     recipe = dataclasses.replace(
-        RECIPES["tiny-image10-frozen"].recipe, weights="bvlc", fraction=0.25, epochs=5, views=1,
-        cached_views=1, flip=False, finetune_epochs=0, tensorboard=False, report=False,
+        RECIPES["tiny-image10-frozen"].recipe, weights="bvlc", image_size=131, fraction=0.25,
+        epochs=5, views=1, cached_views=1, flip=False, finetune_epochs=0, tensorboard=False, report=False,
     )  # fmt: skip
     run = alexnet.train(
-        pack(part, "tiny-image10", image_size=227, greyscale="keep").path,
+        pack(part, "tiny-image10", image_size=131, greyscale="keep").path,
         recipe,
         out=tmp_path / "run",
     )
