@@ -107,7 +107,8 @@ def test_frozen_layers_of_the_2012_network_on_tiny_image10(tmp_path):
     assert (halves["n01629819_7.JPEG"], halves["n01629819_93.JPEG"]) == ("test", "val")
     recipe = dataclasses.replace(
         RECIPES["tiny-image10-frozen"].recipe, weights="bvlc", image_size=131, fraction=0.25,
-        epochs=5, views=1, cached_views=1, flip=False, finetune_epochs=0, tensorboard=False, report=False,
+        epochs=5, views=1, cached_views=1, flip=False, finetune_epochs=0, tensorboard=False,
+        report=False,
     )  # fmt: skip
     run = alexnet.train(
         pack(part, "tiny-image10", image_size=131, greyscale="keep").path,
