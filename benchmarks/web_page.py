@@ -52,7 +52,9 @@ def main() -> None:
             page.set_input_files("#file", str(path))
             page.wait_for_selector("#classes li", timeout=60_000)
             found = {
-                line.query_selector("span").text_content() or "": float(line.get_attribute("data-p") or 0)
+                line.query_selector("span").text_content() or "": float(
+                    line.get_attribute("data-p") or 0
+                )
                 for line in page.query_selector_all("#classes li")
             }
             times.append(float(page.text_content("#speed").split()[0]))
