@@ -43,7 +43,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import alexnet
-from alexnet.data.datasets import open_data, read_source
+from alexnet.data.datasets import open_data
+from alexnet.data.finding import read_source
 from alexnet.data.subset import select, write_folder
 from alexnet.network.checkpoint import load_weights, save_network
 from alexnet.network.description import ARCHITECTURES
@@ -52,7 +53,8 @@ from alexnet.network.inference import evaluation_views
 from alexnet.network.model import AlexNet, AverageAndMaximum
 from alexnet.network.weight_names import SHIPPED
 from alexnet.runs.directory import RunDirectory
-from alexnet.runs.resolution import FROM_SCRATCH, starting_weights
+from alexnet.runs.network import FROM_SCRATCH
+from alexnet.runs.resolution import starting_weights
 from alexnet.runtime import choose_device, choose_precision
 
 HELD_OUT = 5  # every fifth class
@@ -88,7 +90,7 @@ def tasks(labels, each):
 def summary(scores):
     """Of {seed: [shares]}: mean, deviation over seeds, and how many trainings."""
     means = [statistics.mean(one) for one in scores.values()]
-    count = sum(map(len, scores.values()))
+    count = sum(len(one) for one in scores.values())
     return f"{statistics.mean(means):6.1%} +- {statistics.stdev(means):.1%} (n {count})"
 
 
@@ -152,7 +154,7 @@ def commands(data, counts, recipes, weights, report, keep):
                             shutil.copy(data / store.ids[row], target)
                     start = time.perf_counter()
                     asked = alexnet.RECIPES[recipe].recipe.replace(seed=seed, report=report)
-                    number = sum(map(len, scores.values()))
+                    number = len(seconds) - 1
                     out = (keep or folder) / recipe / f"{each or 'folds'}-{number}"
                     run = alexnet.train(folder / "data", asked, out=out)
                     seconds.append(time.perf_counter() - start)

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 import alexnet
+from alexnet.classification.onnx_classifier import OnnxClassifier
 from alexnet.classification.predict import image_files
 from alexnet.data.images import open_image, rgb
 
@@ -21,7 +22,7 @@ def variant(content: bytes, kind: int, generator: np.random.Generator) -> bytes:
     or large."""
     image, file = Image.open(io.BytesIO(content)).convert("RGB"), io.BytesIO()
     if kind == 0:
-        image.resize(tuple(map(int, generator.integers(20, 900, 2)))).save(file, "PNG")
+        image.resize(generator.integers(20, 900, 2)).save(file, "PNG")
     elif kind == 2:
         noise = generator.integers(0, 256, (image.height, image.width), dtype=np.uint8)
         image.putalpha(Image.fromarray(noise))
@@ -31,7 +32,7 @@ def variant(content: bytes, kind: int, generator: np.random.Generator) -> bytes:
         turned[0x0112] = int(generator.integers(1, 9))
         image.save(file, "JPEG", exif=turned, quality=80)
     elif kind == 7:
-        image.resize(tuple(map(int, generator.integers(1000, 3000, 2)))).save(file, "JPEG")
+        image.resize(generator.integers(1000, 3000, 2)).save(file, "JPEG")
     else:
         mode, form = {1: ("L", "PNG"), 4: ("P", "GIF"), 5: ("CMYK", "JPEG"), 6: ("1", "PNG")}[kind]
         image.convert(mode).save(file, form)
@@ -47,7 +48,7 @@ def decoded(content: bytes) -> np.ndarray:
 def main() -> None:
     run, file, folder = sys.argv[1:]
     reference = alexnet.load(run, precision="fp32", device="cpu")
-    model = alexnet.load(Path(file))
+    model = OnnxClassifier(Path(file))
     contents = [path.read_bytes() for path in image_files([folder])]
     generator = np.random.default_rng(0)
     made = [variant(one, number % 8, generator) for number, one in enumerate(contents)]

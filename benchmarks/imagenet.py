@@ -31,7 +31,7 @@ def seconds_of_steps(name: str, steps: int) -> list[float]:
     resolution = resolve(preset(name).recipe)
     recipe, how = resolution.recipe, resolution.preprocessing
     model = AlexNet(resolution.architecture, CLASSES, recipe.init)
-    model.to(device=resolution.device, memory_format=torch.channels_last)
+    model.to(resolution.device).to(memory_format=torch.channels_last)
     print(f"{name}: {parameter_count(model):,} parameters, {how.crop} px, {recipe.precision}")
     optimizer = optimizer_of(recipe, model, float(recipe.lr))
     transform = augment.training_transform(

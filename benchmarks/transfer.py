@@ -248,7 +248,8 @@ def race(work, asked):
         for key in ("seconds", "again"):
             seconds, hits, around = ours(work, asked, number, number)
             note(OURS, seconds, hits, key)
-            note(CACHED, *child(CACHED, work, asked, threads[CACHED], kept=f"kept-{number}"), key)
+            seconds, hits = child(CACHED, work, asked, threads[CACHED], kept=f"kept-{number}")
+            note(CACHED, seconds, hits, key)
         for name in (TUNED, PLAIN):
             note(name, *child(name, work, asked, threads[name], asked.batches))
     return found, around

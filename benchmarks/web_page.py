@@ -52,12 +52,14 @@ def main() -> None:
             page.set_input_files("#file", str(path))
             page.wait_for_selector("#classes li", timeout=60_000)
             found = {
-                line.query_selector("span").text_content(): float(line.get_attribute("data-p"))
+                line.query_selector("span").text_content() or "": float(
+                    line.get_attribute("data-p") or 0
+                )
                 for line in page.query_selector_all("#classes li")
             }
             times.append(float(page.text_content("#speed").split()[0]))
             p = dict(zip(reference.names, reference.predict_proba(path)[0], strict=True))
-            same += max(found, key=found.get) == max(p, key=p.get)
+            same += max(found, key=found.__getitem__) == max(p, key=p.__getitem__)
             differences.append(max(abs(found[name] - p[name]) for name in found))
         print(f"same class {same} of {len(times)}, at most {max(differences):.1e} off")
         print(f"median of {np.median(times):.0f} ms for a picture")

@@ -58,6 +58,7 @@ def run(tmp_path_factory):
     return path / "run"
 
 
+@pytest.mark.slow
 def test_train_prints_its_directory(folder, tmp_path, capsys):
     assert main(["train", str(folder), *TINY, "--out", str(tmp_path / "run")]) == 0
     captured = capsys.readouterr()

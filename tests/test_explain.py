@@ -286,6 +286,7 @@ def opened(path):
         return image.size, np.asarray(image.convert("RGB"))
 
 
+@pytest.mark.slow
 def test_explain_writes_a_picture_for_each_image(run, folder, tmp_path, capsys):
     new = tmp_path / "new"
     for number, name in enumerate(["a/x.png", "b/x.png", "b/we$ird $a^2$ \N{SNOWMAN}\n.png"]):

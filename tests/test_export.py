@@ -163,6 +163,7 @@ def test_a_batch_is_its_images_one_by_one():
     assert np.abs(classifier.run(images) - one_by_one).max() < 1e-6
 
 
+@pytest.mark.slow
 def test_an_exported_program_takes_any_size_and_number(tmp_path):
     trained = trained_of(*VARIANTS["small, LRN, border"])
     program = exported_program(trained.model, trained.preprocessing)

@@ -127,6 +127,7 @@ def test_every_module_is_listed():
     assert set(listed()) == {name for name in MODULES if not name.startswith("commands.")}
 
 
+@pytest.mark.slow
 def test_what_has_a_star_needs_no_torch():
     names = [name for name, star in listed().items() if star]
     assert len(names) > 20
@@ -259,7 +260,8 @@ def test_there_is_one_training_step(call):
 
 @pytest.mark.slow
 def test_every_module_and_the_main_path_do_without_torchvision(tmp_path, monkeypatch):
-    """Nor does anything that is imported on the way, such as torch, ask for it."""
+    """Nor does anything that is imported on the way, such as torch, ask for it. Training does
+    without torch's compiler as well, which takes a second to import."""
     monkeypatch.chdir(tmp_path)
     class_folders(tmp_path / "photos", {"cat": 12, "dog": 12}, size=(20, 16))
     words = "--epochs 1 --warmup 0 --width 0.1 --image-size 32 --crop 0 --batch-size 8".split()
@@ -273,6 +275,7 @@ def test_every_module_and_the_main_path_do_without_torchvision(tmp_path, monkeyp
         "              ['explain', 'run', 'photos/cat/0.png'], ['export', 'run'],\n"
         "              ['data', 'check', 'photos']):\n"
         "    assert main(words) == 0, words\n"
+        "    assert words[0] == 'export' or 'torch._dynamo' not in sys.modules\n"
         "assert 'torchvision' not in sys.modules\n"
     )
     assert_runs(code)

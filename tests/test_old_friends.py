@@ -143,6 +143,7 @@ def test_it_is_exported_and_served(old):
     assert [len(model.classes) for model in models.values()] == [10, 10, 10]
 
 
+@pytest.mark.slow
 def test_a_store_opens(old):
     store = Store.open(Path("store"))
     store.verify()

@@ -120,7 +120,7 @@ def test_biases_and_norms_do_not_decay():
 )
 def test_optimisers_are_torchs(name, kind):
     _, optimizer = optimizer_of(name)
-    assert type(optimizer) is kind
+    assert isinstance(optimizer, kind) and optimizer.__class__.__name__ == kind.__name__
     group = optimizer.param_groups[0]
     assert (group["momentum"] if name == "sgd" else group["betas"][0]) == 0.8
 

@@ -97,7 +97,7 @@ def test_everything_that_is_typed_runs(page, desk, capsys):
         words = words[words.index("alexnet") + 1 :]
         if "cifar10" in words and words[0] == "train":
             words[words.index("cifar10")] = "photos"  # CIFAR-10 itself is not here
-        less = {"RUN": run, "60": "2", "90": "3"}  # epochs
+        less = {"RUN": run, "4": "1", "60": "2", "90": "3"}  # epochs
         words = [less.get(word, word) for word in words]
         assert cli.main(words) == 0, f"{text}: {capsys.readouterr().err}"
         if words[0] == "train":

@@ -49,7 +49,7 @@ def test_photos_of_every_size(tmp_path):
 
 
 def test_cifar10_learns_from_a_tenth(tmp_path):
-    run = alexnet.train(HERE / "cifar10", brief("cifar10", fraction=0.1), out=tmp_path / "run")
+    run = alexnet.train(HERE / "cifar10", brief("cifar10", fraction=0.1, width=0.25), out=tmp_path / "run")
     figures = json.loads((run / "metrics.json").read_text())
     assert figures["n"] == 5000
     assert figures["split"] == "test"
@@ -106,11 +106,12 @@ def test_frozen_layers_of_the_2012_network_on_tiny_image10(tmp_path):
     assert (halves["n01443537_7.JPEG"], halves["n01443537_93.JPEG"]) == ("val", "test")
     assert (halves["n01629819_7.JPEG"], halves["n01629819_93.JPEG"]) == ("test", "val")
     recipe = dataclasses.replace(
-        RECIPES["tiny-image10-frozen"].recipe, weights="bvlc", fraction=0.25, epochs=5, views=1,
-        cached_views=1, flip=False, finetune_epochs=0, tensorboard=False, report=False,
+        RECIPES["tiny-image10-frozen"].recipe, weights="bvlc", image_size=131, fraction=0.25,
+        epochs=5, views=1, cached_views=1, flip=False, finetune_epochs=0, tensorboard=False,
+        report=False,
     )  # fmt: skip
     run = alexnet.train(
-        pack(part, "tiny-image10", image_size=227, greyscale="keep").path,
+        pack(part, "tiny-image10", image_size=131, greyscale="keep").path,
         recipe,
         out=tmp_path / "run",
     )

@@ -450,7 +450,7 @@ def test_a_browser_fetches_nothing_and_finds_room(hostile_run, sweep, tmp_path):
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
-        for page_file, width in itertools.product(pages, (360, 390, 768, 1280)):
+        for page_file, width in itertools.product(pages, (390, 768, 1280)):
             page = browser.new_page(viewport={"width": width, "height": 844})
             said, asked = [], []
             page.on("console", lambda message, said=said: said.append(message.text))
@@ -518,6 +518,7 @@ def test_only_pictures_are_taken_for_pictures(run, uri):
     opened(write_report(run))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [
@@ -534,6 +535,7 @@ def test_damaged_illustrations_are_left_out(run, content):
     opened(write_report(run))
 
 
+@pytest.mark.slow
 def test_too_many_pictures_are_left_out(run):
     heavy = data_uri(1, size=(200, 200))
     found = illustrations()
@@ -684,6 +686,7 @@ def run_that_is_right(path, share, seed, **fields):
     return run
 
 
+@pytest.mark.slow
 def test_runs_of_one_recipe_are_never_worse_and_tell_how_training_varies(tmp_path):
     right = {"one": (0.86, 0.1), "again": (0.79, 0.1), "other": (0.74, 0.2), "far": (0.2, 0.3)}
     runs = [

@@ -157,7 +157,7 @@ def test_a_large_picture_is_answered(monkeypatch, tmp_path):
 def test_the_benchmark_finds_no_wrong_answer(monkeypatch):
     """Its short form, without its figures: these are not for a test."""
     monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
-    from serving import all_of_them  # type: ignore[import-not-found]
+    from serving import all_of_them
 
     files = [picture(name, "JPEG", (200, 150)) for name in COLOURS]
     expected = [{name: 1.0} for name in COLOURS]

@@ -193,7 +193,7 @@ def test_killed_at_any_moment_it_ends_the_same(kind, folder, tmp_path, monkeypat
         pass
 
     original = os.replace
-    for moment in range(1, 40, 4):
+    for moment in range(1, 40, 6):
         path, writes, done = tmp_path / f"killed{moment}", [], False
 
         def replace(*names, writes=writes, moment=moment):
@@ -267,6 +267,7 @@ def test_ctrl_c_says_how_to_go_on(folder, tmp_path, monkeypatch):
     assert "The same command goes on" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_a_failed_trial_is_a_row_and_stops_nothing(folder, tmp_path, capsys):
     for number, recipe in enumerate([FROZEN, change(FROZEN, freeze="none", epochs=1)]):
         grid: Space = {"lr": [0.05, 1e18]}
@@ -345,6 +346,7 @@ def test_what_nothing_can_be_compared_with_says_nothing():
     assert results.effects(found) == {}
 
 
+@pytest.mark.slow
 def test_a_field_without_effect_is_told(folder, tmp_path, capsys):
     """What would have caught a schedule that never decays."""
     grid: Space = {"lr": [0.2, 1e-9], "gamma": [0.1, 0.01]}

@@ -365,6 +365,7 @@ def with_label(content, number, label):
         ("data_batch_1.bin", lambda old: b"", "data_batch_1.bin has 0 bytes, expected a multiple"),
         ("test_batch.bin", lambda old: with_label(old, 7, 10), "record 7 of test_batch.* label 10"),
         ("batches.meta.txt", lambda old: b"cat\ndog\n", "no batches.meta.txt with ten class names"),
+        ("batches.meta.txt", lambda old: old.replace(b"cat", b"dog"), "each its own"),
         ("batches.meta.txt", None, "no batches.meta.txt with ten class names"),
     ],
 )

@@ -131,7 +131,7 @@ def test_a_ray_cluster_gives_the_same_table_even_when_a_worker_is_killed(
 ):
     pytest.importorskip("ray")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    recipe = change(ALONE, epochs=60)
+    recipe = change(ALONE, epochs=40)
     expected = table(sweep(folder, recipe, {"lr": [0.05, 0.0001]}, out=tmp_path / "here"))
     path, killed = tmp_path / "ray", []
 
@@ -194,10 +194,10 @@ def test_tpe_killed_and_begun_again_goes_the_same_way(folder, tmp_path, monkeypa
     pytest.importorskip("optuna")
     recipe = change(FROZEN, epochs=1)
     space = parse_space(["lr=0.0001..1", "fc_norm=none,batch", "mean=none,0.5/0.5/0.5"])
-    how: dict[str, Any] = {"search": "tpe", "trials": 14}
+    how: dict[str, Any] = {"search": "tpe", "trials": 10}
     whole = sweep(folder, recipe, space, out=tmp_path / "whole", **how)
     rows = table(whole)
-    assert len(rows) == len({row["trial"] for row in rows}) == 14
+    assert len(rows) == len({row["trial"] for row in rows}) == 10
     assert {row["mean"] for row in rows} == {"auto", "(0.5, 0.5, 0.5)"}
 
     class Killed(BaseException):
@@ -207,7 +207,7 @@ def test_tpe_killed_and_begun_again_goes_the_same_way(folder, tmp_path, monkeypa
 
     def run_until(job, judge=None):
         seen.append(job)
-        if len(seen) in (4, 13):
+        if len(seen) in (4, 9):
             raise Killed
         original(job, judge)
 
@@ -217,8 +217,8 @@ def test_tpe_killed_and_begun_again_goes_the_same_way(folder, tmp_path, monkeypa
             sweep(folder, recipe, space, out=tmp_path / "killed", **how)
     sweep(folder, recipe, space, out=tmp_path / "killed", **how)
     assert table(tmp_path / "killed") == rows
-    more = sweep(folder, recipe, space, out=tmp_path / "killed", search="tpe", trials=16)
-    assert len(table(more)) == 16
+    more = sweep(folder, recipe, space, out=tmp_path / "killed", search="tpe", trials=11)
+    assert len(table(more)) == 11
 
 
 @pytest.mark.slow

@@ -387,6 +387,7 @@ RECIPES: dict[str, Preset] = {
             freeze="conv",
             image_size=227,
             fc_layers=1,
+            fc_norm="batch",
             views=2,
             batch_size=64,
             epochs=35,

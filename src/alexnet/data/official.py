@@ -24,10 +24,10 @@ def cifar_source(where: Path, names: Iterable[str], read: Callable[[str], bytes]
     classes: list[str] = []
     if "batches.meta.txt" in names:
         classes = read("batches.meta.txt").decode("ascii", "replace").split()
-    if len(classes) != 10:
+    if not len(classes) == len(set(classes)) == 10:
         raise DataError(
-            f"{where} has no batches.meta.txt with ten class names, so it is not CIFAR-10's binary "
-            "version.",
+            f"{where} has no batches.meta.txt with ten class names, each its own, so it is not "
+            "CIFAR-10's binary version.",
             "Fetch it: alexnet data fetch cifar10",
         )
     batches = [name for name in names if name.startswith(CIFAR_NAMES) and name.endswith(".bin")]

@@ -16,11 +16,11 @@ from alexnet.reporting.drawing import (
     ACCENT,
     FAINT,
     INK,
+    LIGHT,
     LINES,
     PAPER,
     SERIES,
     WIDTH,
-    Colours,
     Drawing,
     Hover,
     label,
@@ -75,7 +75,7 @@ def curves(
         from_zero: the axis begins at nought.
     """
 
-    def paint(figure: "Figure", colour: Colours) -> list[Hover]:
+    def paint(figure: "Figure") -> list[Hover]:
         from matplotlib.ticker import MaxNLocator
 
         axes = figure.add_subplot()
@@ -84,7 +84,7 @@ def curves(
             axes.plot(
                 x,
                 np.where(np.isfinite(y), y, np.nan),
-                color=colour[line.colour],
+                color=LIGHT[line.colour],
                 linestyle="--" if line.dashed else "-",
                 linewidth=1 if line.faint else 1.8,
                 alpha=0.45 if line.faint else 1,
@@ -93,7 +93,7 @@ def curves(
             )
             if 1 <= line.mark <= len(y) and math.isfinite(y[line.mark - 1]):
                 axes.plot(
-                    [line.mark], [y[line.mark - 1]], "o", color=colour[line.colour], markersize=6
+                    [line.mark], [y[line.mark - 1]], "o", color=LIGHT[line.colour], markersize=6
                 )
         if share:
             axes.yaxis.set_major_formatter(per_cent)
@@ -120,10 +120,10 @@ def class_bars(
     share = np.array(right) / np.array(n)
     spans = np.array([wilson_interval(*one) for one in zip(right, n, strict=True)])
 
-    def paint(figure: "Figure", colour: Colours) -> list[Hover]:
+    def paint(figure: "Figure") -> list[Hover]:
         axes = figure.add_subplot()
-        axes.barh(rows, share, 0.72, color=colour[ACCENT])
-        axes.hlines(rows, spans[:, 0], spans[:, 1], color=colour[INK], linewidth=1)
+        axes.barh(rows, share, 0.72, color=LIGHT[ACCENT])
+        axes.hlines(rows, spans[:, 0], spans[:, 1], color=LIGHT[INK], linewidth=1)
         axes.set_yticks(rows, [label(one) for one in names])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
@@ -150,9 +150,9 @@ def class_profile(names: Sequence[str], n: Sequence[int], right: Sequence[int]) 
     """The accuracies of very many classes as one falling line of bars, without labels."""
     share = np.array(right) / np.array(n)
 
-    def paint(figure: "Figure", colour: Colours) -> list[Hover]:
+    def paint(figure: "Figure") -> list[Hover]:
         axes = figure.add_subplot()
-        axes.bar(np.arange(len(share)), share, 1.0, color=colour[ACCENT])
+        axes.bar(np.arange(len(share)), share, 1.0, color=LIGHT[ACCENT])
         axes.set_xlim(-0.5, len(share) - 0.5)
         axes.set_xticks([])
         axes.set_xlabel(f"{len(share)} classes, worst first")
@@ -204,11 +204,11 @@ def confusion_map(names: Sequence[str], confusion: Counts, large: bool = False) 
     size = min(11.0, 0.85 * (side - 120) / k)
     written = large or k <= MOST_LABELS
 
-    def paint(figure: "Figure", colour: Colours) -> list[Hover]:
+    def paint(figure: "Figure") -> list[Hover]:
         axes = figure.add_subplot()
         axes.imshow(_coloured(confusion), interpolation="none")
         axes.grid(visible=False)
-        axes.spines[:].set(visible=True, color=colour[LINES])
+        axes.spines[:].set(visible=True, color=LIGHT[LINES])
         axes.set(xlabel="guess", ylabel="label")
         every = np.arange(k) if written else np.array([], dtype=np.int64)
         words = [label(names[one], 18) for one in every]
@@ -267,17 +267,17 @@ def reliability_diagram(title: str, bins: Reliability) -> Drawing:
     counts = zip(bins.right[held].astype(int).tolist(), bins.count[held].tolist(), strict=True)
     spans = np.array([wilson_interval(*one) for one in counts])
 
-    def paint(figure: "Figure", colour: Colours) -> list[Hover]:
+    def paint(figure: "Figure") -> list[Hover]:
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         right = np.divide(bins.right, bins.count, where=held, out=np.zeros(len(held)))
         sure = np.divide(bins.confidence, bins.count, where=held, out=np.zeros(len(held)))
-        axes.bar(edges, right, width, align="edge", color=colour[ACCENT], edgecolor=colour[LINES])
-        axes.plot([0, 1], [0, 1], "--", color=colour[INK], linewidth=1.2)
-        axes.plot(sure[held], right[held], "o", color=colour[INK], markersize=3)
-        axes.vlines(sure[held], spans[:, 0], spans[:, 1], color=colour[INK], linewidth=1)
+        axes.bar(edges, right, width, align="edge", color=LIGHT[ACCENT], edgecolor=LIGHT[LINES])
+        axes.plot([0, 1], [0, 1], "--", color=LIGHT[INK], linewidth=1.2)
+        axes.plot(sure[held], right[held], "o", color=LIGHT[INK], markersize=3)
+        axes.vlines(sure[held], spans[:, 0], spans[:, 1], color=LIGHT[INK], linewidth=1)
         axes.set(ylabel="accuracy")
         _share_axis(axes.set_ylim, axes.yaxis.set_major_formatter)
-        below.bar(edges, bins.count, width, align="edge", color=colour[FAINT])
+        below.bar(edges, bins.count, width, align="edge", color=LIGHT[FAINT])
         upright = bins.count.max() < 1000
         for b in np.flatnonzero(held):
             place, count = (edges[b] + width / 2, bins.count[b]), f"{bins.count[b]:,}"
@@ -320,16 +320,16 @@ def trades(
     """Curves of one class against all others, the area below each in the legend; with `chance` a
     line that guessing would follow."""
 
-    def paint(figure: "Figure", colour: Colours) -> list[Hover]:
+    def paint(figure: "Figure") -> list[Hover]:
         axes = figure.add_subplot()
         if chance:
-            axes.plot([0, 1], [0, 1], ":", color=colour[FAINT], linewidth=1.2)
+            axes.plot([0, 1], [0, 1], ":", color=LIGHT[FAINT], linewidth=1.2)
         for place, line in enumerate(lines):
             axes.plot(
                 line.x,
                 line.y,
                 "--" if place >= len(SERIES) else "-",
-                color=colour[series_colour(place)],
+                color=LIGHT[series_colour(place)],
                 linewidth=1.5,
                 label=f"{label(line.name, 14)} {line.area:.3f}",
             )
@@ -358,14 +358,14 @@ def main_effect(field: str, levels: Sequence[Level]) -> Drawing:
     one is given."""
     places = np.arange(len(levels))
 
-    def paint(figure: "Figure", colour: Colours) -> list[Hover]:
+    def paint(figure: "Figure") -> list[Hover]:
         axes = figure.add_subplot()
         for place, level in zip(places, levels, strict=True):
             points = level.points
-            axes.plot([place] * len(points), points, "o", color=colour[FAINT], alpha=0.35)
+            axes.plot([place] * len(points), points, "o", color=LIGHT[FAINT], alpha=0.35)
             if level.interval:
-                axes.vlines(place, *level.interval, color=colour[ACCENT], linewidth=2)
-        axes.plot(places, [one.mean for one in levels], "-o", color=colour[ACCENT])
+                axes.vlines(place, *level.interval, color=LIGHT[ACCENT], linewidth=2)
+        axes.plot(places, [one.mean for one in levels], "-o", color=LIGHT[ACCENT])
         limit = max(6, 48 // len(levels))
         axes.set_xticks(places, [label(one.name, limit) for one in levels])
         axes.set_xlim(-0.5, len(levels) - 0.5)
@@ -400,7 +400,7 @@ def parallel_coordinates(
         count = len(values[place])
         return (values[place].index(value) + 0.5) / count if count > 1 else 0.5
 
-    def paint(figure: "Figure", colour: Colours) -> list[Hover]:
+    def paint(figure: "Figure") -> list[Hover]:
         axes = figure.add_subplot()
         x = np.arange(len(fields) + 1)
         order = sorted(range(len(rows)), key=lambda one: (one == best, scores[one]))
@@ -410,15 +410,15 @@ def parallel_coordinates(
             axes.plot(
                 x,
                 [*y, 0.04 + 0.92 * good],
-                color=colour[ACCENT if one == best else FAINT],
+                color=LIGHT[ACCENT if one == best else FAINT],
                 linewidth=3 if one == best else 1.2,
                 alpha=1 if one == best else 0.2 + 0.5 * good,
             )
         for place, here in enumerate(values):
             for value in here:
-                _boxed(axes, place, height(place, value), label(value, 10), colour)
+                _boxed(axes, place, height(place, value), label(value, 10))
         for share in (0.0, 1.0) if high > low else (0.0,):
-            _boxed(axes, len(fields), 0.04 + 0.92 * share, tenths(low + share * span), colour)
+            _boxed(axes, len(fields), 0.04 + 0.92 * share, tenths(low + share * span))
         axes.set_xticks(x, [*(label(field, 14) for field in fields), "accuracy"])
         axes.set_yticks([])
         axes.set(ylim=(0, 1), xlim=(-0.3, len(fields) + 0.35))
@@ -436,9 +436,9 @@ def by_number(value: str) -> tuple[float, str]:
         return math.inf, value
 
 
-def _boxed(axes: "Axes", x: float, y: float, text: str, colour: Colours) -> None:
+def _boxed(axes: "Axes", x: float, y: float, text: str) -> None:
     """A word that lines run behind."""
-    box = {"boxstyle": "round,pad=0.25", "facecolor": colour[PAPER], "edgecolor": colour[LINES]}
+    box = {"boxstyle": "round,pad=0.25", "facecolor": LIGHT[PAPER], "edgecolor": LIGHT[LINES]}
     axes.text(x, y, text, ha="center", va="center", fontsize=10, bbox=box)
 
 

@@ -5,11 +5,12 @@ no torch.
 Equal figures are equal bytes. Whatever stands in a label is text, never markup or mathematics.
 """
 
+import contextlib
 import io
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -28,14 +29,15 @@ DPI, MOST_PIXELS = 300, 3600  # of a PNG: what journals ask for, on no side more
 SVG = "{http://www.w3.org/2000/svg}"
 XLINK = "{http://www.w3.org/1999/xlink}"
 
-# The colours of pages, by name. Figures ask for them by name, too.
+# The colours of pages, by name. Figures ask for them by name, too. No two are the same: in inline
+# figures, which are drawn in those of light pages, each is exchanged for the page's own.
 INK, FAINT, LINES, PAPER, ACCENT = "ink", "faint", "lines", "paper", "accent"
 SERIES = [f"series-{number}" for number in range(6)]
 LIGHT = {
     PAPER: "#ffffff", INK: "#1c2330", FAINT: "#667085", LINES: "#e2e6ec", "panel": "#f5f7fa",
     ACCENT: "#2f6fd0", "good": "#1a7f4b", "bad": "#c2362b",
 } | dict(
-    zip(SERIES, "#2f6fd0 #d0692f #1a8f6a #9a4fc4 #b58900 #c23a6b".split(), strict=True)
+    zip(SERIES, "#2f6fd1 #d0692f #1a8f6a #9a4fc4 #b58900 #c23a6b".split(), strict=True)
 )  # fmt: skip
 DARK = {
     PAPER: "#14181f", INK: "#e6eaf0", FAINT: "#98a2b3", LINES: "#2c3440", "panel": "#1c222c",
@@ -43,10 +45,7 @@ DARK = {
 } | dict(
     zip(SERIES, "#6ea3f2 #f0a06a #52c9a3 #c79aec #dcb84a #f084ab".split(), strict=True)
 )  # fmt: skip
-# what inline figures are drawn in: colours nobody would choose, exchanged for the page's own
-MARKED = {name: f"#0103{number:02x}" for number, name in enumerate(LIGHT)}
-VARIABLES = {colour: f"var(--{name})" for name, colour in MARKED.items()}
-Colours = Mapping[str, str]
+VARIABLES = {colour: f"var(--{name})" for name, colour in LIGHT.items()}
 # those of inline figures on a page whose own are not known, light or dark: a notebook
 UNKNOWN = (
     "--ink: currentColor; --faint: #8a8f98; --lines: #8a8f9855; --paper: transparent; "
@@ -60,24 +59,24 @@ def in_notebook(content: str) -> str:
     return f"<div class='alexnet-run' style='{UNKNOWN}'><style>{NO_HOVER}</style>{content}</div>"
 
 
-def look(colour: Colours) -> dict[str, Any]:
+def look() -> dict[str, Any]:
     """matplotlib's settings."""
     return {
         "svg.fonttype": "none",
         "text.parse_math": False,  # a class may be called $x$
         "font.size": 11,
-        "text.color": colour[INK],
-        "axes.edgecolor": colour[FAINT],
-        "axes.labelcolor": colour[FAINT],
+        "text.color": LIGHT[INK],
+        "axes.edgecolor": LIGHT[FAINT],
+        "axes.labelcolor": LIGHT[FAINT],
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.grid": True,
         "axes.axisbelow": True,
-        "grid.color": colour[LINES],
-        "xtick.color": colour[FAINT],
-        "ytick.color": colour[FAINT],
-        "xtick.labelcolor": colour[INK],
-        "ytick.labelcolor": colour[INK],
+        "grid.color": LIGHT[LINES],
+        "xtick.color": LIGHT[FAINT],
+        "ytick.color": LIGHT[FAINT],
+        "xtick.labelcolor": LIGHT[INK],
+        "ytick.labelcolor": LIGHT[INK],
         "lines.linewidth": 1.8,
         "legend.frameon": False,
         "legend.fontsize": 10,
@@ -110,8 +109,8 @@ class Drawing:
     """A figure that can be drawn: on a page, and as a file."""
 
     title: str  # what it shows, for those who do not see it, and for the names of its files
-    # draws on an empty figure with the colours it is given, and returns what is told on hovering
-    paint: Callable[["Figure", Colours], Iterable[Hover]]
+    # draws on an empty figure in the colours of LIGHT, and returns what is told on hovering
+    paint: Callable[["Figure"], Iterable[Hover]]
     height: float  # px at `width`
     width: float = WIDTH  # px at which text has its proper size
     stretch: float = 1.25  # how many times as wide it may become
@@ -124,8 +123,9 @@ class Drawing:
     @cached_property
     def inline(self) -> Markup:
         """An `<svg>` element that is as wide as its place."""
-        root = ElementTree.fromstring(self._marked[0])  # noqa: S314 we wrote it just now
-        root.extend(self._marked[1])
+        _, content, told = self._drawn
+        root = ElementTree.fromstring(content)  # noqa: S314 we wrote it just now
+        root.extend(told)
         _adopt(root)
         root.attrib = {
             "viewBox": f"0 0 {self.width:g} {self.height:g}",
@@ -139,9 +139,7 @@ class Drawing:
     @cached_property
     def svg(self) -> bytes:
         """The content of an .svg file: text as text, on white."""
-        content = self._marked[0]
-        for name, colour in MARKED.items():
-            content = content.replace(colour, LIGHT[name])
+        _, content, _ = self._drawn
         start = content.index(">", content.index("<svg")) + 1
         paper = f'<rect width="100%" height="100%" fill="{LIGHT[PAPER]}"/>'
         return (content[:start] + paper + content[start:]).encode("utf-8")
@@ -149,31 +147,37 @@ class Drawing:
     @cached_property
     def png(self) -> bytes:
         """The content of a .png file, for printing."""
+        figure, *_ = self._drawn
         file = io.BytesIO()
         dpi = min(DPI, MOST_PIXELS * 72 / max(self.width, self.height))
-        self._draw(LIGHT, file, format="png", dpi=dpi, metadata={"Software": None})
+        with self._style():
+            figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
         return file.getvalue()
 
     @cached_property
-    def _marked(self) -> tuple[str, list[ElementTree.Element]]:
-        """As SVG in the colours that are exchanged, and what is told on hovering."""
+    def _drawn(self) -> "tuple[Figure, str, list[ElementTree.Element]]":
+        """The figure, laid out; as SVG; and what is told on hovering."""
+        from matplotlib.figure import Figure  # half a second to import
+
         file = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        told = self._draw(MARKED, file, format="svg", transparent=True, metadata=nothing)
-        return file.getvalue(), told
-
-    def _draw(self, colour: Colours, file: Any, **options: Any) -> list[ElementTree.Element]:
-        from matplotlib import style  # half a second to import
-        from matplotlib.figure import Figure
-
-        settings = look(colour) | {"svg.hashsalt": self.title}
-        with style.context(["default", settings]), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has the glyphs
+        with self._style():
             size = (self.width / 72, self.height / 72)
             figure = Figure(figsize=size, dpi=72, layout="constrained")
-            hovers = list(self.paint(figure, colour))
-            figure.savefig(file, **options)
-            return [_hover(hover, self.height) for hover in hovers]
+            hovers = list(self.paint(figure))
+            figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+        told = [_hover(hover, self.height) for hover in hovers]
+        figure.set_layout_engine("none")  # it stays as it is: half of the time
+        return figure, file.getvalue(), told
+
+    @contextlib.contextmanager
+    def _style(self) -> Iterator[None]:
+        from matplotlib import style
+
+        settings = look() | {"svg.hashsalt": self.title}
+        with style.context(["default", settings]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has the glyphs
+            yield
 
 
 def _hover(hover: Hover, height: float) -> ElementTree.Element:

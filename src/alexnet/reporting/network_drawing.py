@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alexnet.network.layers import Layer
-from alexnet.reporting.drawing import ACCENT, FAINT, INK, LINES, PAPER, Colours, Drawing, Hover
+from alexnet.reporting.drawing import ACCENT, FAINT, INK, LIGHT, LINES, PAPER, Drawing, Hover
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,17 +83,17 @@ def network_drawing(layers: Sequence[Layer], name: str) -> Drawing:
     top = max(b.y + b.height + b.back[1] for c in columns for b in c.blocks) + MARGIN / 2
     end = max(b.x + b.width + b.back[0] for c in columns for b in c.blocks) + MARGIN
 
-    def paint(figure: "Figure", colour: Colours) -> list[Hover]:
+    def paint(figure: "Figure") -> list[Hover]:
         figure.set_layout_engine("none")
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, end), ylim=(0, top))
         axes.axis("off")
         for column in columns:
             for block in column.blocks:
-                draw_block(axes, block, colour)
-            write_words(axes, column, colour)
+                draw_block(axes, block)
+            write_words(axes, column)
         for column, following in itertools.pairwise(columns):
-            join(axes, column, following, colour)
+            join(axes, column, following)
         return []
 
     return Drawing(f"the network {name}", paint, top, end, stretch=1.3)
@@ -134,15 +134,15 @@ def scaled(share: float) -> float:
     return max(SHORTEST, TALLEST * math.pow(share, 0.55))
 
 
-def draw_block(axes: "Axes", block: Block, colour: Colours) -> None:
+def draw_block(axes: "Axes", block: Block) -> None:
     """Its three faces."""
     for face, fill in zip(block.faces(), (PAPER, PAPER, LINES), strict=True):
         axes.fill(
-            *zip(*face, strict=True), facecolor=colour[fill], edgecolor=colour[INK], linewidth=0.9
+            *zip(*face, strict=True), facecolor=LIGHT[fill], edgecolor=LIGHT[INK], linewidth=0.9
         )
 
 
-def write_words(axes: "Axes", column: Column, colour: Colours) -> None:
+def write_words(axes: "Axes", column: Column) -> None:
     """How many channels and how large, beside each block; below all, which layer it is."""
     layer, first = column.layer, column.blocks[0]
     for block in column.blocks:
@@ -158,10 +158,10 @@ def write_words(axes: "Axes", column: Column, colour: Colours) -> None:
     axes.text(x, BELOW - 20, layer.name, ha="center", va="top", fontsize=9.5)
     done = {"pool": "pooled", "average": "averaged", "maximum": "and maximum"}
     words = "\n".join(f"{done[one.kind]} to {one.side}" for one in column.between)
-    axes.text(x, BELOW - 34, words, ha="center", va="top", fontsize=8, color=colour[FAINT])
+    axes.text(x, BELOW - 34, words, ha="center", va="top", fontsize=8, color=LIGHT[FAINT])
 
 
-def join(axes: "Axes", column: Column, following: Column, colour: Colours) -> None:
+def join(axes: "Axes", column: Column, following: Column) -> None:
     """The window that the next layer slides over a layer, and dashed lines to what it becomes."""
     layer, between = following.layer, []
     for row, block in enumerate(column.blocks):
@@ -173,7 +173,7 @@ def join(axes: "Axes", column: Column, following: Column, colour: Colours) -> No
         if layer.kind == "conv":
             for face in seen.faces():
                 axes.fill(
-                    *zip(*face, strict=True), fill=False, edgecolor=colour[ACCENT], linewidth=1
+                    *zip(*face, strict=True), fill=False, edgecolor=LIGHT[ACCENT], linewidth=1
                 )
         for other in joined:
             corners = other.faces()[0]
@@ -182,11 +182,11 @@ def join(axes: "Axes", column: Column, following: Column, colour: Colours) -> No
             )
             between += list(zip(side, ends, strict=True))
     for start, end in between:
-        axes.plot(*zip(start, end, strict=True), color=colour[FAINT], linewidth=0.6, dashes=(4, 3))
-    write_between(axes, column, following, colour)
+        axes.plot(*zip(start, end, strict=True), color=LIGHT[FAINT], linewidth=0.6, dashes=(4, 3))
+    write_between(axes, column, following)
 
 
-def write_between(axes: "Axes", column: Column, following: Column, colour: Colours) -> None:
+def write_between(axes: "Axes", column: Column, following: Column) -> None:
     """The size of the window and its stride, or that everything is joined with everything."""
     last, layer = column.blocks[-1], following.layer
     x = (last.x + last.width + last.back[0] + following.blocks[0].x) / 2
@@ -194,4 +194,4 @@ def write_between(axes: "Axes", column: Column, following: Column, colour: Colou
     if layer.kind == "conv":
         words = f"{layer.kernel}×{layer.kernel}"
         words += f"\nstride {layer.stride}" if layer.stride > 1 else ""
-    axes.text(x, BELOW - 34, words, ha="center", va="top", fontsize=8, color=colour[ACCENT])
+    axes.text(x, BELOW - 34, words, ha="center", va="top", fontsize=8, color=LIGHT[ACCENT])

@@ -80,9 +80,9 @@ class Decoders:
         (self._large if large else self._small).put((due, next(self._numbers), work))
 
     def stop(self) -> None:
-        """Ends the threads, after what they are doing; costly pictures are given up. They are waited
-        for: a process that ends while a thread lets go of a tensor is aborted (C++ code cannot be
-        left where that thread waits for Python's lock)."""
+        """Ends the threads, after what they are doing; costly pictures are given up. It waits for
+        them: where Python ends while a thread lets go of a tensor, the process is aborted (C++ code
+        cannot be left in the middle, where it asks for Python's lock)."""
         self.stopped = True
         for lane in (*[self._small] * THREADS, self._large):
             lane.put((0, next(self._numbers), None))
