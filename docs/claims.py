@@ -18,7 +18,7 @@ from scipy import stats
 
 from alexnet.presets import STUDIES
 from alexnet.reporting.charts import per_cent
-from alexnet.reporting.drawing import ACCENT, FAINT, INK, PAPER, SERIES, Colours, Drawing, Hover
+from alexnet.reporting.drawing import ACCENT, FAINT, INK, LIGHT, PAPER, SERIES, Drawing, Hover
 from alexnet.runs.directory import RunDirectory
 from alexnet.runs.evaluation import evaluate_run
 from alexnet.scoring.significance import Difference, Hits, TrainingNoise, difference, training_noise
@@ -229,32 +229,32 @@ def told(found: dict[str, Any]) -> dict[str, str]:
 def figure(found: dict[str, Any]) -> Drawing:
     """The differences with their intervals beside the paper's figures, and training errors."""
 
-    def paint(drawn: "Figure", colour: Colours) -> list[Hover]:
+    def paint(drawn: "Figure") -> list[Hover]:
         left, right = drawn.subplots(1, 2, width_ratios=(3, 2))
-        differences(left, colour, found)
-        errors(right, colour, found)
+        differences(left, found)
+        errors(right, found)
         return []
 
     return Drawing("The paper's claims on CIFAR-10", paint, 300, 800)
 
 
-def differences(axes: "Axes", colour: Colours, found: dict[str, Any]) -> None:
+def differences(axes: "Axes", found: dict[str, Any]) -> None:
     """Ours as a dot with its interval, the paper's as an empty diamond."""
-    axes.axvline(0, color=colour[FAINT], linewidth=1)
+    axes.axvline(0, color=LIGHT[FAINT], linewidth=1)
     every = [found["claims"][claim.trick]["difference"] for claim in CLAIMS]
     mean, low, high = 100 * np.array(every).T
     places = np.arange(len(CLAIMS))
     theirs = [math.nan if one.points is None else 100 * one.points for one in CLAIMS]
-    axes.hlines(places, low, high, color=colour[ACCENT], label="here, with 95 % interval")
-    axes.plot(mean, places, "o", color=colour[ACCENT])
-    axes.plot(theirs, places, "D", mfc=colour[PAPER], mec=colour[INK], label="paper, on ImageNet")
+    axes.hlines(places, low, high, color=LIGHT[ACCENT], label="here, with 95 % interval")
+    axes.plot(mean, places, "o", color=LIGHT[ACCENT])
+    axes.plot(theirs, places, "D", mfc=LIGHT[PAPER], mec=LIGHT[INK], label="paper, on ImageNet")
     axes.set_yticks(places, [claim.trick for claim in CLAIMS])
     axes.set_ylim(len(CLAIMS) - 0.5, -0.5)
     axes.set_xlabel("points of top-1 accuracy that it brings")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
 
-def errors(axes: "Axes", colour: Colours, found: dict[str, Any]) -> None:
+def errors(axes: "Axes", found: dict[str, Any]) -> None:
     """Mean training error by epoch."""
     for one in found["relu"]:
         mean = np.mean(one["errors"], axis=0)
@@ -262,10 +262,10 @@ def errors(axes: "Axes", colour: Colours, found: dict[str, Any]) -> None:
             np.arange(1, len(mean) + 1),
             mean,
             "-" if one["init"] == "torch" else "--",
-            color=colour[SERIES[one["activation"] == "tanh"]],
+            color=LIGHT[SERIES[one["activation"] == "tanh"]],
             label=f"{one['activation']}, init {one['init']}",
         )
-    axes.axhline(GOAL, color=colour[FAINT], linewidth=1)
+    axes.axhline(GOAL, color=LIGHT[FAINT], linewidth=1)
     axes.yaxis.set_major_formatter(per_cent)
     axes.set_xlabel("epoch of four layers")
     axes.set_ylabel("training error")
