@@ -49,7 +49,9 @@ def test_photos_of_every_size(tmp_path):
 
 
 def test_cifar10_learns_from_a_tenth(tmp_path):
-    run = alexnet.train(HERE / "cifar10", brief("cifar10", fraction=0.1, width=0.25), out=tmp_path / "run")
+    run = alexnet.train(
+        HERE / "cifar10", brief("cifar10", fraction=0.1, width=0.25), out=tmp_path / "run"
+    )
     figures = json.loads((run / "metrics.json").read_text())
     assert figures["n"] == 5000
     assert figures["split"] == "test"

@@ -305,6 +305,17 @@ def test_a_folder_that_holds_something_is_not_written_to(folder, run):
         alexnet.train(folder, TINY, out=folder)
 
 
+def test_what_a_killed_command_left_is_no_file_of_somebody(folder, tmp_path):
+    """Killed before its first rename: the same command begins again."""
+    path = tmp_path / "run"
+    path.mkdir()
+    left = path / ".recipe.json.abcd1234.json"
+    left.write_bytes(b"half")
+    words = ["train", str(folder), "--out", str(path), "--epochs", "1", "--width", "0.1"]
+    assert main([*words, "--image-size", "16", "--crop", "16", "--no-report"]) == 0
+    assert (path / "recipe.json").exists() and not left.exists()
+
+
 def test_without_a_name_each_run_gets_the_next_free_one(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first, second = alexnet.train(folder, TINY), alexnet.train(folder, TINY)

@@ -150,6 +150,13 @@ def is_leftover(name: str) -> bool:
     return match is not None and Path(match[1]).suffix == match[2]
 
 
+def is_taken(path: Path) -> bool:
+    """Whether a folder holds anything but what killed writers left; or is a file."""
+    if not path.is_dir():
+        return path.exists()
+    return not all(is_leftover(one.name) for one in path.iterdir())
+
+
 def remove_leftovers(folder: Path) -> None:
     """Deletes what writers that were killed left in a folder; without locks, where nobody else may
     write there, what any writer has not finished."""

@@ -42,6 +42,7 @@ from alexnet.atomic import (
     from_json,
     is_leftover,
     is_number,
+    is_taken,
     read_arrays,
     read_object,
     remove_leftovers,
@@ -555,7 +556,7 @@ class RunDirectory:
 
     def require_empty(self) -> None:
         """RunError if it holds a run or other files; what killed writers left does not count."""
-        if self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
+        if is_taken(self.path):
             holds = "another run" if self._has(marks.RUN) else "other files"
             raise RunError(
                 f"{self.path} holds {holds}.",
