@@ -311,8 +311,8 @@ def test_what_a_killed_command_left_is_no_file_of_somebody(folder, tmp_path):
     path.mkdir()
     left = path / ".recipe.json.abcd1234.json"
     left.write_bytes(b"half")
-    words = ["train", str(folder), "--out", str(path), "--epochs", "1", "--width", "0.1"]
-    assert main([*words, "--image-size", "16", "--crop", "16", "--no-report"]) == 0
+    words = ["train", str(folder), "--recipe", "scratch", "--out", str(path), "--epochs", "1"]
+    assert main([*words, "--width", "0.1", "--image-size", "64", "--no-report"]) == 0
     assert (path / "recipe.json").exists() and not left.exists()
 
 

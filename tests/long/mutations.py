@@ -59,7 +59,7 @@ def changed(value, draw):
         elif how == 2:
             items.insert(place, any_value(draw))
         elif how == 3:
-            items *= draw.choice([2, 2, 9])  # four times at most: 70 each would be 24 million
+            items *= draw.choice([2, 2, 3])  # again and again: 70 once came to gigabytes
         else:
             items[place] = changed(value[place], draw)
         return items
