@@ -62,6 +62,7 @@ def changed_json(**changes):
         (lambda path: (path / "store.json").write_text("{}"), "is not a Store"),
         (changed_json(shape="-"), "is not a Store"),
         (changed_json(dtype="no type"), "is not a Store"),
+        (changed_json(dtype="01,"), "leading zeros"),
         (changed_json(version=2), "of version 2; this alexnet reads version 1"),
     ],
 )

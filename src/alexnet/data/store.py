@@ -118,7 +118,8 @@ class Store:
                 raise ValueError(f"an array of {dtype} in blocks of {rows}")
             size = math.prod(shape) * dtype.itemsize
             check_info(info, shape[0])
-        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        # NumPy reads a type's name as Python, and what it says of one is its own
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, SyntaxError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else error
             raise DataError(
                 f"{path} is not a Store: its {marks.STORE} cannot be used ({reason}).", REPACK
