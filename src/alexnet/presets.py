@@ -468,6 +468,9 @@ PROGRAMS_GRID: dict[str, list[Any]] = {
     "momentum": [0.9, 0.5],
     "gamma": [0.1, 0.01],
 }
+# of CIFAR-10's training images, and 10,000 that are the same for every seed to compare on
+ON_15_000_IMAGES = {"fraction": 0.5, "val_size": 0.4, "split_seed": 0, "batch_size": 64}
+
 STUDIES: dict[str, Study] = {
     "tiny-image10": Study(
         data="tiny-image10",
@@ -537,7 +540,8 @@ STUDIES: dict[str, Study] = {
     "paper-claims": Study(
         data="cifar10",
         recipe="imagenet-2012",
-        changes={
+        changes=ON_15_000_IMAGES
+        | {
             "width": 0.5,
             "hidden": 256,
             "map_side": 1,
@@ -545,10 +549,6 @@ STUDIES: dict[str, Study] = {
             "image_size": 72,
             "crop": 67,
             "views": 1,
-            "fraction": 0.5,
-            "val_size": 0.4,
-            "split_seed": 0,
-            "batch_size": 64,
             "epochs": 12,
             "schedule": "one-cycle",
         },
@@ -570,7 +570,8 @@ STUDIES: dict[str, Study] = {
     "paper-relu": Study(
         data="cifar10",
         recipe="cifar10-ablation",
-        changes={
+        changes=ON_15_000_IMAGES
+        | {
             "norm": "none",
             "conv_layers": 3,
             "fc_layers": 1,
@@ -581,10 +582,6 @@ STUDIES: dict[str, Study] = {
             "crop_padding": 0,
             "weight_decay": 0.0,
             "nesterov": False,
-            "fraction": 0.5,
-            "val_size": 0.4,
-            "split_seed": 0,
-            "batch_size": 64,
             "epochs": 8,
             "schedule": "constant",
         },

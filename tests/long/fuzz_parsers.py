@@ -25,7 +25,9 @@ import tempfile
 import time
 import traceback
 import warnings
+from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -67,28 +69,28 @@ SHARES = {  # of a thousand
 }  # fmt: skip
 
 
-class Kind:
+class Kind(ABC):
     """A kind of input: files by their paths, and the door that reads them."""
 
     documented: tuple[type[Exception], ...] = (errors.DataError,)
     base = 0  # bytes that the process had taken before the first input
 
-    def __init__(self, folder):
+    def __init__(self, folder):  # noqa: B027 as below
         """Whatever is made once, in a folder of its own."""
 
+    @abstractmethod
     def files(self, draw):
         """{path: content} of one input."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, folder):
         """Reads the files in a folder.
 
         Raises:
             AlexNetError: one of those documented. AssertionError: what was read is nonsense.
         """
-        raise NotImplementedError
 
-    def close(self):
+    def close(self):  # noqa: B027 few kinds need it
         """Afterwards."""
 
 
@@ -619,7 +621,7 @@ class Http(Kind):
         assert told <= self.known, told
 
 
-KINDS = {
+KINDS: dict[str, Callable[[Path], Kind]] = {
     "tree": Tree, "zip": Zip, "tar": Tar, "layout": Layout, "annotations": Annotations,
     "recipe": Recipes, "figures": Figures, "sweep": Sweep, "index": Index, "weights": Weights,
     "state": Going, "foreign": Foreign, "predictions": Predictions, "store": Stores, "http": Http,
