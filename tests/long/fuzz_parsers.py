@@ -75,7 +75,7 @@ class Kind(ABC):
     documented: tuple[type[Exception], ...] = (errors.DataError,)
     base = 0  # bytes that the process had taken before the first input
 
-    def __init__(self, folder):  # noqa: B027 as below
+    def __init__(self, folder):  # noqa: B027 few kinds make anything
         """Whatever is made once, in a folder of its own."""
 
     @abstractmethod
