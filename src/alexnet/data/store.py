@@ -118,7 +118,7 @@ class Store:
                 raise ValueError(f"an array of {dtype} in blocks of {rows}")
             size = math.prod(shape) * dtype.itemsize
             check_info(info, shape[0])
-        # NumPy reads a type's name as Python, and what it says of one is its own
+        # NumPy reads a type's name as Python and raises what Python raises: SyntaxError, too
         except (OSError, ValueError, KeyError, TypeError, OverflowError, SyntaxError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else error
             raise DataError(

@@ -46,8 +46,8 @@ def network_of(asked: Recipe, weights: Made | None) -> Architecture:
                 "network.",
                 "Leave out --model: weights know their network.",
             )
-    names = "conv_layers fc_layers hidden map_side width columns norm fc_norm pool".split()
-    names.append("activation")
+    shape = "conv_layers fc_layers hidden map_side width columns".split()
+    names = (*shape, "norm", "fc_norm", "pool", "activation")
     changes = {name: getattr(asked, name) for name in names}
     given = {name: value for name, value in changes.items() if value != "auto"}
     found = architecture(base, dropout=asked.dropout, **given)
