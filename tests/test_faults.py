@@ -161,7 +161,7 @@ def test_a_worker_that_cannot_write_ends_the_sweep_and_fails_no_trial(tmp_path, 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="each command runs in a child")
-@pytest.mark.parametrize(("case", "every"), [("predict --save", 4), ("pack", 16), ("train", 180)])
+@pytest.mark.parametrize(("case", "every"), [("predict --save", 4), ("pack", 16), ("train", 400)])
 def test_faults_at_some_places(case, every):
     words = [sys.executable, str(LONG / "faults.py"), "--only", case, "--every", str(every)]
     told = subprocess.run(words, capture_output=True, text=True)
