@@ -341,6 +341,7 @@ class Run:
                     loss=loss_of(recipe),
                     dtype=self.inputs.dtype,
                     clip=recipe.clip,
+                    keep=recipe.keep,
                     seed=recipe.seed,
                     stop=stop,
                 ):
