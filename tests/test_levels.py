@@ -406,7 +406,7 @@ def test_one_class_can_be_read_but_not_trained_on(form, tmp_path, capsys):
 @pytest.mark.parametrize(
     "files, words",
     [
-        (["train.csv", "photo.png"], ["1 .csv", "Labels in a table are not read yet"]),
+        (["train.csv", "photo.png"], ["1 .csv", "Labels in a table are read where"]),
         (["train/0.png", "train.csv"], ["train holds 1 images", "Labels in a table"]),
         (["train/0.png", "masks/0.png"], ["train holds 1 images but no class folders"]),
         (["a.tar.gz", "b.zip"], ["Archives inside are not opened"]),

@@ -223,7 +223,8 @@ def test_an_empty_zip_is_refused(tmp_path):
     [
         ("a.zip", b"no zip at all", "cannot be read as a zip archive"),
         ("a.zip", b"", "cannot be read as a zip archive"),
-        ("a.csv", b"x,y\n1,2\n", "is a file, but not a zip archive"),
+        ("a.txt", b"x,y\n1,2\n", "is a file, but not a zip archive"),
+        ("a.csv", b"x,y\n1,2\n", "does not show which column holds the path"),
         ("a.tar.gz", b"no tar at all", "cannot be read as a tar archive"),
     ],
 )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from alexnet.classification.classifier import Classifier
     from alexnet.classification.predict import load
     from alexnet.data.fetch import fetch
+    from alexnet.data.reading import labelled
     from alexnet.data.store import Batches
     from alexnet.data.subset import subset
     from alexnet.explaining.panels import explain_files as explain
@@ -54,6 +55,7 @@ _WHERE = {
     "fetch_weights": "network.weights",
     "fit": "fitting.loop",
     "import_weights": "network.weights",
+    "labelled": "data.reading",
     "list_weights": "network.weights:listing",
     "load": "classification.predict",
     "prepare": "training.train",
@@ -83,6 +85,7 @@ __all__ = [
     "fetch_weights",
     "fit",
     "import_weights",
+    "labelled",
     "list_weights",
     "load",
     "prepare",

@@ -18,7 +18,14 @@ from alexnet import marks
 from alexnet.atomic import read_object, write_json
 from alexnet.cache import cache_folder
 from alexnet.console import progress, say, warn
-from alexnet.data.finding import find_data, kind_of_data, listed, read_source, require_classes
+from alexnet.data.finding import (
+    find_data,
+    kind_of_data,
+    listed,
+    looked_at,
+    read_source,
+    require_classes,
+)
 from alexnet.data.images import (
     INSTALL_HEIC,
     BadImage,
@@ -34,6 +41,7 @@ from alexnet.data.images import (
     quiet,
 )
 from alexnet.data.official import digits_source
+from alexnet.data.reading import parted
 from alexnet.data.sources import SPLITS, Example, Source
 from alexnet.data.store import Store, StoreWriter, keyed_seed
 from alexnet.data.subset import tiny_image10
@@ -61,8 +69,9 @@ def open_data(
 
     Args:
         data: "digits", "cifar10", "tiny-imagenet", "tiny-image10", or the path of a folder, a zip
-            or tar archive, or a Store. DATA/* says that the folders of DATA are the classes,
-            DATA/*/* that the folders one level further down are.
+            or tar archive, a table, or a Store. DATA/* says that the folders of DATA are the
+            classes, DATA/*/* that the folders one level further down are; `reading.labelled`
+            says how labels are found elsewhere.
         image_size: side in px of the stored squares; sources whose images all are smaller squares
             are stored as they are.
         greyscale: "convert" to RGB, or "drop" images that are stored as greyscale.
@@ -76,7 +85,7 @@ def open_data(
         DataError: no such data, an unknown layout, unreadable images.
         DiskError: no space for the Store.
     """
-    name = str(data)
+    address, name = str(data), parted(data)[0]
     make_source: Callable[[], Source]
     if name == "digits":
         make_source, signature, ours = digits_source, "digits", ""
@@ -86,11 +95,10 @@ def open_data(
         state, ours = source_state(where)
         signature = f"tiny-image10 {state}"
     else:
-        where = find_data(name)
+        where = find_data(address)
         if kind_of_data(name, where) == "a Store":
             return accepted(Store.open(where), bad_images)
-        make_source = partial(read_source, where)
-        signature, ours = source_state(where)
+        signature, ours, make_source = looked_at(where)
 
     def index_of(words: str) -> Path:
         digest = hashlib.sha256(f"{signature} {greyscale}{words}".encode()).hexdigest()[:32]

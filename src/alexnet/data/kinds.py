@@ -5,11 +5,13 @@ from collections.abc import Sequence
 
 from alexnet.data.images import EXTENSIONS, INSTALL_HEIC, readable_extensions
 
+TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet")  # those that are read
+
 KINDS = {
     "tables": (
-        ".csv .tsv .parquet .xlsx .xls .jsonl .json .feather .arrow",
-        "Labels in a table are not read yet: put the images of each class into a folder of its "
-        "own, named like the class.",
+        ".csv .tsv .tab .parquet .xlsx .xls .jsonl .ndjson .json .feather .arrow",
+        "Labels in a table are read where the table itself is DATA: a .csv, .tsv, .jsonl or "
+        ".parquet with a row for each image (--path-column, --label-column, --images).",
     ),
     "archives": (
         ".zip .tar .gz .tgz .bz2 .xz .7z .rar .zst",

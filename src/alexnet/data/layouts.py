@@ -33,7 +33,9 @@ from alexnet.data.levels import (
 )
 from alexnet.data.names import shortly, spelling, told_outputs
 from alexnet.data.official import CIFAR_NAMES, cifar_source, python_version_error
+from alexnet.data.reading import Reading
 from alexnet.data.sources import SPLITS, Example, Source
+from alexnet.data.tables import tables_in
 from alexnet.data.trees import LAYOUTS_HINT, Tree
 from alexnet.errors import DataError
 from alexnet.marks import output_kind
@@ -41,14 +43,16 @@ from alexnet.marks import output_kind
 # a folder alone is a split only under one of these names; else it is a wrapper
 LONE_SPLITS = frozenset("train training val valid validation test testing".split())
 
+UNSAID = Reading()
 ByClass = dict[str, list[str]]  # paths of images, by class
 
 
-def read_tree(tree: Tree, levels: int = 0) -> Source:
+def read_tree(tree: Tree, levels: int = 0, reading: Reading = UNSAID) -> Source:
     """The labelled images of a folder or an archive, whatever its layout.
 
     Args:
         levels: the folders so many levels down are the classes; 0 to find out.
+        reading: what else is said of how labels are found.
 
     Raises:
         DataError: no layout is recognised, there are two readings, or labels and images do not
@@ -69,7 +73,23 @@ def read_tree(tree: Tree, levels: int = 0) -> Source:
             "Give the folder of the images.",
         )
     beside: list[str] = []
-    return _Reader(tree, top if levels else _without_wrappers(top, beside), beside).read(levels)
+    top = top if levels else _without_wrappers(top, beside)
+    if reading.path_column or reading.label_column or reading.split_column or reading.images:
+        if reading.images or (found := tables_in(tree, top, reading)) is None:
+            raise DataError(
+                f"{tree.where} is no table.", "Give the table itself, and its images by --images."
+            )
+        return found
+    try:
+        source = _Reader(tree, top, beside).read(levels)
+    except DataError:
+        found = None if levels else tables_in(tree, top, reading)
+        if found is None:
+            raise
+        return found
+    if len(source.classes) < 2 and not levels:  # train/ with images, and their labels beside it
+        return tables_in(tree, top, reading) or source
+    return source
 
 
 def _without_wrappers(top: Folder, beside: list[str]) -> Folder:

@@ -17,6 +17,7 @@ class Example(NamedTuple):
     split: str  # train, val, test, or all where the source has no splits
     label: int  # index into the classes
     id: str  # its path inside the source
+    group: str = ""  # what must stand on one side of a split, with all others of that name
 
 
 @dataclass(frozen=True)

@@ -112,13 +112,19 @@ def changed(settings: Settings, store: Store) -> DataError:
 
 def difference(then: Store, now: Store) -> str:
     """How the images of a data set differ from those of before, in words."""
-    before, after = (dict(zip(store.ids, contents(store), strict=True)) for store in (then, now))
+    before, after = (
+        {
+            id_: (content, store.classes[label])
+            for id_, content, label in zip(store.ids, contents(store), store.y, strict=True)
+        }
+        for store in (then, now)
+    )
+    both = [id_ for id_ in before if id_ in after]
     kinds = {
         "new": [id_ for id_ in after if id_ not in before],
         "gone": [id_ for id_ in before if id_ not in after],
-        "changed": [
-            id_ for id_ in before if id_ in after and b"" != before[id_] != after[id_] != b""
-        ],
+        "changed": [id_ for id_ in both if b"" != before[id_][0] != after[id_][0] != b""],
+        "with another label": [id_ for id_ in both if before[id_][1] != after[id_][1]],
     }
     told = [f"{len(ids):,} {kind}, such as {ids[0]}" for kind, ids in kinds.items() if ids]
     return f"of {len(before):,} images {'; '.join(told)}" if told else "the order or the classes"

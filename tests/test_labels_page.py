@@ -1,0 +1,61 @@
+"""docs/labels.md: every command and every example in it runs, on tiny data."""
+
+import csv
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from makers import class_folders, typed, write_image
+
+from alexnet import cli, presets
+
+PAGE = (Path(__file__).parent.parent / "docs" / "labels.md").read_text(encoding="utf-8")
+
+
+def write_table(path, header, rows, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, **options).writerows([header, *rows])
+
+
+def write_tables(root):
+    class_folders(root / "photos", {"cat": 6, "dog": 6})
+    rows = [(f"photos/{name}/{n}.png", name) for name in ("cat", "dog") for n in range(6)]
+    write_table(root / "labels.csv", ("file", "animal"), rows)
+    for number in range(8):
+        write_image(root / f"scans/{number}.png")
+        write_image(root / f"kaggle/train/{number}.png")
+    findings = [(number, "pq"[number % 2], number // 2) for number in range(8)]
+    write_table(root / "scans.tsv", ("scan", "finding", "patient"), findings, delimiter="\t")
+    write_table(root / "kaggle/trainLabels.csv", ("id", "label"), [one[:2] for one in findings])
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    write_tables(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    brief = {}
+    for name, preset in presets.RECIPES.items():
+        less: dict[str, Any] = {"epochs": 1, "warmup": 0.0, "report": False, "tensorboard": False}
+        if not preset.recipe.weights:  # they know their width
+            less |= {"width": 0.1}
+        brief[name] = dataclasses.replace(preset, recipe=preset.recipe.replace(**less))
+    monkeypatch.setattr(presets, "RECIPES", brief)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_everything_that_is_typed_runs(desk, capsys):
+    run, names = "", {"__name__": "typed"}
+    for kind, text in typed(PAGE):
+        if kind == "python":
+            exec(compile(text, "labels.md", "exec"), names)
+            continue
+        words = [run if word == "RUN" else word for word in shlex.split(text)[1:]]
+        assert cli.main(words) in (0, 1 if words[:2] == ["data", "check"] else 0), (
+            f"{text}: {capsys.readouterr().err}"
+        )
+        said = capsys.readouterr().out
+        run = said.strip() if words[0] == "train" else run
