@@ -32,9 +32,17 @@ def write_tables(root):
     write_table(root / "kaggle/trainLabels.csv", ("id", "label"), [one[:2] for one in findings])
 
 
+def write_films(root):
+    for scene in ("beach", "street"):
+        for film in range(4):
+            for frame in range(3):
+                write_image(root / f"films/{scene}/film{film}_{frame}.png")
+
+
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
     write_tables(tmp_path)
+    write_films(tmp_path)
     monkeypatch.chdir(tmp_path)
     brief = {}
     for name, preset in presets.RECIPES.items():

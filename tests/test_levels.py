@@ -23,9 +23,10 @@ from makers import (
 
 from alexnet.classification.predict import Copies
 from alexnet.cli import main
-from alexnet.data.datasets import make_splits, open_data
+from alexnet.data.datasets import open_data
 from alexnet.data.finding import find_data, read_source
 from alexnet.data.levels import split_word
+from alexnet.data.splits import make_splits
 from alexnet.data.trees import mark_output, source_state
 from alexnet.errors import DataError, DiskError
 from alexnet.marks import OUTPUT

@@ -13,11 +13,13 @@ from alexnet.checking.duplicates import find_duplicates
 from alexnet.checking.label_errors import label_errors, mixed_classes, probabilities_of
 from alexnet.console import say
 from alexnet.data.datasets import LONG, open_data
+from alexnet.data.groups import proposed
 from alexnet.data.store import Store
-from alexnet.errors import InputError
+from alexnet.errors import DataError, InputError
 from alexnet.presets import default_recipe
 from alexnet.reporting.sheets import Labelled, Sheets
 from alexnet.runs.choice import settled
+from alexnet.runs.own_data import splits_of
 from alexnet.runs.resolution import resolve
 from alexnet.runtime import as_found
 
@@ -90,6 +92,7 @@ def findings_of(store: Store) -> list[Finding]:
     found = [
         *_bad_files(store),
         *_duplicates(store),
+        *_grouping(store),
         *_blank(store),
         *_names(store),
         *_balance(store),
@@ -184,6 +187,34 @@ def _duplicates(store: Store) -> list[Finding]:
                 )
             )  # fmt: skip
     return found
+
+
+def _grouping(store: Store) -> list[Finding]:
+    """Whether drawn splits would part what belongs together."""
+    if store.groups is not None or "all" not in store.info["splits"]:
+        return []
+    recipe = default_recipe("")
+    try:
+        splits = splits_of(store, recipe)
+    except DataError:  # too few images to draw from, which others say
+        return []
+    held = np.concatenate([splits.test, splits.val])
+    leaky = leaks(store, held, splits.train)
+    if not len(leaky):
+        return []
+    pairs = [(one.a, one.b) for one in telling_pairs(store, _split_of(store))]
+    pattern = proposed(store.ids, store.y.tolist(), pairs)
+    return [
+        Finding(
+            "grouping", "warning", len(leaky),
+            f"{len(leaky):,} of the {len(held):,} images that a draw puts into test and validation "
+            "have a near-copy in train; accuracy on them is memory",
+            "Say what belongs together, and it stays on one side: "
+            + (f"--group '{pattern}'" if pattern else
+               "--group with a column, a pattern, or burst (docs/labels.md)."),
+            [store.ids[one] for one in leaky],
+        )
+    ]  # fmt: skip
 
 
 def _blank(store: Store) -> list[Finding]:

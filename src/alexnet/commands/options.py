@@ -67,6 +67,16 @@ class Labels:
         str, Arg(metavar="NAME", help="the column that says train, val or test")
     ] = ""
 
+    group: Annotated[
+        str,
+        Arg(
+            metavar="NAME|PATTERN",
+            help="images of one group (an animal, a patient, a film) stand on one side of every "
+            "split: a column of the table; or a regular expression that finds the group in paths, "
+            "such as '(film\\d+)_'; or burst: what one camera took within seconds",
+        ),
+    ] = ""
+
     def address_of(self, data: str) -> str:
         """DATA, with what these flags say of it."""
         return labelled(
@@ -75,4 +85,5 @@ class Labels:
             path_column=self.path_column,
             label_column=self.label_column,
             split_column=self.split_column,
+            group=self.group,
         )

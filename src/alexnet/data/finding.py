@@ -114,9 +114,11 @@ def listed(where: Path) -> "Source":
     plain, levels = levels_of(where)
     if _is_table(plain):
         return _table(where)[0]
+    from alexnet.data.groups import grouped
     from alexnet.data.layouts import read_tree
 
-    return read_tree(open_tree(plain, cache_folder()), levels, parted(where)[1])
+    reading = parted(where)[1]
+    return grouped(read_tree(open_tree(plain, cache_folder()), levels, reading), reading.group)
 
 
 def looked_at(where: Path) -> tuple[str, str, "Callable[[], Source]"]:
@@ -133,9 +135,12 @@ def _is_table(where: Path) -> bool:
 
 
 def _table(where: Path) -> "tuple[Source, str]":
+    from alexnet.data.groups import grouped
     from alexnet.data.tables import table_file
 
-    return table_file(levels_of(where)[0], parted(where)[1], cache_folder())
+    reading = parted(where)[1]
+    source, state = table_file(levels_of(where)[0], reading, cache_folder())
+    return grouped(source, reading.group), state
 
 
 def require_classes(name: str, classes: Sequence[str]) -> None:

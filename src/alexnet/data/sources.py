@@ -31,6 +31,7 @@ class Source:
     contents: Callable[[], Iterator[bytes | Pixels | OSError]]  # in the order of `examples`
     left_out: list[str] = field(default_factory=list)  # what was seen and not used, in words
     notes: list[str] = field(default_factory=list)  # what else there is to say of the reading
+    bursts: bool = False  # whether the files say what belongs together
 
     def __post_init__(self) -> None:
         for name in self.classes:  # they become names of folders, and so must not lead elsewhere

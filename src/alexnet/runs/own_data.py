@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet.data.datasets import Splits, make_splits, open_data, packed
+from alexnet.data.datasets import open_data, packed
 from alexnet.data.finding import is_there
+from alexnet.data.splits import Splits, make_splits
 from alexnet.data.store import Store
 from alexnet.errors import DataError
 from alexnet.network.description import Preprocessing

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 
 from alexnet.console import say, warn
-from alexnet.data.datasets import Splits
+from alexnet.data.splits import Splits
 from alexnet.data.store import Store, keyed_seed
 from alexnet.errors import AlexNetError, DiskError, RecipeError
 from alexnet.network.model import AlexNet, MeanImage
