@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import shlex
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,18 @@ def write_films(root):
                 write_image(root / f"films/{scene}/film{film}_{frame}.png")
 
 
+def write_named(root):
+    for number, name in itertools.product(range(6), ("Bengal", "Great_Pyrenees")):
+        write_image(root / f"pets/images/{name}_{number}.jpg")
+        write_image(root / f"dogs-vs-cats/train/{('cat', 'dog')[len(name) > 6]}.{number}.jpg")
+    write_image(root / "dogs-vs-cats/test1/17.jpg")
+
+
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
     write_tables(tmp_path)
     write_films(tmp_path)
+    write_named(tmp_path)
     monkeypatch.chdir(tmp_path)
     brief = {}
     for name, preset in presets.RECIPES.items():

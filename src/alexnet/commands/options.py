@@ -67,6 +67,14 @@ class Labels:
         str, Arg(metavar="NAME", help="the column that says train, val or test")
     ] = ""
 
+    label_pattern: Annotated[
+        str,
+        Arg(
+            metavar="PATTERN",
+            help="a regular expression that finds the label in the name of a file, such as "
+            "'(?P<label>[A-Za-z_]+)_\\d+'",
+        ),
+    ] = ""
     group: Annotated[
         str,
         Arg(
@@ -85,5 +93,6 @@ class Labels:
             path_column=self.path_column,
             label_column=self.label_column,
             split_column=self.split_column,
+            label_pattern=self.label_pattern,
             group=self.group,
         )

@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import NoReturn
 
+from alexnet.data.filenames import named_source
 from alexnet.data.images import INSTALL_HEIC, Pixels, readable_extensions
 from alexnet.data.kinds import PICTURES, advice, described, ending, kind_of
 from alexnet.data.levels import (
@@ -36,7 +37,7 @@ from alexnet.data.official import CIFAR_NAMES, cifar_source, python_version_erro
 from alexnet.data.reading import Reading
 from alexnet.data.sources import SPLITS, Example, Source
 from alexnet.data.tables import tables_in
-from alexnet.data.trees import LAYOUTS_HINT, Tree
+from alexnet.data.trees import LAYOUTS_HINT, Inside, Tree
 from alexnet.errors import DataError
 from alexnet.marks import output_kind
 
@@ -74,6 +75,9 @@ def read_tree(tree: Tree, levels: int = 0, reading: Reading = UNSAID) -> Source:
         )
     beside: list[str] = []
     top = top if levels else _without_wrappers(top, beside)
+    if reading.label_pattern:
+        base = f"{top.path}/" if top.above else ""
+        return named_source(Inside(tree, base), top.below(base, images=True), reading.label_pattern)
     if reading.path_column or reading.label_column or reading.split_column or reading.images:
         if reading.images or (found := tables_in(tree, top, reading)) is None:
             raise DataError(

@@ -27,7 +27,7 @@ from alexnet.data.names import hidden, spelling
 from alexnet.data.reading import Reading
 from alexnet.data.sources import SPLITS, Example, Source
 from alexnet.data.trees import Inside, LooseFiles, Tree, open_tree, source_state
-from alexnet.errors import DataError, did_you_mean, needs_extra
+from alexnet.errors import DataError, InputError, did_you_mean, needs_extra
 from alexnet.words import shown
 
 PATHS, LABELS, SPLIT_COLUMNS = (
@@ -601,7 +601,7 @@ def tables_in(tree: Tree, top: Folder, reading: Reading) -> Source | None:
         for name in sorted(filter(is_table, folder.files)):
             if "submission" in name.lower():  # Kaggle's example of an answer
                 continue
-            table = opened(name, start + name, partial(tree.open, start + name))
+            table = opened(name, start + name, partial(_held, tree, start + name))
             if named or _speaks(table, tree, reading, _beside(folder, start, name)):
                 split = split_word(name.rpartition(".")[0].lower().removesuffix("labels"))[0]
                 split = split or split_word(folder.name)[0] or "all"
@@ -623,6 +623,12 @@ def tables_in(tree: Tree, top: Folder, reading: Reading) -> Source | None:
     )
     source.notes.insert(0, f"labels are those of {', '.join(t.name for _, t in chosen.values())}")
     return source
+
+
+def _held(tree: Tree, path: str) -> IO[bytes]:
+    """A table inside a tree: read at once, since damaged members of archives raise whatever their
+    readers trip over."""
+    return io.BytesIO(tree.read(path))
 
 
 def _speaks(table: Table, tree: Tree, reading: Reading, folders: Sequence[str]) -> bool:
@@ -663,6 +669,11 @@ def table_file(where: Path, reading: Reading, space: Path) -> tuple[Source, str]
         where: the table.
         space: a folder for temporary files.
     """
+    if reading.label_pattern:
+        raise InputError(
+            f"{where} is a table, whose labels stand in a column.",
+            "Leave out --label-pattern, or give the folder of the images.",
+        )
     root = Path(reading.images) if reading.images else where.parent
     if not root.exists():
         raise DataError(f"there is nothing at {root} (--images).", "Check the path.")
