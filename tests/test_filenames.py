@@ -7,7 +7,7 @@ from makers import snapshot, write_image
 
 from alexnet.data.datasets import open_data
 from alexnet.data.finding import find_data, listed
-from alexnet.data.reading import labelled
+from alexnet.data.handed import labelled
 from alexnet.errors import DataError, InputError
 
 PETS = r"(?P<label>[A-Za-z_]+)_\d+"

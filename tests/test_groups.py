@@ -13,7 +13,7 @@ from alexnet.cli import main
 from alexnet.data.datasets import open_data
 from alexnet.data.finding import find_data, listed
 from alexnet.data.groups import USUAL, burst_codes, codes_of
-from alexnet.data.reading import labelled
+from alexnet.data.handed import labelled
 from alexnet.data.splits import make_splits
 from alexnet.data.store import Store
 from alexnet.errors import DataError, InputError

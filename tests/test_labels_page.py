@@ -65,6 +65,7 @@ def desk(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_everything_that_is_typed_runs(desk, capsys):
+    pytest.importorskip("pandas")
     run, names = "", {"__name__": "typed"}
     for kind, text in typed(PAGE):
         if kind == "python":

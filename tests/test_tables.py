@@ -13,8 +13,9 @@ import alexnet
 from alexnet.cli import main
 from alexnet.data.datasets import open_data, outline
 from alexnet.data.finding import find_data, lasting, listed
+from alexnet.data.handed import labelled
 from alexnet.data.originals import original
-from alexnet.data.reading import Reading, labelled, parted, title_of
+from alexnet.data.reading import Reading, parted, title_of
 from alexnet.errors import DataError
 
 ROWS = [(f"{name}/{number}.png", name) for name in ("cat", "dog") for number in range(3)]

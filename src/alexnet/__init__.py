@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from alexnet.classification.classifier import Classifier
     from alexnet.classification.predict import load
     from alexnet.data.fetch import fetch
-    from alexnet.data.reading import labelled
+    from alexnet.data.handed import labelled
     from alexnet.data.store import Batches
     from alexnet.data.subset import subset
     from alexnet.explaining.panels import explain_files as explain
@@ -55,7 +55,7 @@ _WHERE = {
     "fetch_weights": "network.weights",
     "fit": "fitting.loop",
     "import_weights": "network.weights",
-    "labelled": "data.reading",
+    "labelled": "data.handed",
     "list_weights": "network.weights:listing",
     "load": "classification.predict",
     "prepare": "training.train",

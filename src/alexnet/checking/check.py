@@ -14,6 +14,8 @@ from alexnet.checking.label_errors import label_errors, mixed_classes, probabili
 from alexnet.console import say
 from alexnet.data.datasets import LONG, open_data
 from alexnet.data.groups import proposed
+from alexnet.data.handed import given
+from alexnet.data.sources import Data
 from alexnet.data.store import Store
 from alexnet.errors import DataError, InputError
 from alexnet.presets import default_recipe
@@ -41,7 +43,7 @@ class Finding:
 
 
 def check(
-    data: str | Path,
+    data: Any,
     *,
     image_size: int | None = None,
     weights: str = "",
@@ -65,7 +67,7 @@ def check(
 
 @as_found()
 def checked(
-    data: str | Path,
+    data: Any,
     *,
     image_size: int | None = None,
     weights: str = "",
@@ -73,6 +75,7 @@ def checked(
     sheets: str | Path = "",
 ) -> tuple[Store, list[Finding]]:
     """The Store of a data set, and what `check` finds."""
+    data = given(data)
     if weights and run:
         raise InputError("weights and run are two ways to the same check.", "Give one of them.")
     recipe, _ = settled(data, default_recipe(str(data)).replace(bad_images="skip"))
@@ -80,7 +83,7 @@ def checked(
     store = open_data(data, image_size=size, bad_images="skip")
     findings = findings_of(store)
     if weights or run:
-        doubtful = doubtful_labels(str(data), store, weights=weights, run=str(run))
+        doubtful = doubtful_labels(data, store, weights=weights, run=str(run))
         findings = by_level([*findings, *doubtful])
     if sheets:
         say(f"{plural(draw_pairs(store, Path(sheets)), 'pair')} of duplicates drawn in {sheets}")
@@ -332,7 +335,7 @@ def _sizes(store: Store) -> list[Finding]:
     return found
 
 
-def doubtful_labels(data: str, store: Store, *, weights: str, run: str) -> list[Finding]:
+def doubtful_labels(data: Data, store: Store, *, weights: str, run: str) -> list[Finding]:
     """Single labels and whole classes that a network doubts; see `label_errors`."""
     probabilities = probabilities_of(data, store, weights=weights, run=run)
     errors = label_errors(probabilities, store.y)

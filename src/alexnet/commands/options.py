@@ -1,10 +1,11 @@
 """Flags and arguments that several commands share."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from alexnet.commands.flags import Arg
-from alexnet.data.reading import labelled
+from alexnet.data.reading import Reading, addressed
 
 Device = Annotated[str, Arg(help="auto, cpu, cuda, cuda:N or mps")]
 Precision = Annotated[
@@ -87,12 +88,5 @@ class Labels:
 
     def address_of(self, data: str) -> str:
         """DATA, with what these flags say of it."""
-        return labelled(
-            data,
-            images=self.images,
-            path_column=self.path_column,
-            label_column=self.label_column,
-            split_column=self.split_column,
-            label_pattern=self.label_pattern,
-            group=self.group,
-        )
+        said = {field.name: getattr(self, field.name) for field in dataclasses.fields(Reading)}
+        return addressed(data, Reading(**said))

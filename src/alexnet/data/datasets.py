@@ -34,7 +34,7 @@ from alexnet.data.images import (
 )
 from alexnet.data.official import digits_source
 from alexnet.data.reading import parted
-from alexnet.data.sources import SPLITS, Example, Source
+from alexnet.data.sources import SPLITS, Data, Example, Source
 from alexnet.data.store import Indices, Store, StoreWriter
 from alexnet.data.subset import tiny_image10
 from alexnet.data.trees import source_state
@@ -47,7 +47,7 @@ WORKERS = 2  # decoding threads; more do not help, since half of the work holds 
 
 
 def open_data(
-    data: str | Path,
+    data: Data,
     *,
     image_size: int,
     greyscale: str = "convert",
@@ -60,8 +60,8 @@ def open_data(
     Args:
         data: "digits", "cifar10", "tiny-imagenet", "tiny-image10", or the path of a folder, a zip
             or tar archive, a table, or a Store. DATA/* says that the folders of DATA are the
-            classes, DATA/*/* that the folders one level further down are; `reading.labelled`
-            says how labels are found elsewhere.
+            classes, DATA/*/* that the folders one level further down are; `handed.labelled`
+            says how labels are found elsewhere, and makes a Source of what a program holds.
         image_size: side in px of the stored squares; sources whose images all are smaller squares
             are stored as they are.
         greyscale: "convert" to RGB, or "drop" images that are stored as greyscale.
@@ -75,9 +75,12 @@ def open_data(
         DataError: no such data, an unknown layout, unreadable images.
         DiskError: no space for the Store.
     """
-    address, name = str(data), parted(data)[0]
+    address, name = str(data), parted(str(data))[0]
     make_source: Callable[[], Source]
-    if name == "digits":
+    if isinstance(data, Source):
+        source_itself = data
+        make_source, signature, ours = (lambda: source_itself), data.signature, ""
+    elif name == "digits":
         make_source, signature, ours = digits_source, "digits", ""
     elif name == "tiny-image10":
         where = find_data("tiny-imagenet")
@@ -122,11 +125,13 @@ def open_data(
     return accepted(store, bad_images)
 
 
-def outline(data: str | Path) -> tuple[int, list[str]]:
+def outline(data: Data) -> tuple[int, list[str]]:
     """How many images there are to train on, and the classes, before anything is packed; errors as
     in `open_data`."""
     name = str(data)
-    if name == "digits":
+    if isinstance(data, Source):
+        source = data
+    elif name == "digits":
         source = digits_source()
     elif name == "tiny-image10":
         source = tiny_image10_of(find_data("tiny-imagenet"))

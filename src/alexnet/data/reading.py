@@ -60,37 +60,9 @@ def title_of(address: str | Path) -> str:
     return next((one for one in reversed(path.split("/")) if one.strip("*")), path)
 
 
-def labelled(
-    data: str | Path,
-    *,
-    images: str | Path = "",
-    path_column: str = "",
-    label_column: str = "",
-    split_column: str = "",
-    label_pattern: str = "",
-    group: str = "",
-) -> str:
-    """Data whose labels its folders do not say: what every function that takes `data` takes
-    instead. `alexnet train labels.csv --label-column breed` is
-    `alexnet.train(alexnet.labelled("labels.csv", label_column="breed"))`.
-
-    Args:
-        data: a table (.csv, .tsv, .jsonl, .parquet), or a folder or archive of images.
-        images: the folder or archive in which the paths in a table begin; by default that of the
-            table.
-        path_column, label_column: which columns hold the path and the label of an image; guessed
-            where they are not given, and said.
-        split_column: which column says train, val or test.
-        label_pattern: a regular expression that finds the label in the path of an image, in its
-            group `label`, or its only one.
-        group: a column, or a regular expression as above: images of one group (an animal, a
-            patient, a film) stand on one side of every split. "burst": pictures that one camera
-            took within seconds.
-    """
+def addressed(data: str, reading: Reading) -> str:
+    """The address of data that is read in some way; what its own address says stays where `reading`
+    says nothing."""
     plain, known = parted(data)
-    given = Reading(
-        images=str(images), path_column=path_column, label_column=label_column,
-        split_column=split_column, label_pattern=label_pattern, group=group,
-    )  # fmt: skip
-    more = {name: value for name, value in dataclasses.asdict(given).items() if value}
+    more = {name: value for name, value in dataclasses.asdict(reading).items() if value}
     return plain + dataclasses.replace(known, **more).query

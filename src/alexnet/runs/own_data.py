@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from alexnet.data.datasets import open_data, packed
 from alexnet.data.finding import is_there
+from alexnet.data.sources import Data
 from alexnet.data.splits import Splits, make_splits
 from alexnet.data.store import Store
 from alexnet.errors import DataError
@@ -18,7 +18,7 @@ from alexnet.scoring.metrics import Labels
 
 
 def open_store(
-    data: str | Path,
+    data: Data,
     recipe: Recipe,
     how: Preprocessing,
     bad_images: str = "",

@@ -11,7 +11,9 @@ from typing import Any
 
 from alexnet.console import in_words, say
 from alexnet.data.finding import lasting
+from alexnet.data.handed import given
 from alexnet.data.reading import title_of
+from alexnet.data.sources import Source
 from alexnet.errors import RecipeError
 from alexnet.presets import study as named_study
 from alexnet.recipes import Recipe, digest_of
@@ -37,11 +39,12 @@ from alexnet.sweeping.trials import (
     told,
 )
 from alexnet.sweeping.workers import here, in_processes, on_ray
+from alexnet.training.train import prepare
 
 
 @as_found()
 def sweep(
-    data: str | Path = "",
+    data: Any = "",
     recipe: Recipe | str | None = None,
     grid: Mapping[str, Any] | Sequence[Point] | None = None,
     *,
@@ -88,6 +91,9 @@ def sweep(
         named = named_study(study)
         data, seeds = data or named.data, seeds or named.seeds
         recipe, grid = recipe or named.base, grid or study_points(named)
+    data = given(data)
+    if isinstance(data, Source):  # trials run in processes of their own
+        data = prepare(data, recipe, config=config, **fields)
     base = base_of(data, asked_for(str(data), recipe, config=config, **fields))
     space = space_of(grid or {})
     seeds = seeds or 1

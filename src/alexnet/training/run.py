@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from alexnet.console import fitted, in_words, say, warn
 from alexnet.data.finding import lasting
 from alexnet.data.reading import title_of
+from alexnet.data.sources import Data
 from alexnet.data.store import Batches
 from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError
 from alexnet.fitting.distillation import Student
@@ -77,7 +78,7 @@ class Run:
     directory: RunDirectory
     state: State
 
-    def __init__(self, data: str | Path, inputs: Inputs) -> None:
+    def __init__(self, data: Data, inputs: Inputs) -> None:
         self.data = lasting(str(data))
         self.inputs, self.model = inputs, inputs.model
         self.recipe, self.asked = inputs.recipe, inputs.resolution.asked
