@@ -1,6 +1,7 @@
 """What a Python program holds: the same pixels, labels and weights as class folders."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def hugging_face(split=slice(None)):
     )()
 
 
-KINDS = {
+KINDS: dict[str, Any] = {
     "arrays": lambda: (PIXELS, LABELS),
     "numbers": lambda: (PIXELS, np.array([["cat", "dog"].index(one) for one in LABELS])),
     "channels first": lambda: (PIXELS.transpose(0, 3, 1, 2), np.array(LABELS)),
@@ -145,7 +146,7 @@ def test_what_is_not_upright_is_turned():
     assert (store.x[0] == np.rot90(PIXELS[0], -1).transpose(2, 0, 1)).all()
 
 
-WRONG = {
+WRONG: dict[str, tuple[Any, str]] = {
     "lengths": (lambda: (PIXELS, LABELS[:-1]), "12 images and 11 labels"),
     "groups": (lambda: labelled((PIXELS, LABELS), group=[1]), "12 images and 1 groups"),
     "floats to 255": (lambda: (PIXELS.astype("float32"), LABELS), "image 0 holds numbers from"),

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from alexnet.sweeping.any_report import report
     from alexnet.sweeping.sweep import sweep
     from alexnet.training.again import repeat, resume
+    from alexnet.training.estimator import AlexNetClassifier
     from alexnet.training.train import prepare, train
 
 __version__ = "0.2.0"
@@ -42,6 +43,7 @@ __version__ = "0.2.0"
 # each public name that is imported when it is first used, because it needs torch or is rarely
 # needed: its module, and what it is called there
 _WHERE = {
+    "AlexNetClassifier": "training.estimator",
     "Batches": "data.store",
     "Classifier": "classification.classifier",
     "State": "fitting.loop",
@@ -70,6 +72,7 @@ _WHERE = {
 }
 __all__ = [
     "RECIPES",
+    "AlexNetClassifier",
     "AlexNetError",
     "Batches",
     "Classifier",

@@ -14,7 +14,7 @@ from alexnet.checking.label_errors import label_errors, mixed_classes, probabili
 from alexnet.console import say
 from alexnet.data.datasets import LONG, open_data
 from alexnet.data.groups import proposed
-from alexnet.data.handed import given
+from alexnet.data.handed import Given, given
 from alexnet.data.sources import Data
 from alexnet.data.store import Store
 from alexnet.errors import DataError, InputError
@@ -43,7 +43,7 @@ class Finding:
 
 
 def check(
-    data: Any,
+    data: Given,
     *,
     image_size: int | None = None,
     weights: str = "",
@@ -67,7 +67,7 @@ def check(
 
 @as_found()
 def checked(
-    data: Any,
+    data: Given,
     *,
     image_size: int | None = None,
     weights: str = "",

@@ -8,10 +8,10 @@ import hashlib
 import io
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -33,6 +33,15 @@ EXPECTED = (
     "Give a path, a DataFrame, (images, labels), an iterable of (image, label), a torch Dataset, "
     'rows of Hugging Face, or {"train": ..., "test": ...} of these.'
 )
+
+
+class SupportsRows(Protocol):
+    """A torch Dataset, a Dataset of Hugging Face, a DataFrame."""
+
+    def __getitem__(self, place: Any, /) -> Any: ...
+
+
+Given = str | os.PathLike[str] | Source | Mapping[str, Any] | Iterable[Any] | SupportsRows
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,7 @@ def _of_pillow(image: Image.Image) -> bytes | Pixels:
 
 
 def labelled(
-    data: Any,
+    data: Given,
     *,
     images: str | Path = "",
     path_column: str = "",
@@ -115,8 +124,9 @@ def labelled(
 
     Args:
         data: a table (.csv, .tsv, .jsonl, .parquet), or a folder or archive of images; or what a
-            program holds: a DataFrame, (images, labels), an iterable of (image, label), a torch
-            Dataset, rows of Hugging Face, or {"train": ..., "test": ...} of these.
+            program holds: a DataFrame, (images, labels) or (images, labels, groups), an iterable of
+            (image, label), a torch Dataset, rows of Hugging Face, or {"train": ..., "test": ...} of
+            these.
         images: the folder or archive in which the paths in a table begin; by default that of the
             table, of a DataFrame the current one.
         path_column, label_column: which columns hold the path (or the picture) and the label of an
@@ -145,7 +155,7 @@ def labelled(
     return source_of(data, reading, None if isinstance(group, str) else group)
 
 
-def given(data: Any) -> Data:
+def given(data: Given) -> Data:
     """Data as every function takes it: an address stays, what a program holds becomes a Source."""
     if isinstance(data, str | os.PathLike | Source):
         return os.fspath(data) if isinstance(data, os.PathLike) else data
@@ -235,8 +245,8 @@ def _label(label: Any, names: Sequence[str] | None, place: int) -> str:
 
 
 def _part(data: Any, groups: Sequence[Any] | None) -> Part:
-    if isinstance(data, tuple) and len(data) == 2:
-        return _arrays(*data, groups)
+    if isinstance(data, tuple) and len(data) in (2, 3):
+        return _arrays(data[0], data[1], data[2] if len(data) == 3 else groups)
     if hasattr(data, "features") and hasattr(data, "column_names"):
         return _hugging_face(data)
     if isinstance(data, str | bytes) or not (
@@ -264,7 +274,7 @@ def content_or_error(image: Any) -> Any:
 
 
 def _arrays(images: Any, labels: Any, groups: Sequence[Any] | None) -> Part:
-    """(images, labels)."""
+    """(images, labels), perhaps with groups."""
     found = labels.detach().cpu().numpy() if hasattr(labels, "detach") else labels
     listed = found.tolist() if hasattr(found, "tolist") else list(found)
     for what, one in (("labels", images), ("groups", groups)):

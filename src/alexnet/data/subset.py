@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,7 +16,7 @@ from PIL import Image
 from alexnet.atomic import sync, writing
 from alexnet.console import progress
 from alexnet.data.finding import find_data, read_source
-from alexnet.data.handed import given
+from alexnet.data.handed import Given, given
 from alexnet.data.images import Pixels
 from alexnet.data.official import digits_source
 from alexnet.data.sources import SPLITS, Example, Source
@@ -31,7 +30,7 @@ TINY_IMAGE10_IMAGES = 5000
 
 
 def subset(
-    data: Any,
+    data: Given,
     out: str | Path,
     *,
     classes: Sequence[str] | int = 10,

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from alexnet.console import fitted, say, table, warn
-from alexnet.data.handed import given
+from alexnet.data.handed import Given, given
 from alexnet.data.levels import unknown_names
 from alexnet.data.sources import Data
 from alexnet.data.store import Store
@@ -97,7 +97,7 @@ def table_rows(figures: Mapping[str, Any]) -> list[list[Any]]:
 @as_found()
 def evaluate_run(
     run: str | Path,
-    data: Any = "",
+    data: Given = "",
     *,
     split: str = "auto",
     device: str = "auto",

@@ -11,7 +11,7 @@ from typing import Any
 
 from alexnet.console import in_words, say
 from alexnet.data.finding import lasting
-from alexnet.data.handed import given
+from alexnet.data.handed import Given, given
 from alexnet.data.reading import title_of
 from alexnet.data.sources import Source
 from alexnet.errors import RecipeError
@@ -44,7 +44,7 @@ from alexnet.training.train import prepare
 
 @as_found()
 def sweep(
-    data: Any = "",
+    data: Given = "",
     recipe: Recipe | str | None = None,
     grid: Mapping[str, Any] | Sequence[Point] | None = None,
     *,

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from alexnet.console import fitted, in_words, say, warn
+from alexnet.console import fitted, heard, in_words, say, warn
 from alexnet.data.finding import lasting
 from alexnet.data.reading import title_of
 from alexnet.data.sources import Data
@@ -245,7 +245,7 @@ class Run:
             left = phase.epochs - min(max(done - begun, 0), phase.epochs)
             begun += phase.epochs
             steps = left * len(self.inputs.splits.train) / self.recipe.batch_size
-            if steps >= WORTH_TIMING:
+            if steps >= WORTH_TIMING and heard():
                 self.clock.plan(left, self._seconds(phase))
         if self.clock.left:
             say(f"about {in_words(self.clock.left)} of training on this machine")

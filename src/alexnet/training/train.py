@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 
 from alexnet.console import say, warn
-from alexnet.data.handed import given
+from alexnet.data.handed import Given, given
 from alexnet.data.sources import Data, Source
 from alexnet.data.splits import Splits
 from alexnet.data.store import Store, keyed_seed
@@ -31,7 +31,7 @@ from alexnet.training.run import Run
 
 @as_found()
 def train(
-    data: Any,
+    data: Given,
     recipe: Recipe | str | None = None,
     *,
     config: str | Path = "",
@@ -73,7 +73,7 @@ def train(
 
 @as_found()
 def prepare(
-    data: Any, recipe: Recipe | str | None = None, *, config: str | Path = "", **fields: Any
+    data: Given, recipe: Recipe | str | None = None, *, config: str | Path = "", **fields: Any
 ) -> Path:
     """Packs `data` as `train` with the same arguments packs it, so that training begins at once,
     and verifies the checksums; returns the Store's path.
