@@ -4,11 +4,13 @@ import csv
 import dataclasses
 import itertools
 import shlex
+import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from makers import class_folders, typed, write_image
+from makers import class_folders, typed, write_image, zipped
 
 from alexnet import cli, presets
 
@@ -47,11 +49,25 @@ def write_named(root):
     write_image(root / "dogs-vs-cats/test1/17.jpg")
 
 
+def write_arrays(root):
+    random = np.random.default_rng(0)
+    pixels, labels = random.integers(0, 256, (12, 8, 8), dtype=np.uint8), np.arange(12) % 3
+    np.savez(root / "digits.npz", x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
+    (root / "fashion").mkdir()
+    for name, array in (("images-idx3", pixels), ("labels-idx1", labels.astype(np.uint8))):
+        head = struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape)
+        (root / f"fashion/train-{name}-ubyte").write_bytes(head + array.tobytes())
+    for name in ("cat", "dog"):
+        (root / "samples").mkdir(exist_ok=True)
+        zipped(root / f"samples/{name}-samples.zip", root / "photos" / name)
+
+
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
     write_tables(tmp_path)
     write_films(tmp_path)
     write_named(tmp_path)
+    write_arrays(tmp_path)
     monkeypatch.chdir(tmp_path)
     brief = {}
     for name, preset in presets.RECIPES.items():

@@ -135,11 +135,14 @@ def _is_table(where: Path) -> bool:
 
 
 def _table(where: Path) -> "tuple[Source, str]":
+    from alexnet.data.arrays import parquet_file
     from alexnet.data.groups import grouped
     from alexnet.data.tables import table_file
 
-    reading = parted(where)[1]
-    source, state = table_file(levels_of(where)[0], reading, cache_folder())
+    reading, plain = parted(where)[1], levels_of(where)[0]
+    if plain.suffix.lower() == ".parquet" and (found := parquet_file(plain, reading)):
+        return found, source_state(where)[0]
+    source, state = table_file(plain, reading, cache_folder())
     return grouped(source, reading.group), state
 
 

@@ -28,6 +28,7 @@ from alexnet.errors import DataError
 
 PICTURE_KEYS = [*PATHS, "x", "pixel_values"]
 LABEL_KEYS = [*LABELS, "fine_label"]
+HANDED = "what was handed over"
 PIECE = 256  # images that are looked at together
 EXPECTED = (
     "Give a path, a DataFrame, (images, labels), an iterable of (image, label), a torch Dataset, "
@@ -59,7 +60,7 @@ class Handed:
     """Pictures of a program, as the files of a tree."""
 
     def __init__(self, pictures: Mapping[str, tuple[Part, int]]) -> None:
-        self.where, self.pictures = Path("what was handed over"), pictures
+        self.where, self.pictures = Path(HANDED), pictures
         self.outputs: dict[str, str] = {}
         self.left_out: list[str] = []
         self.notes: list[str] = []
@@ -182,11 +183,13 @@ def source_of(data: Any, reading: Reading, groups: Sequence[Any] | None = None) 
             parts[split] = _part(one, None)
     else:
         parts["all"] = _part(data, groups)
-    return _joined(parts, reading)
+    return joined(parts, reading)
 
 
-def _joined(parts: Mapping[str, Part], reading: Reading) -> Source:
-    """Parts as one source, each under its split."""
+def joined(
+    parts: Mapping[str, Part], reading: Reading, layout: str = "python", where: str = HANDED
+) -> Source:
+    """Parts as one source, each under its split. `where` is what messages call it."""
     pictures: dict[str, tuple[Part, int]] = {}
     rows: list[list[Any]] = []
     seen = hashlib.sha256()
@@ -209,11 +212,11 @@ def _joined(parts: Mapping[str, Part], reading: Reading) -> Source:
         path_column="path", label_column="label", split_column="split" if says else "",
         group="group" if any(part.groups is not None for part in parts.values()) else "",
     )  # fmt: skip
-    handed = Table("what was handed over", table, "place", headed=True)
+    handed = Table(where, table, "place", headed=True)
     source = table_source({"all": handed}, Handed(pictures), how, {})
     known = all(part.signature for part in parts.values())
     signature = f"handed {seen.hexdigest() if known else secrets.token_hex(16)}"
-    source = replace(source, layout="python", name="what was handed over", signature=signature)
+    source = replace(source, layout=layout, name=where, signature=signature)
     return grouped(source, reading.group)
 
 
@@ -246,7 +249,7 @@ def _label(label: Any, names: Sequence[str] | None, place: int) -> str:
 
 def _part(data: Any, groups: Sequence[Any] | None) -> Part:
     if isinstance(data, tuple) and len(data) in (2, 3):
-        return _arrays(data[0], data[1], data[2] if len(data) == 3 else groups)
+        return arrays(data[0], data[1], data[2] if len(data) == 3 else groups)
     if hasattr(data, "features") and hasattr(data, "column_names"):
         return _hugging_face(data)
     if isinstance(data, str | bytes) or not (
@@ -273,7 +276,7 @@ def content_or_error(image: Any) -> Any:
         return image
 
 
-def _arrays(images: Any, labels: Any, groups: Sequence[Any] | None) -> Part:
+def arrays(images: Any, labels: Any, groups: Sequence[Any] | None = None) -> Part:
     """(images, labels), perhaps with groups."""
     found = labels.detach().cpu().numpy() if hasattr(labels, "detach") else labels
     listed = found.tolist() if hasattr(found, "tolist") else list(found)
@@ -414,7 +417,7 @@ def _frame(data: Any, reading: Reading) -> Source | Any:
                     "Name it: alexnet.labelled(frame, label_column=...)",
                 )
             groups = data[reading.group].tolist() if reading.group in columns else None
-            return _joined({"all": Part(data[name].tolist().__getitem__, data[label].tolist(),
+            return joined({"all": Part(data[name].tolist().__getitem__, data[label].tolist(),
                                         groups=groups)}, replace(reading, group=""))  # fmt: skip
 
     def rows() -> Iterator[Row]:

@@ -19,12 +19,12 @@ KINDS = {
     ),
     "pickles": (
         ".pkl .pickle .pt .pth .joblib",
-        "Pickles are not read, since they can run code when opened: write the images as files, "
-        "those of each class into a folder of its own.",
+        "Pickles are not read, since they can run code when opened, but for CIFAR's of arrays "
+        "alone: write the images as files, those of each class into a folder of its own.",
     ),
     "arrays": (
         ".npy .npz .bin .h5 .hdf5 .mat .tfrecord .tfrecords .mdb .lmdb .idx .ubyte .idx3-ubyte",
-        "Of arrays only CIFAR-10's binary files are read (data_batch_1.bin, batches.meta.txt): "
+        "Of arrays CIFAR's files, MNIST's idx, and .npz with x_train and y_train are read: "
         "write the others as image files, those of each class into a folder of its own.",
     ),
     "HEIC": ("", f"HEIC images are read with: {INSTALL_HEIC}."),

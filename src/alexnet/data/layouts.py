@@ -5,9 +5,11 @@ Nothing is moved or extracted. docs/data.md has the rules.
     class folders     train/CLASS/..., val/CLASS/..., test/CLASS/..., or CLASS/... alone
     Tiny ImageNet     the official tree: wnids.txt, words.txt, val/val_annotations.txt
     CIFAR-10 binary   records of 1 + 3,072 bytes and batches.meta.txt
+    arrays            CIFAR-100, CIFAR's pickles, idx, .npz, Parquet with pictures (arrays.py)
+    tables, names     labels in a table beside the images, or in their names (tables, filenames)
     digits            scikit-learn's 1,797 handwritten digits
 
-The first three in a folder, a zip or a tar archive.
+All but the last in a folder, a zip or a tar archive.
 """
 
 import unicodedata
@@ -15,6 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import NoReturn
 
+from alexnet.data.arrays import arrays_in, zips_of_classes
 from alexnet.data.filenames import named_source
 from alexnet.data.images import INSTALL_HEIC, Pixels, readable_extensions
 from alexnet.data.kinds import PICTURES, advice, described, ending, kind_of
@@ -33,7 +36,7 @@ from alexnet.data.levels import (
     unwrapped,
 )
 from alexnet.data.names import shortly, spelling, told_outputs
-from alexnet.data.official import CIFAR_NAMES, cifar_source, python_version_error
+from alexnet.data.official import CIFAR_NAMES, cifar_source
 from alexnet.data.reading import Reading
 from alexnet.data.sources import SPLITS, Example, Source
 from alexnet.data.tables import tables_in
@@ -78,6 +81,9 @@ def read_tree(tree: Tree, levels: int = 0, reading: Reading = UNSAID) -> Source:
     if reading.label_pattern:
         base = f"{top.path}/" if top.above else ""
         return named_source(Inside(tree, base), top.below(base, images=True), reading.label_pattern)
+    if found := arrays_in(tree, top, reading) or zips_of_classes(tree, top):
+        found.left_out.extend(beside)
+        return found
     if reading.path_column or reading.label_column or reading.split_column or reading.images:
         if reading.images or (found := tables_in(tree, top, reading)) is None:
             raise DataError(
@@ -136,8 +142,6 @@ class _Reader:
             source = cifar_source(self.where, top.files, self._record)
             source.left_out.extend(self.left_out + self._left_out_around())
             return source
-        if any(not ending(name) for name in records):
-            raise python_version_error(self.where)
         if levels:
             classes = at_level(top, levels)
             labelled = {

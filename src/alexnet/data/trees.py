@@ -16,7 +16,8 @@ from alexnet.errors import DataError
 
 LAYOUTS_HINT = (
     "Looked for: class folders (CLASS/*.jpg, or train/CLASS/*.jpg with val/ and test/ beside it), "
-    "Tiny ImageNet's tree, CIFAR-10's binary files, a Store; in a folder, a .zip or a .tar(.gz)."
+    "Tiny ImageNet's tree, CIFAR's files, MNIST's idx, .npz or Parquet of images, a table of "
+    "labels; in a folder, a .zip or a .tar(.gz). Or a Store."
 )
 READING = 2  # changes when the same files are read in another way: then Stores are looked at anew
 MOST_VISITS = 16  # of one folder, through links
