@@ -429,6 +429,7 @@ NEWER: dict[str, Any] = {
     "teacher_weight": 2.0,
     "teacher_size": "auto",
     "split_seed": "auto",
+    "keep": "best",
 }
 
 # Where release 0.1.0 wrote another value for the same thing: {field: (its value, ours)}. It is
