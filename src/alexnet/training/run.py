@@ -36,6 +36,7 @@ from alexnet.runs.directory import (
     require_named,
 )
 from alexnet.runs.evaluation import show
+from alexnet.runs.imbalance import evened_out
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.own_data import count_seen, trained_on
 from alexnet.runtime import differences, environment, peak_memory, stop_on_signal
@@ -92,6 +93,9 @@ class Run:
         self.clock = Clock()
         self.continued: list[Mapping[str, int]] = []  # what was asked before it went on with more
         self.swept: Mapping[str, Any] = {}  # fields that a sweep set
+        # of each class the share of validation images that an equal training without class weights
+        # and balanced sampling finds, where there was one
+        self.plain_recall: list[float | None] | None = None
 
     @contextlib.contextmanager
     def opened(self, out: str | Path, resume: bool, more: bool = False) -> Iterator[None]:
@@ -451,12 +455,21 @@ class Run:
         logits, labels = inference.predict_logits(
             part, views, self.inputs.dtype, f"evaluating {split}"
         )
+        seen = logits, labels  # of validation
         if split == "test":  # never fitted to the images that are evaluated
             val = self.inputs.views(self.inputs.splits.val, freeze)
             seen = inference.predict_logits(part, val, self.inputs.dtype, "fitting the temperature")
             found = supported_temperature(seen[0].numpy(), seen[1].numpy())
             self.fitted["temperature"] = found.value
             self.fitted["temperature_interval"] = list(found.interval)
+        if self.recipe.evens_out:
+            self.fitted["evened_out"] = evened_out(
+                self.inputs.store,
+                self.inputs.splits,
+                self.recipe,
+                seen[0].argmax(1).numpy(),
+                self.plain_recall,
+            )
         if freeze != "none":
             self._verify(model, indices[:VERIFIED_IMAGES], logits[:VERIFIED_IMAGES])
         show(*self.write_figures(logits, labels, split))
