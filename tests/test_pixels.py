@@ -50,7 +50,7 @@ def test_patches_are_white_once_whitened(tmp_path):
     store = open_data(tmp_path / "noise", image_size=6)
     how = Preprocessing(6, 6, (0.5, 0.4, 0.6), (0.2, 0.3, 0.25))
     seen = training_pixels(store, np.arange(40), how, patch=2)
-    layer = Whitening(2)
+    layer = Whitening(2, stride=1)
     layer.weight.copy_(whitening(seen.covariance, how.std))
     x = normalise(torch.from_numpy(np.array(store.x[:])), how.mean, how.std)
     found = layer(x)

@@ -54,7 +54,7 @@ class Recipe:
 
     # The network: 2012 (two columns, LRN), 2014 (one tower, torchvision's), small (3x3 kernels, for
     # 32 to 64 px), compact (7x7 kernels with stride 2 first, for 64 to 128 px), fast (whitened
-    # pixels, 5x5 kernels with stride 2 first, for 32 px). auto: that of the weights, or small
+    # pixels with stride 2 first, for 32 px). auto: that of the weights, or small
     # without weights.
     model: Literal["auto", "2012", "2014", "small", "compact", "fast"] = "auto"
     # Start from these weights: a name of `alexnet weights list`, a run directory, or a .safetensors

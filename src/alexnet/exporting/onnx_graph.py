@@ -235,8 +235,9 @@ def _layer(graph: Graph, layer: nn.Module, x: str, int8: bool) -> str:
             )
         case Whitening():
             weight = graph.constant(_array(layer.weight))
-            sides = [*layer.weight.shape[2:]]
-            return graph.add("Relu", graph.add("Conv", x, weight, kernel_shape=sides))
+            sides, strides = [*layer.weight.shape[2:]], [layer.stride] * 2
+            x = graph.add("Conv", x, weight, kernel_shape=sides, strides=strides)
+            return graph.add("Relu", x)
         case MeanImage():
             return graph.add("Sub", x, graph.constant(_array(layer.image)))
         case nn.Linear():

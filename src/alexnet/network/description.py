@@ -63,6 +63,7 @@ class Architecture:
     map_maximum: bool = False  # the maximum of each channel of the last map goes beside the average
     # side in px of the patches that a fixed first layer whitens (`model.Whitening`); 0: none
     whitening: Annotated[int, Between(0, 16)] = 0
+    whitening_stride: Annotated[int, Between(1, 16)] = 1  # px from one patch to the next
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, for the metadata of a weights file."""
@@ -105,7 +106,8 @@ class Architecture:
     def feature_side(self, side: int) -> int:
         """Side of the last feature map for input images of `side` px, before it is averaged; 0 if
         nothing is left."""
-        side -= max(0, self.whitening - 1)
+        if self.whitening:
+            side = (side - self.whitening) // self.whitening_stride + 1
         for conv in self.convs:
             side = (side + 2 * conv.padding - conv.kernel) // conv.stride + 1
             if conv.pool:
@@ -216,10 +218,10 @@ ARCHITECTURES = {
     "fast": Architecture(
         name="fast",
         convs=(
-            Conv(64, 5, stride=2, lrn=True),  # 32 -> 31 (whitened) -> 14
-            Conv(96, 3, padding=1, lrn=True, pool=True, paper_bias=1.0),  # 14 -> 7
+            Conv(64, 3, lrn=True),  # 32 -> 15 (whitened) -> 13
+            Conv(96, 3, padding=1, lrn=True, pool=True, paper_bias=1.0),  # 13 -> 6
             Conv(128, 3, padding=1),
-            Conv(192, 3, padding=1, pool=True, paper_bias=1.0),  # 7 -> 3
+            Conv(192, 3, padding=1, pool=True, paper_bias=1.0),  # 6 -> 3
             Conv(256, 3, padding=1, paper_bias=1.0),  # 3
         ),
         hidden=(),
@@ -228,7 +230,8 @@ ARCHITECTURES = {
         pool="max",
         pool_first=True,
         map_maximum=True,
-        whitening=2,
+        whitening=3,
+        whitening_stride=2,
     ),
 }
 

@@ -89,7 +89,8 @@ class _Tracing:
 
     def _whitening(self, side: int) -> None:
         filters = 2 * 3 * side**2
-        self._slide("whitening", "whitening", side, channels=filters)
+        stride = self.own.whitening_stride
+        self._slide("whitening", "whitening", side, stride, channels=filters)
         last = self.found[-1]
         products = 3 * side**2 * filters * last.side**2
         self.found[-1] = dataclasses.replace(last, multiplications=products)

@@ -141,17 +141,18 @@ class Whitening(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, side: int, stride: int) -> None:
         super().__init__()
+        self.stride = stride
         # as if images were white already
         axes = torch.eye(3 * side**2).view(-1, 3, side, side)
         self.register_buffer("weight", torch.cat([axes, -axes]))
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, 3, S, S) -> (B, 6 side^2, S - side + 1, ...)
-        return F.relu(F.conv2d(x, self.weight), inplace=True)
+    def forward(self, x: Tensor) -> Tensor:  # (B, 3, S, S) -> (B, 6 side^2, s, s)
+        return F.relu(F.conv2d(x, self.weight, stride=self.stride), inplace=True)
 
     def extra_repr(self) -> str:
-        return f"side={self.weight.shape[-1]}"
+        return f"side={self.weight.shape[-1]}, stride={self.stride}"
 
 
 class Conv2d(nn.Conv2d):
@@ -204,7 +205,8 @@ class AlexNet(nn.Module):
         if architecture.mean_image:
             self.features.add_module("mean", MeanImage(architecture.mean_image))
         if architecture.whitening:
-            self.features.add_module("whitening", Whitening(architecture.whitening))
+            whitening = Whitening(architecture.whitening, architecture.whitening_stride)
+            self.features.add_module("whitening", whitening)
         for number, layer in enumerate(_feature_layers(architecture)):
             self.features.add_module(str(number), layer)
         self.avgpool: AdaptiveAverage | AverageAndMaximum = (
