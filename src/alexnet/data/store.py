@@ -8,6 +8,7 @@ STORE/
     y.npy           (N,) int64 labels
     ids.txt         one example per line: its path in the source, as a JSON string
     content.npy     (N, 8) uint8: the first bytes of the SHA-256 of each example's file, of images
+    groups.npy      (N,) int64: of examples that must not be parted by a split, where there are such
     chunks.txt      of features: examples and SHA-256 of each piece of x.bin, to go on from
 """
 
@@ -42,6 +43,9 @@ VERSION = 1
 PACKING, LOCK = ".packing-", ".lock"  # a Store that is written; beside it, locked as long as it is
 BLOCK = 2**20  # bytes of x.bin, at least, that have one checksum
 REPACK = "Delete this folder; it is packed again from the source when next used."
+
+
+Indices = NDArray[np.int64]  # of examples
 
 
 class CheckedArray:
@@ -188,6 +192,11 @@ class Store:
     def content(self) -> NDArray[np.uint8] | None:
         """(N, 8) the beginning of each file's SHA-256; None in Stores of 0.1.0 and of features."""
         return self._array("content.npy") if "content.npy" in self._said("sha256") else None
+
+    @cached_property
+    def groups(self) -> NDArray[np.int64] | None:
+        """(N,) what belongs together has the same number; None where nothing does."""
+        return self._array("groups.npy") if "groups.npy" in self._said("sha256") else None
 
     @property
     def classes(self) -> list[str]:
@@ -356,14 +365,21 @@ class StoreWriter:
         y: NDArray[np.int64],
         ids: Sequence[str],
         content: NDArray[np.uint8] | None = None,
+        groups: NDArray[np.int64] | None = None,
     ) -> Path:
-        """Completes the Store as `parent/name` with labels y (N,), N ids, and the beginnings of the
-        checksums of N files (N, 8); where one of that name is already, that one stays."""
+        """Completes the Store as `parent/name` with labels y (N,), N ids, the beginnings of the
+        checksums of N files (N, 8), and numbers of groups (N,); where one of that name is already,
+        that one stays."""
         path = self.parent / name
         with writing(path):
             os.fsync(self.file.fileno())
             self.file.close()
-            self._write_rest(info, y, ids, content)
+            arrays = {"y": np.asarray(y, dtype=np.int64)}
+            if content is not None:
+                arrays["content"] = np.asarray(content, dtype=np.uint8)
+            if groups is not None:
+                arrays["groups"] = np.asarray(groups, dtype=np.int64)
+            self._write_rest(info, arrays, ids)
             try:
                 os.rename(self.aside, path)
             except OSError:
@@ -376,21 +392,15 @@ class StoreWriter:
         return self
 
     def _write_rest(
-        self,
-        info: dict[str, Any],
-        y: NDArray[np.int64],
-        ids: Sequence[str],
-        content: NDArray[np.uint8] | None,
+        self, info: dict[str, Any], arrays: dict[str, NDArray[Any]], ids: Sequence[str]
     ) -> None:
         """Every file but x.bin."""
-        np.save(self.aside / "y.npy", np.asarray(y, dtype=np.int64))
-        np.save(self.aside / "crc32.npy", np.array(self.sums, dtype=np.uint32))
         lines = "".join(json.dumps(one) + "\n" for one in ids)
         (self.aside / "ids.txt").write_text(lines, encoding="utf-8")
-        files = ["crc32.npy", "y.npy", "ids.txt"]
-        if content is not None:
-            np.save(self.aside / "content.npy", np.asarray(content, dtype=np.uint8))
-            files.append("content.npy")
+        files = ["ids.txt"]
+        for name, array in {"crc32": np.array(self.sums, dtype=np.uint32), **arrays}.items():
+            np.save(self.aside / f"{name}.npy", array)
+            files.append(f"{name}.npy")
         sums = {marks.ARRAY: self.sum.hexdigest()}
         for file in files:
             sums[file] = hashlib.sha256((self.aside / file).read_bytes()).hexdigest()
@@ -493,8 +503,9 @@ class Batches:
 
     The order of an epoch depends on (seed, epoch), the augmentation of a batch on (seed, epoch,
     step), and on nothing else. Each epoch uses every example once, in batches whose sizes differ by
-    one at most. Of several Stores of the same examples (features of an image and of its mirror)
-    each epoch takes one for every example, in turn.
+    one at most; a balanced one as many, each class as often as another. Of several Stores of the
+    same examples (features of an image and of its mirror) each epoch takes one for every example,
+    in turn.
     """
 
     def __init__(
@@ -506,14 +517,18 @@ class Batches:
         transform: Any,
         device: torch.device,
         shuffle: bool = False,
+        balanced: bool = False,
         seed: int = 0,
     ) -> None:
-        """`transform` is an `augment.Transform`; `indices` (n,) are the examples to use."""
+        """`transform` is an `augment.Transform`; `indices` (n,) are the examples to use. `balanced`
+        says which of them an epoch has: of small classes some several times, of large ones not
+        all, but others in the next epoch."""
         self.stores: Sequence[Store | Arrays] = (
             [store] if isinstance(store, Store | Arrays) else list(store)
         )
         self.indices = indices
         self.transform, self.device, self.shuffle, self.seed = transform, device, shuffle, seed
+        self.balanced = balanced
         self.steps = -(-len(indices) // batch_size)
         self.resident = _resident(self.stores, device)
         # where in the turn an example begins, so that no epoch has all images or all mirrors
@@ -566,7 +581,7 @@ class Batches:
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch from step `start` on: x (B, ...) as the transform makes it, y
         (B,) int64."""
-        order = torch.from_numpy(self.indices)
+        order = torch.from_numpy(self._even(epoch) if self.balanced else self.indices)
         if self.shuffle:
             order = order[torch.randperm(len(order), generator=keyed_generator(self.seed, epoch))]
         labels = self.stores[0].y
@@ -576,6 +591,28 @@ class Batches:
             x = self._gather(chosen, epoch)
             y = torch.from_numpy(labels[chosen.numpy()]).to(self.device)
             yield self.transform(x, keyed_generator(self.seed, epoch, step)), y
+
+    def _even(self, epoch: int) -> Indices:
+        """As many examples as there are, the same number of each class: the next ones in rounds
+        through all of a class, each round in an order of its own."""
+        labels = self.stores[0].y[self.indices]
+        known = np.unique(labels)
+        found = []
+        for place, label in enumerate(known):
+            members = self.indices[labels == label]
+            # what does not divide goes round, too
+            turn = (place + epoch) % len(known)
+            count = len(self.indices) // len(known) + (turn < len(self.indices) % len(known))
+            start = epoch * (len(self.indices) // len(known))
+            first, last = start // len(members), (start + count - 1) // len(members)
+            rounds = [
+                members[np.random.default_rng(keyed_seed(self.seed, int(label), one)).permutation(
+                    len(members)
+                )]
+                for one in range(first, last + 1)
+            ]  # fmt: skip
+            found.append(np.concatenate(rounds)[start - first * len(members) :][:count])
+        return np.concatenate(found)
 
     def _gather(self, chosen: Tensor, epoch: int) -> Tensor:
         if len(self.stores) == 1:

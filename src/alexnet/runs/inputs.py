@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from alexnet.data import augment
-from alexnet.data.datasets import Splits
+from alexnet.data.splits import Splits
 from alexnet.data.store import Batches, Store, keyed_seed
 from alexnet.fitting.distillation import Teacher
 from alexnet.network import inference
@@ -121,6 +121,7 @@ class Inputs:
             "batch_size": recipe.batch_size,
             "device": self.device,
             "shuffle": True,
+            "balanced": recipe.sampling == "balanced",
             "seed": recipe.seed,
         }
         if freeze != "none" and recipe.cache:

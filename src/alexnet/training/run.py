@@ -13,7 +13,10 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from alexnet.console import fitted, in_words, say, warn
+from alexnet.console import fitted, heard, in_words, say, warn
+from alexnet.data.finding import lasting
+from alexnet.data.reading import title_of
+from alexnet.data.sources import Data
 from alexnet.data.store import Batches
 from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError
 from alexnet.fitting.distillation import Student
@@ -33,6 +36,7 @@ from alexnet.runs.directory import (
     require_named,
 )
 from alexnet.runs.evaluation import show
+from alexnet.runs.imbalance import evened_out
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.own_data import count_seen, trained_on
 from alexnet.runtime import differences, environment, peak_memory, stop_on_signal
@@ -75,8 +79,8 @@ class Run:
     directory: RunDirectory
     state: State
 
-    def __init__(self, data: str | Path, inputs: Inputs) -> None:
-        self.data = str(Path(data).resolve()) if Path(data).exists() else str(data)
+    def __init__(self, data: Data, inputs: Inputs) -> None:
+        self.data = lasting(str(data))
         self.inputs, self.model = inputs, inputs.model
         self.recipe, self.asked = inputs.recipe, inputs.resolution.asked
         self.surroundings = environment(inputs.device, inputs.dtype, inputs.store.fingerprint)
@@ -89,6 +93,9 @@ class Run:
         self.clock = Clock()
         self.continued: list[Mapping[str, int]] = []  # what was asked before it went on with more
         self.swept: Mapping[str, Any] = {}  # fields that a sweep set
+        # of each class the share of validation images that an equal training without class weights
+        # and balanced sampling finds, where there was one
+        self.plain_recall: list[float | None] | None = None
 
     @contextlib.contextmanager
     def opened(self, out: str | Path, resume: bool, more: bool = False) -> Iterator[None]:
@@ -96,8 +103,8 @@ class Run:
         it was asked for; while the block runs nobody else writes to it."""
         if resume:
             require_named(out)
-        name = self.data.rstrip("/").rpartition("/")[2].rpartition("\\")[2]
-        directory = RunDirectory(out) if out else new_run_directory(f"{name}-{self.asked.digest}")
+        name = f"{title_of(self.data)}-{self.asked.digest}"
+        directory = RunDirectory(out) if out else new_run_directory(name)
         with directory.held():
             if resume and not directory.just_begun:
                 self._take_up(directory, more)
@@ -242,7 +249,7 @@ class Run:
             left = phase.epochs - min(max(done - begun, 0), phase.epochs)
             begun += phase.epochs
             steps = left * len(self.inputs.splits.train) / self.recipe.batch_size
-            if steps >= WORTH_TIMING:
+            if steps >= WORTH_TIMING and heard():
                 self.clock.plan(left, self._seconds(phase))
         if self.clock.left:
             say(f"about {in_words(self.clock.left)} of training on this machine")
@@ -341,6 +348,7 @@ class Run:
                     loss=loss_of(recipe),
                     dtype=self.inputs.dtype,
                     clip=recipe.clip,
+                    keep=recipe.keep,
                     seed=recipe.seed,
                     stop=stop,
                 ):
@@ -447,12 +455,21 @@ class Run:
         logits, labels = inference.predict_logits(
             part, views, self.inputs.dtype, f"evaluating {split}"
         )
+        seen = logits, labels  # of validation
         if split == "test":  # never fitted to the images that are evaluated
             val = self.inputs.views(self.inputs.splits.val, freeze)
             seen = inference.predict_logits(part, val, self.inputs.dtype, "fitting the temperature")
             found = supported_temperature(seen[0].numpy(), seen[1].numpy())
             self.fitted["temperature"] = found.value
             self.fitted["temperature_interval"] = list(found.interval)
+        if self.recipe.evens_out:
+            self.fitted["evened_out"] = evened_out(
+                self.inputs.store,
+                self.inputs.splits,
+                self.recipe,
+                seen[0].argmax(1).numpy(),
+                self.plain_recall,
+            )
         if freeze != "none":
             self._verify(model, indices[:VERIFIED_IMAGES], logits[:VERIFIED_IMAGES])
         show(*self.write_figures(logits, labels, split))

@@ -1,14 +1,18 @@
 """`train`: from a data set and a recipe to a run directory."""
 
 import dataclasses
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 
-from alexnet.console import say, warn
-from alexnet.data.datasets import Splits
+from alexnet.console import hushed, say, warn
+from alexnet.data.handed import Given, given
+from alexnet.data.sources import Data, Source
+from alexnet.data.splits import Splits
 from alexnet.data.store import Store, keyed_seed
 from alexnet.errors import AlexNetError, DiskError, RecipeError
 from alexnet.network.model import AlexNet, MeanImage, Whitening
@@ -18,6 +22,7 @@ from alexnet.recipes import Recipe
 from alexnet.runs.choice import settled
 from alexnet.runs.configs import asked_for
 from alexnet.runs.directory import RunDirectory
+from alexnet.runs.imbalance import class_weights
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.network import require_sound
 from alexnet.runs.own_data import own_data, splits_of
@@ -29,7 +34,7 @@ from alexnet.training.run import Run
 
 @as_found()
 def train(
-    data: str | Path,
+    data: Given,
     recipe: Recipe | str | None = None,
     *,
     config: str | Path = "",
@@ -46,7 +51,10 @@ def train(
     `alexnet train photos --epochs 5` does.
 
     Args:
-        data: "digits", "cifar10", "tiny-imagenet", or the path of a folder, an archive, or a Store.
+        data: "digits", "cifar10", "tiny-imagenet", or the path of a folder, an archive, a table of
+            labels, or a Store; or what a program holds, as `alexnet.labelled` takes it, such as
+            (images, labels). What a program holds is packed into a Store, which the run keeps as
+            its data.
         recipe: the name of a preset, or None for the one that suits the data; or a whole Recipe, as
             `alexnet.recipe` makes one from a preset.
         config: a run directory, whose recipe is taken, or a .toml or .json file of fields, which
@@ -61,13 +69,14 @@ def train(
         AlexNetError: see `alexnet.errors`; whatever was saved before stays.
         Interrupted: after Ctrl-C; the state of the last step is saved.
     """
+    data = given(data)
     asked = asked_for(str(data), recipe, config=config, **fields)
     return carried_out(data, asked, out=out, resume=resume, only_find_lr=only_find_lr, split=split)
 
 
 @as_found()
 def prepare(
-    data: str | Path, recipe: Recipe | str | None = None, *, config: str | Path = "", **fields: Any
+    data: Given, recipe: Recipe | str | None = None, *, config: str | Path = "", **fields: Any
 ) -> Path:
     """Packs `data` as `train` with the same arguments packs it, so that training begins at once,
     and verifies the checksums; returns the Store's path.
@@ -75,6 +84,7 @@ def prepare(
     Raises:
         AlexNetError: see `alexnet.errors`.
     """
+    data = given(data)
     asked, _ = settled(data, asked_for(str(data), recipe, config=config, **fields))
     store = resolve(asked).open_store(data)
     store.verify()
@@ -82,7 +92,7 @@ def prepare(
 
 
 def carried_out(
-    data: str | Path,
+    data: Data,
     asked: Recipe,
     *,
     out: str | Path | None = None,
@@ -111,15 +121,37 @@ def carried_out(
             return run.directory.path
         for _ in run.train():
             pass
+        if run.recipe.evens_out and run.recipe.freeze != "none" and not run.recipe.finetune_epochs:
+            run.plain_recall = recall_without(data, asked, run)
         run.evaluate(split)
         if run.recipe.report:
-            say(f"report: {draw_report(run.directory.path, run.inputs.store)}")
+            from alexnet.reporting.report import write_report  # imports matplotlib
+
+            prepare_report(run.directory.path, run.inputs.store)
+            say(f"report: {write_report(run.directory.path)}")
     return run.directory.path
 
 
-def draw_report(run: str | Path, store: Store | None = None) -> Path:
-    """Writes the report of a run, and before it what it shows besides figures: the state of the
-    data and pictures. A part that fails is told and left out: the run is whole without it.
+def recall_without(data: Data, asked: Recipe, run: Run) -> list[float | None]:
+    """Of each class the share of the validation images that is found by the same training without
+    class weights and balanced sampling: heads on cached features are trained in seconds."""
+    plain = asked.replace(
+        class_weights="none", sampling="shuffled", report=False, tensorboard=False
+    )
+    say("and once more without class weights and balanced sampling, to compare")
+    with hushed(), tempfile.TemporaryDirectory(prefix="alexnet-") as folder:
+        other = set_up(data, plain, run.recipe.draw)
+        with other.opened(Path(folder) / "plain", resume=False):
+            for _ in other.train():
+                pass
+            other.evaluate("val")
+        figures = other.directory.metrics()
+    return [figures["per_class"].get(name, {}).get("top1") for name in run.inputs.store.names]
+
+
+def prepare_report(run: str | Path, store: Store | None = None) -> None:
+    """Makes what the report of a run shows besides figures: the state of the data and pictures. A
+    part that fails is told and left out: the run is whole without it.
 
     Args:
         run: a finished run directory.
@@ -130,7 +162,6 @@ def draw_report(run: str | Path, store: Store | None = None) -> Path:
     """
     from alexnet.checking.description import describe  # half a second that only this needs
     from alexnet.explaining.showcase import illustrate
-    from alexnet.reporting.report import write_report
 
     directory = RunDirectory(run)
     settings, split = directory.settings, directory.metrics()["split"]
@@ -151,10 +182,9 @@ def draw_report(run: str | Path, store: Store | None = None) -> Path:
             raise
         except AlexNetError as error:
             warn(f"the report is without {what}: {error.message}")
-    return write_report(directory.path)
 
 
-def set_up(data: str | Path, asked: Recipe, draw: str = "content") -> Run:
+def set_up(data: Data, asked: Recipe, draw: str = "content") -> Run:
     """Everything a run needs before it has a directory: weights, data, splits, network. `draw` is
     the rule of the splits."""
     resolution = resolve(asked, draw)
@@ -175,8 +205,14 @@ def set_up(data: str | Path, asked: Recipe, draw: str = "content") -> Run:
             "Give --epochs, or weights that know the classes of the data.",
         )
     resolution = _look_at_pixels(resolution, store, splits, model)
+    counts = np.bincount(store.y[splits.train], minlength=len(store.classes))
+    weights_of = class_weights(recipe.class_weights, counts, store.classes)
+    resolution = dataclasses.replace(
+        resolution, recipe=resolution.recipe.replace(loss_weights=weights_of)
+    )
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = Run(data, Inputs(resolution, store, splits, model))
+    kept = store.path if isinstance(data, Source) else data
+    run = Run(kept, Inputs(resolution, store, splits, model))
     run.introduction = introduction(run, fresh)
     return run
 
@@ -203,10 +239,11 @@ def _look_at_pixels(
     return dataclasses.replace(resolution, recipe=recipe.replace(lighting_axes=axes))
 
 
-def twin(run: Run, data: str | Path, asked: Recipe) -> Run:
+def twin(run: Run, data: Data, asked: Recipe) -> Run:
     """A run on the same data, network and features, with another recipe for what is trained."""
     inputs = run.inputs
     resolution = resolve(asked, inputs.recipe.draw).over(inputs.store)
-    recipe = resolution.recipe.replace(lighting_axes=inputs.recipe.lighting_axes)
+    seen = {name: getattr(inputs.recipe, name) for name in ("lighting_axes", "loss_weights")}
+    recipe = resolution.recipe.replace(**seen)
     resolution = dataclasses.replace(resolution, recipe=recipe)
     return Run(data, dataclasses.replace(inputs, resolution=resolution))
