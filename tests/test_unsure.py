@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from makers import Colours
 from PIL import Image
+from servers import Asked
 
 import alexnet
 from alexnet.classification.classifier import PredictionSet
@@ -31,8 +33,10 @@ RATE = 0.3  # of the run on 60 photographs, which has few for validation
 
 def calibration(n=200, tests=100, seed=0):
     generator = np.random.default_rng(seed)
-    parts = [np.sort(generator.random(size).astype(np.float32)) for size in (n, n, tests, tests)]
-    return Calibration(*parts, generator.random((7, 4)).astype(np.float16))
+    p, far, test_p, test_far = (
+        np.sort(generator.random(size).astype(np.float32)) for size in (n, n, tests, tests)
+    )
+    return Calibration(p, far, test_p, test_far, generator.random((7, 4)).astype(np.float16))
 
 
 # -- numbers
@@ -255,3 +259,27 @@ def test_files_without_calibration(photos_run, pictures, tmp_path, capsys):
     assert "alexnet export RUN --abstain" in caught.value.hint
     assert main(["export", str(photos_run), "--format", "pt2", "--abstain"]) == 2
     assert "--abstain is for ONNX" in capsys.readouterr().err
+
+
+def test_the_api(photos_run, pictures):
+    model = alexnet.load(photos_run, precision="fp32")
+    asked = Asked(model, Colours())
+    try:
+        abstains = [one["abstains"] for one in asked.get("/v1/models").json()["models"]]
+        assert abstains == [True, False]
+        expected = model.predict_set(pictures, abstain=RATE)
+        for file, one in zip(pictures, expected, strict=True):
+            content = file.read_bytes()
+            answer = asked.post(content, f"/v1/predict?abstain={RATE}&top=1").json()["images"][0]
+            assert [guess["class"] for guess in answer["set"]] == one.classes
+            assert answer["unlike"] == one.unlike and len(answer["top"]) == 1
+            assert set(asked.post(content).json()["images"][0]) == {"top"}
+        for query, status, told in (
+            ("abstain=0.05&model=model1", 409, "is not calibrated"),
+            ("abstain=0.01", 422, "takes 99 at least"),
+            ("abstain=1", 422, "abstain: "),
+        ):
+            refused = asked.post(content, f"/v1/predict?{query}")
+            assert refused.status_code == status and told in refused.json()["error"]
+    finally:
+        asked.close()
