@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import struct
 import tarfile
 import threading
@@ -359,3 +360,15 @@ def with_chunk(content, extra, last=False):
     """A PNG with one more chunk, before its pixels or behind them."""
     place = content.index(b"IEND") - 4 if last else content.index(b"IDAT") - 4
     return content[:place] + extra + content[place:]
+
+
+def typed(page: str) -> list[tuple[str, str]]:
+    """What a page has its reader type, in its order: a "command", or lines of "python"."""
+    found = []
+    for language, block in re.findall(r"```(\w*)\n(.*?)```", page, re.DOTALL):
+        if language == "python":
+            found.append(("python", block))
+        elif language in ("", "sh", "bash"):
+            lines = [line.split("#")[0].strip() for line in block.splitlines()]
+            found += [("command", line) for line in lines if "alexnet " in line]
+    return found

@@ -23,7 +23,8 @@ import alexnet
 from alexnet.checking.check import findings_of
 from alexnet.checking.description import describe, leaks, sizes_of
 from alexnet.cli import main
-from alexnet.data.datasets import Splits, make_splits, open_data
+from alexnet.data.datasets import open_data
+from alexnet.data.splits import Splits, make_splits
 from alexnet.network.description import architecture
 
 

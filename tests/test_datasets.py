@@ -29,8 +29,9 @@ from makers import (
 from alexnet.cache import cache_folder
 from alexnet.data import datasets, images
 from alexnet.data.augment import resize
-from alexnet.data.datasets import make_splits, open_data
+from alexnet.data.datasets import open_data
 from alexnet.data.images import load_image
+from alexnet.data.splits import make_splits
 from alexnet.errors import DataError, DiskError
 from alexnet.recipes import Recipe
 from alexnet.runs.own_data import splits_of

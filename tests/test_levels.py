@@ -23,9 +23,10 @@ from makers import (
 
 from alexnet.classification.predict import Copies
 from alexnet.cli import main
-from alexnet.data.datasets import make_splits, open_data
+from alexnet.data.datasets import open_data
 from alexnet.data.finding import find_data, read_source
 from alexnet.data.levels import split_word
+from alexnet.data.splits import make_splits
 from alexnet.data.trees import mark_output, source_state
 from alexnet.errors import DataError, DiskError
 from alexnet.marks import OUTPUT
@@ -406,12 +407,13 @@ def test_one_class_can_be_read_but_not_trained_on(form, tmp_path, capsys):
 @pytest.mark.parametrize(
     "files, words",
     [
-        (["train.csv", "photo.png"], ["1 .csv", "Labels in a table are not read yet"]),
+        (["train.csv", "photo.png"], ["1 .csv", "Labels in a table are read where"]),
         (["train/0.png", "train.csv"], ["train holds 1 images", "Labels in a table"]),
         (["train/0.png", "masks/0.png"], ["train holds 1 images but no class folders"]),
         (["a.tar.gz", "b.zip"], ["Archives inside are not opened"]),
         (["x.pkl"], ["can run code"]),
-        (["a/x.npy", "train-images-idx3-ubyte"], ["write the others as image files"]),
+        (["a/x.h5", "x.mat"], ["write the others as image files"]),
+        (["train-images-idx3-ubyte"], ["train-images-idx3-ubyte has no labels beside it"]),
         (["cat/1.jxl", "dog/2.DNG"], ["1 .jxl", "1 .dng", "Convert them to JPEG"]),
         (["cat/1.png", "dog/2.jxl"], ["without images: dog (but 1 .jxl)", "Convert them"]),
         (["cat/1.mp4"], ["Take single frames out of films"]),

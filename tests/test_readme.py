@@ -1,14 +1,13 @@
 """What the README and the tutorials have their reader type is run here, on tiny data."""
 
 import dataclasses
-import re
 import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from makers import film, network_of
+from makers import film, network_of, typed
 from PIL import Image
 
 import alexnet
@@ -24,18 +23,6 @@ PAGES = {
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("tutorial-*.md"))]
 }
 README = PAGES["README.md"]
-
-
-def typed(page: str) -> list[tuple[str, str]]:
-    """What a page has its reader type, in its order: a "command", or lines of "python"."""
-    found = []
-    for language, block in re.findall(r"```(\w*)\n(.*?)```", page, re.DOTALL):
-        if language == "python":
-            found.append(("python", block))
-        elif language in ("", "sh", "bash"):
-            lines = [line.split("#")[0].strip() for line in block.splitlines()]
-            found += [("command", line) for line in lines if "alexnet " in line]
-    return found
 
 
 COMMANDS = [text for kind, text in typed(README) if kind == "command"]

@@ -14,8 +14,9 @@ import alexnet
 from alexnet.checking.description import leaks
 from alexnet.checking.duplicates import find_duplicates
 from alexnet.data import subset
-from alexnet.data.datasets import make_splits, open_data, pack
+from alexnet.data.datasets import open_data, pack
 from alexnet.data.finding import read_source
+from alexnet.data.splits import make_splits
 from alexnet.network import weights
 from alexnet.presets import RECIPES
 

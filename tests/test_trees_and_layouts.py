@@ -223,7 +223,8 @@ def test_an_empty_zip_is_refused(tmp_path):
     [
         ("a.zip", b"no zip at all", "cannot be read as a zip archive"),
         ("a.zip", b"", "cannot be read as a zip archive"),
-        ("a.csv", b"x,y\n1,2\n", "is a file, but not a zip archive"),
+        ("a.txt", b"x,y\n1,2\n", "is a file, but not a zip archive"),
+        ("a.csv", b"x,y\n1,2\n", "does not show which column holds the path"),
         ("a.tar.gz", b"no tar at all", "cannot be read as a tar archive"),
     ],
 )
@@ -379,11 +380,10 @@ def test_damaged_cifar_10_says_where(name, change, pattern, kind, tmp_path):
 
 
 @pytest.mark.parametrize("top", ["", "cifar-10-batches-py"])
-def test_cifar_10s_pickles_are_refused(top, form, tmp_path):
+def test_damaged_pickles_of_cifar_10_are_refused(top, form, tmp_path):
     files = {"data_batch_1": b"\x80\x02", "test_batch": b"\x80\x02", "batches.meta": b"\x80\x02"}
     write_files(tmp_path / "c" / top, files)
-    error = refused(form(tmp_path / "c"), "pickle and can run code")
-    assert "alexnet data fetch cifar10" in error.hint
+    refused(form(tmp_path / "c"), "no pickle of arrays .* nothing of it was run")
 
 
 def test_a_damaged_member_of_a_zipped_cifar_10_is_refused(tmp_path):

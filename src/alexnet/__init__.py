@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from alexnet.classification.classifier import Classifier
     from alexnet.classification.predict import load
     from alexnet.data.fetch import fetch
+    from alexnet.data.handed import labelled
     from alexnet.data.store import Batches
     from alexnet.data.subset import subset
     from alexnet.explaining.panels import explain_files as explain
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from alexnet.sweeping.any_report import report
     from alexnet.sweeping.sweep import sweep
     from alexnet.training.again import repeat, resume
+    from alexnet.training.estimator import AlexNetClassifier
     from alexnet.training.train import prepare, train
 
 __version__ = "0.2.0"
@@ -41,6 +43,7 @@ __version__ = "0.2.0"
 # each public name that is imported when it is first used, because it needs torch or is rarely
 # needed: its module, and what it is called there
 _WHERE = {
+    "AlexNetClassifier": "training.estimator",
     "Batches": "data.store",
     "Classifier": "classification.classifier",
     "State": "fitting.loop",
@@ -54,6 +57,7 @@ _WHERE = {
     "fetch_weights": "network.weights",
     "fit": "fitting.loop",
     "import_weights": "network.weights",
+    "labelled": "data.handed",
     "list_weights": "network.weights:listing",
     "load": "classification.predict",
     "prepare": "training.train",
@@ -68,6 +72,7 @@ _WHERE = {
 }
 __all__ = [
     "RECIPES",
+    "AlexNetClassifier",
     "AlexNetError",
     "Batches",
     "Classifier",
@@ -83,6 +88,7 @@ __all__ = [
     "fetch_weights",
     "fit",
     "import_weights",
+    "labelled",
     "list_weights",
     "load",
     "prepare",

@@ -15,6 +15,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TextIO
 
@@ -107,13 +108,35 @@ def _is_ours() -> bool:
     return bool(_always) or not (logging.root.handlers or set(log.handlers) - {_handler})
 
 
+# set while an estimator works, of which many may follow each other
+_hushed: ContextVar[bool] = ContextVar("hushed", default=False)
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """While the block runs only warnings are said."""
+    before = _hushed.set(True)
+    try:
+        yield
+    finally:
+        _hushed.reset(before)
+
+
 def _is_heard(level: int) -> bool:
     """Whether anybody wants messages of a level. The logger has none of its own unless a program
     gives it one; the console then wants INFO."""
+    if _hushed.get() and level < logging.WARNING:
+        return False
     if _always:
         return True
     least = log.level or logging.INFO if _is_ours() else log.getEffectiveLevel()
     return level >= least and level > log.manager.disable and not log.disabled
+
+
+def heard() -> bool:
+    """Whether anybody listens: what is measured for words alone may be left out where nobody
+    does."""
+    return _is_heard(logging.INFO)
 
 
 def say(text: str, level: int = logging.INFO) -> None:

@@ -478,7 +478,7 @@ class Resolved(Recipe):
     precision: Literal["bf16", "fp32"]
     # along which colours `lighting` goes (`pixels.colour_axes`); empty without it
     lighting_axes: tuple[float, ...] = ()
-    # how images were drawn for the test and validation splits (`datasets.make_splits`)
+    # how images were drawn for the test and validation splits (`splits.make_splits`)
     draw: Literal["content", "position"] = "content"
 
     @classmethod

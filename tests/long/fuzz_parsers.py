@@ -48,9 +48,10 @@ from alexnet import errors, recipes  # noqa: E402
 from alexnet.atomic import checksum, sealed  # noqa: E402
 from alexnet.classification.onnx_classifier import OnnxClassifier  # noqa: E402
 from alexnet.classification.run_classifier import RunClassifier  # noqa: E402
-from alexnet.data import datasets, trees  # noqa: E402
+from alexnet.data import datasets, tables, trees  # noqa: E402
 from alexnet.data.layouts import read_tree  # noqa: E402
 from alexnet.data.names import member_paths  # noqa: E402
+from alexnet.data.reading import Reading  # noqa: E402
 from alexnet.data.store import Store  # noqa: E402
 from alexnet.fitting.loop import Epoch, State  # noqa: E402
 from alexnet.network import checkpoint, description, header, weights  # noqa: E402
@@ -63,9 +64,9 @@ MOST_SECONDS, MOST_BYTES = 2.0, 500e6
 HANGING = 400.0  # seconds for a hundred inputs after which the process ends, and says where it was
 PORTION = 1_000  # inputs that a process is given at a time
 SHARES = {  # of a thousand
-    "tree": 40, "zip": 170, "tar": 150, "layout": 130, "annotations": 120, "recipe": 130,
-    "figures": 90, "sweep": 34, "index": 30, "weights": 10, "state": 10, "foreign": 10,
-    "predictions": 40, "store": 20, "http": 15, "onnx": 0.9, "page": 0.1,
+    "tree": 30, "table": 10, "zip": 170, "tar": 150, "layout": 130, "annotations": 120,
+    "recipe": 130, "figures": 90, "sweep": 34, "index": 30, "weights": 10, "state": 10,
+    "foreign": 10, "predictions": 40, "store": 20, "http": 15, "onnx": 0.9, "page": 0.1,
 }  # fmt: skip
 
 
@@ -112,6 +113,9 @@ class Memory:
 
     def files(self):
         return sorted(self.entries)
+
+    def has(self, path):
+        return path in self.entries
 
     def folders(self):
         return set()
@@ -178,6 +182,55 @@ class Layout(Kind):
 
     def read(self, given):
         look_at(read_tree(Memory(given[b"tree"]), given[b"levels"]))
+
+
+class Table(Kind):
+    """A table of labels beside its images: separated values, JSON lines, Parquet."""
+
+    names = ("t.csv", "t.tsv", "t.jsonl", "t.parquet")
+
+    def __init__(self, folder):
+        images = [f"{one}/{number}.png" for one in ("cat", "dog") for number in range(4)]
+        splits = ["train", "val", "test", "train"] * 2
+        self.rows = [
+            {"path": path, "label": path[:3], "split": split, "film": path[4]}
+            for path, split in zip(images, splits, strict=True)
+        ]
+        self.images = {path.encode(): b"" for path in images}
+        self.parquet = b"PAR1"
+        with contextlib.suppress(ImportError):
+            import pyarrow
+            from pyarrow import parquet
+
+            whole = io.BytesIO()
+            parquet.write_table(pyarrow.Table.from_pylist(self.rows), whole)
+            self.parquet = whole.getvalue()
+
+    def files(self, draw):
+        name = draw.choice(self.names)
+        keys = draw.choice([["path", "label"], ["path", "label", "split", "film"]])
+        if name == "t.parquet":
+            table = damaged([self.parquet], draw)
+        elif name == "t.jsonl":
+            lines = [json.dumps({key: row[key] for key in keys}) for row in self.rows]
+            table = mutations.text("\n".join(lines).encode(), draw)
+        else:
+            lines = ["\t".join(keys), *("\t".join(row[key] for key in keys) for row in self.rows)]
+            table = mutations.text("\n".join(lines[draw.random() < 0.1 :]).encode(), draw)
+            table = table.replace(
+                b"\t", draw.choice([b",", b";", b"\t"]) if "csv" in name else b"\t"
+            )
+        if draw.random() < 0.1:
+            table = draw.choice([b"\xef\xbb\xbf" + table, table.decode("latin-1").encode("utf-16")])
+        return {**self.images, name.encode(): mutations.perhaps_damaged(table, draw, 0.1)}
+
+    def read(self, folder):
+        [table] = [folder / name for name in self.names if (folder / name).exists()]
+        group = "film" if sum(folder.name.encode()) % 2 else ""
+        for reading in (Reading(), Reading(label_column="label", group=group)):
+            source, state = tables.table_file(table, reading, folder)
+            assert state
+            look_at(source)
 
 
 class Annotations(Layout):
@@ -622,8 +675,9 @@ class Http(Kind):
 
 
 KINDS: dict[str, Callable[[Path], Kind]] = {
-    "tree": Tree, "zip": Zip, "tar": Tar, "layout": Layout, "annotations": Annotations,
-    "recipe": Recipes, "figures": Figures, "sweep": Sweep, "index": Index, "weights": Weights,
+    "tree": Tree, "table": Table, "zip": Zip, "tar": Tar, "layout": Layout,
+    "annotations": Annotations, "recipe": Recipes, "figures": Figures, "sweep": Sweep,
+    "index": Index, "weights": Weights,
     "state": Going, "foreign": Foreign, "predictions": Predictions, "store": Stores, "http": Http,
     "onnx": Onnx, "page": Page,
 }  # fmt: skip

@@ -13,11 +13,15 @@ from alexnet.checking.duplicates import find_duplicates
 from alexnet.checking.label_errors import label_errors, mixed_classes, probabilities_of
 from alexnet.console import say
 from alexnet.data.datasets import LONG, open_data
+from alexnet.data.groups import proposed
+from alexnet.data.handed import Given, given
+from alexnet.data.sources import Data
 from alexnet.data.store import Store
-from alexnet.errors import InputError
+from alexnet.errors import DataError, InputError
 from alexnet.presets import default_recipe
 from alexnet.reporting.sheets import Labelled, Sheets
 from alexnet.runs.choice import settled
+from alexnet.runs.own_data import splits_of
 from alexnet.runs.resolution import resolve
 from alexnet.runtime import as_found
 
@@ -39,7 +43,7 @@ class Finding:
 
 
 def check(
-    data: str | Path,
+    data: Given,
     *,
     image_size: int | None = None,
     weights: str = "",
@@ -63,7 +67,7 @@ def check(
 
 @as_found()
 def checked(
-    data: str | Path,
+    data: Given,
     *,
     image_size: int | None = None,
     weights: str = "",
@@ -71,6 +75,7 @@ def checked(
     sheets: str | Path = "",
 ) -> tuple[Store, list[Finding]]:
     """The Store of a data set, and what `check` finds."""
+    data = given(data)
     if weights and run:
         raise InputError("weights and run are two ways to the same check.", "Give one of them.")
     recipe, _ = settled(data, default_recipe(str(data)).replace(bad_images="skip"))
@@ -78,7 +83,7 @@ def checked(
     store = open_data(data, image_size=size, bad_images="skip")
     findings = findings_of(store)
     if weights or run:
-        doubtful = doubtful_labels(str(data), store, weights=weights, run=str(run))
+        doubtful = doubtful_labels(data, store, weights=weights, run=str(run))
         findings = by_level([*findings, *doubtful])
     if sheets:
         say(f"{plural(draw_pairs(store, Path(sheets)), 'pair')} of duplicates drawn in {sheets}")
@@ -90,6 +95,7 @@ def findings_of(store: Store) -> list[Finding]:
     found = [
         *_bad_files(store),
         *_duplicates(store),
+        *_grouping(store),
         *_blank(store),
         *_names(store),
         *_balance(store),
@@ -184,6 +190,34 @@ def _duplicates(store: Store) -> list[Finding]:
                 )
             )  # fmt: skip
     return found
+
+
+def _grouping(store: Store) -> list[Finding]:
+    """Whether drawn splits would part what belongs together."""
+    if store.groups is not None or "all" not in store.info["splits"]:
+        return []
+    recipe = default_recipe("")
+    try:
+        splits = splits_of(store, recipe)
+    except DataError:  # too few images to draw from, which others say
+        return []
+    held = np.concatenate([splits.test, splits.val])
+    leaky = leaks(store, held, splits.train)
+    if not len(leaky):
+        return []
+    pairs = [(one.a, one.b) for one in telling_pairs(store, _split_of(store))]
+    pattern = proposed(store.ids, store.y.tolist(), pairs)
+    return [
+        Finding(
+            "grouping", "warning", len(leaky),
+            f"{len(leaky):,} of the {len(held):,} images that a draw puts into test and validation "
+            "have a near-copy in train; accuracy on them is memory",
+            "Say what belongs together, and it stays on one side: "
+            + (f"--group '{pattern}'" if pattern else
+               "--group with a column, a pattern, or burst (docs/labels.md)."),
+            [store.ids[one] for one in leaky],
+        )
+    ]  # fmt: skip
 
 
 def _blank(store: Store) -> list[Finding]:
@@ -301,7 +335,7 @@ def _sizes(store: Store) -> list[Finding]:
     return found
 
 
-def doubtful_labels(data: str, store: Store, *, weights: str, run: str) -> list[Finding]:
+def doubtful_labels(data: Data, store: Store, *, weights: str, run: str) -> list[Finding]:
     """Single labels and whole classes that a network doubts; see `label_errors`."""
     probabilities = probabilities_of(data, store, weights=weights, run=run)
     errors = label_errors(probabilities, store.y)

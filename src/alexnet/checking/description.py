@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alexnet.checking.duplicates import Pair, find_duplicates
-from alexnet.data.datasets import Splits
+from alexnet.data.splits import Splits
 from alexnet.data.store import Store
 
 SHOWN, SHOWN_SIDE = 12, 96  # pairs with pictures, and their side in px

@@ -18,6 +18,7 @@ from sklearn.metrics import confusion_matrix
 
 from alexnet.console import progress, warn
 from alexnet.data.datasets import open_data
+from alexnet.data.sources import Data
 from alexnet.data.store import Store
 from alexnet.errors import DataError
 from alexnet.network.frozen import FrozenPart, evaluation_view, feature_stores
@@ -63,7 +64,7 @@ class Mixed:
     of: int
 
 
-def probabilities_of(data: str, store: Store, *, weights: str, run: str) -> Probabilities:
+def probabilities_of(data: Data, store: Store, *, weights: str, run: str) -> Probabilities:
     """(N, K) probabilities of every image of a Store, none from a head that was fitted to it.
 
     Of a `run` that was trained on other data with these classes, what it predicts; of any other

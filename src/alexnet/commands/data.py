@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from alexnet.commands.early import look_at_data, look_at_model, look_at_recipe
 from alexnet.commands.flags import Arg
-from alexnet.commands.options import Data
+from alexnet.commands.options import Data, Labels
 from alexnet.console import say, waiting
 from alexnet.errors import CheckError, InputError
 from alexnet.recipes import Between, Open, Recipe
@@ -29,7 +29,7 @@ class DataFetch:
 
 
 @dataclass(kw_only=True)
-class DataPrepare:
+class DataPrepare(Labels):
     """Pack DATA now as `alexnet train` with the same words packs it, verify the checksums, and
     print where the Store is and what it holds.
 
@@ -52,12 +52,13 @@ class DataPrepare:
 
     def run(self) -> None:
         look_at_recipe(self.fields)
-        look_at_data(self.data, enough=1)
+        data = self.address_of(self.data)
+        look_at_data(data, enough=1)
         with waiting("loading torch"):
             from alexnet.data.store import Store
             from alexnet.training.train import prepare
 
-        store = Store.open(prepare(self.data, self.fields))
+        store = Store.open(prepare(data, self.fields))
         print(store.path)
         keys = ("layout", "fingerprint", "shape", "splits", "greyscale", "left_out")
         print(
@@ -68,7 +69,7 @@ class DataPrepare:
 
 
 @dataclass(kw_only=True)
-class DataCheck:
+class DataCheck(Labels):
     """Say what is wrong with DATA before anyone trains on it: bad files, duplicates within and
     across splits, blank images, class balance, doubtful labels. Nothing is changed.
 
@@ -90,7 +91,8 @@ class DataCheck:
     strict: bool = False
 
     def run(self) -> None:
-        look_at_data(self.data, enough=1)
+        data = self.address_of(self.data)
+        look_at_data(data, enough=1)
         if self.run_directory and not self.weights:
             look_at_model(self.run_directory)
         elif self.weights and not self.run_directory:
@@ -99,7 +101,7 @@ class DataCheck:
             from alexnet.checking.check import checked, plural, summary, tell
 
         store, findings = checked(
-            self.data,
+            data,
             image_size=None if self.image_size == "auto" else self.image_size,
             weights=self.weights,
             run=self.run_directory,
@@ -120,7 +122,7 @@ class DataCheck:
 
 
 @dataclass(kw_only=True)
-class DataSubset:
+class DataSubset(Labels):
     """Copy some classes of DATA, and some images of each, into a new folder with train, val and
     test splits, all drawn from its training images."""
 
@@ -144,13 +146,14 @@ class DataSubset:
                 f"per_class is {self.per_class!r}, expected three numbers for train, val and test.",
                 "Example: --per-class 400/50/50",
             )
-        look_at_data(self.data, enough=1)
+        data = self.address_of(self.data)
+        look_at_data(data, enough=1)
         from alexnet.data.subset import subset
 
         train, val, test = map(int, counts)
         print(
             subset(
-                self.data,
+                data,
                 self.out,
                 classes=self.classes,
                 per_class=(train, val, test),

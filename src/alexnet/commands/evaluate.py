@@ -17,7 +17,7 @@ from alexnet.commands.early import (
     look_at_model,
 )
 from alexnet.commands.flags import Arg
-from alexnet.commands.options import BadImages, Data, Device, Images, Precision, Run
+from alexnet.commands.options import BadImages, Data, Device, Images, Labels, Precision, Run
 from alexnet.console import say, waiting
 from alexnet.errors import InputError
 from alexnet.words import cell
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Eval:
+class Eval(Labels):
     """Evaluate RUN on its own test split, or on other DATA whose classes have the same names."""
 
     run_directory: Run
@@ -56,8 +56,9 @@ class Eval:
         at_least(1, top=self.top)
         look_at_model(self.run_directory)
         look_at_classes(self.run_directory, self.classes)
-        if self.data:
-            look_at_data(self.data, enough=1)
+        data = self.address_of(self.data) if self.data else ""
+        if data:
+            look_at_data(data, enough=1)
         import csv
 
         with waiting("loading torch"):
@@ -66,7 +67,7 @@ class Eval:
         with self._sheets() as look:
             figures = evaluate_run(
                 self.run_directory,
-                self.data,
+                data,
                 split=self.split,
                 device=self.device,
                 precision=self.precision,

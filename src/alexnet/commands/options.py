@@ -1,8 +1,11 @@
 """Flags and arguments that several commands share."""
 
+import dataclasses
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from alexnet.commands.flags import Arg
+from alexnet.data.reading import Reading, addressed
 
 Device = Annotated[str, Arg(help="auto, cpu, cuda, cuda:N or mps")]
 Precision = Annotated[
@@ -30,8 +33,60 @@ Data = Annotated[
     str,
     Arg(
         metavar="DATA",
-        help="digits, cifar10, tiny-imagenet, tiny-image10, or the path of a folder, an archive, "
-        "or a Store",
+        help="digits, cifar10, tiny-imagenet, tiny-image10; or the path of a folder, an archive, "
+        "a table or a Store",
         positional=True,
     ),
 ]
+
+
+@dataclass(kw_only=True)
+class Labels:
+    """Flags that say how the labels of DATA are found where its folders do not say them."""
+
+    images: Annotated[
+        str,
+        Arg(
+            metavar="DIR",
+            help="the folder or archive in which the paths in a table begin [default: the folder "
+            "of the table, or one in it]",
+        ),
+    ] = ""
+    path_column: Annotated[
+        str,
+        Arg(
+            metavar="NAME",
+            help="the column of a table that holds the path of an image [default: guessed, and "
+            "said]",
+        ),
+    ] = ""
+    label_column: Annotated[
+        str,
+        Arg(metavar="NAME", help="the column that holds its label [default: guessed, and said]"),
+    ] = ""
+    split_column: Annotated[
+        str, Arg(metavar="NAME", help="the column that says train, val or test")
+    ] = ""
+
+    label_pattern: Annotated[
+        str,
+        Arg(
+            metavar="PATTERN",
+            help="a regular expression that finds the label in the name of a file, such as "
+            "'(?P<label>[A-Za-z_]+)_\\d+'",
+        ),
+    ] = ""
+    group: Annotated[
+        str,
+        Arg(
+            metavar="NAME|PATTERN",
+            help="images of one group (an animal, a patient, a film) stand on one side of every "
+            "split: a column of the table; or a regular expression that finds the group in paths, "
+            "such as '(film\\d+)_'; or burst: what one camera took within seconds",
+        ),
+    ] = ""
+
+    def address_of(self, data: str) -> str:
+        """DATA, with what these flags say of it."""
+        said = {field.name: getattr(self, field.name) for field in dataclasses.fields(Reading)}
+        return addressed(data, Reading(**said))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from alexnet.commands.early import at_least, look_at_data, look_at_recipe
 from alexnet.commands.flags import Arg
-from alexnet.commands.options import Data
+from alexnet.commands.options import Data, Labels
 from alexnet.errors import InputError
 from alexnet.presets import study
 from alexnet.recipes import Recipe
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Sweep:
+class Sweep(Labels):
     """Train many recipes on DATA, choose on validation, and say what is signal and what is noise.
 
     Trials that differ only in learning rate, momentum, weight decay or schedule train side by side
@@ -77,9 +77,10 @@ class Sweep:
         if not space:
             raise InputError("there is nothing to sweep.", "Example: --grid lr=0.1,0.01,0.001")
         look_at_recipe(self.fields)
-        look_at_data(self.data)
+        data = self.address_of(self.data)
+        look_at_data(data)
         if self.dry_run:
-            self._list_trials(space)
+            self._list_trials(data, space)
             return
         from alexnet.runtime import keep_memory
         from alexnet.sweeping.sweep import sweep
@@ -87,7 +88,7 @@ class Sweep:
         keep_memory()
         print(
             sweep(
-                self.data,
+                data,
                 self.fields,
                 space,
                 out=self.out,
@@ -101,7 +102,7 @@ class Sweep:
             )
         )
 
-    def _list_trials(self, space: "Space | Sequence[Point]") -> None:
+    def _list_trials(self, data: str, space: "Space | Sequence[Point]") -> None:
         from alexnet.runs.choice import base_of
         from alexnet.sweeping.estimates import say_what_is_planned
         from alexnet.sweeping.trials import plan, points_of, stacks, told
@@ -111,9 +112,9 @@ class Sweep:
                 "--search tpe chooses each point from the ones before it, so none can be listed.",
                 "Leave out --dry-run.",
             )
-        base = base_of(self.data, self.fields)
+        base = base_of(data, self.fields)
         points = points_of(space, self.random, base.seed)
         groups = stacks(plan(base, points, seeds=self.seeds, max_trials=self.max_trials))
         for trial in (trial for group in groups for trial in group):
             print(f"{trial.name}  {told(trial.settings)}")
-        say_what_is_planned(self.data, groups, self.jobs)
+        say_what_is_planned(data, groups, self.jobs)

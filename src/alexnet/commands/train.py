@@ -6,19 +6,20 @@ from typing import Annotated, ClassVar
 
 from alexnet.commands.early import look_at_data, look_at_recipe
 from alexnet.commands.flags import Arg
-from alexnet.commands.options import Data, Run
+from alexnet.commands.options import Data, Labels, Run
 from alexnet.console import say, waiting
 from alexnet.presets import told
 from alexnet.recipes import Recipe
 
 
 @dataclass(kw_only=True)
-class Train:
+class Train(Labels):
     """Train a classifier on DATA, evaluate it once on the test split, and print the run directory.
 
     The layout of a path is recognised: class folders (CLASS/, or train/CLASS/ with val/ and test/),
-    in a folder, a zip or a tar; Tiny ImageNet, CIFAR-10's binary files, a Store. 'DATA/*' says that
-    the folders of DATA are the classes. Every field of the recipe is a flag.
+    in a folder, a zip or a tar; Tiny ImageNet, CIFAR-10's binary files, a Store, a table of paths
+    and labels. 'DATA/*' says that the folders of DATA are the classes. Every field of the recipe is
+    a flag.
     """
 
     MOST_USED: ClassVar = frozenset(
@@ -52,16 +53,15 @@ class Train:
             RunDirectory(self.out).require_empty()
         if not self.resume:
             look_at_recipe(self.fields)
-        look_at_data(self.data)
+        data = self.address_of(self.data)
+        look_at_data(data)
         say(f"{self.data}: {told(self.fields, self.data)}")
         with waiting("loading torch"):
             from alexnet.runtime import keep_memory
             from alexnet.training.train import train
 
         keep_memory()
-        run = train(
-            self.data, self.fields, out=self.out, resume=self.resume, only_find_lr=self.find_lr
-        )
+        run = train(data, self.fields, out=self.out, resume=self.resume, only_find_lr=self.find_lr)
         print(run)
 
 

@@ -130,6 +130,9 @@ class _Archive(Generic[Entry]):
     def files(self) -> list[str]:
         return sorted(self.entries)
 
+    def has(self, path: str) -> bool:
+        return path in self.entries
+
     def folders(self) -> set[str]:
         return self.directories
 

@@ -1,5 +1,4 @@
-"""From a name or a path to a Store, packed once and found again in milliseconds; and from a Store
-to its splits."""
+"""From a name or a path to a Store, packed once and found again in milliseconds."""
 
 import hashlib
 import os
@@ -12,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from alexnet import marks
 from alexnet.atomic import read_object, write_json
 from alexnet.cache import cache_folder
 from alexnet.console import progress, say, warn
-from alexnet.data.finding import find_data, kind_of_data, listed, read_source, require_classes
+from alexnet.data.finding import find_data, kind_of_data, listed, looked_at, read_source
+from alexnet.data.groups import burst_codes, codes_of, taken
 from alexnet.data.images import (
     INSTALL_HEIC,
     BadImage,
@@ -34,8 +33,9 @@ from alexnet.data.images import (
     quiet,
 )
 from alexnet.data.official import digits_source
-from alexnet.data.sources import SPLITS, Example, Source
-from alexnet.data.store import Store, StoreWriter, keyed_seed
+from alexnet.data.reading import parted
+from alexnet.data.sources import SPLITS, Data, Example, Source
+from alexnet.data.store import Indices, Store, StoreWriter
 from alexnet.data.subset import tiny_image10
 from alexnet.data.trees import source_state
 from alexnet.errors import DataError
@@ -45,11 +45,9 @@ AHEAD_BYTES = 2**26  # of files that are read and not decoded yet, at most
 LONG = 3.0  # longer side by shorter side; of more, the centre square shows less than a third
 WORKERS = 2  # decoding threads; more do not help, since half of the work holds Python's lock
 
-Indices = NDArray[np.int64]
-
 
 def open_data(
-    data: str | Path,
+    data: Data,
     *,
     image_size: int,
     greyscale: str = "convert",
@@ -61,8 +59,9 @@ def open_data(
 
     Args:
         data: "digits", "cifar10", "tiny-imagenet", "tiny-image10", or the path of a folder, a zip
-            or tar archive, or a Store. DATA/* says that the folders of DATA are the classes,
-            DATA/*/* that the folders one level further down are.
+            or tar archive, a table, or a Store. DATA/* says that the folders of DATA are the
+            classes, DATA/*/* that the folders one level further down are; `handed.labelled`
+            says how labels are found elsewhere, and makes a Source of what a program holds.
         image_size: side in px of the stored squares; sources whose images all are smaller squares
             are stored as they are.
         greyscale: "convert" to RGB, or "drop" images that are stored as greyscale.
@@ -76,9 +75,12 @@ def open_data(
         DataError: no such data, an unknown layout, unreadable images.
         DiskError: no space for the Store.
     """
-    name = str(data)
+    address, name = str(data), parted(str(data))[0]
     make_source: Callable[[], Source]
-    if name == "digits":
+    if isinstance(data, Source):
+        source_itself = data
+        make_source, signature, ours = (lambda: source_itself), data.signature, ""
+    elif name == "digits":
         make_source, signature, ours = digits_source, "digits", ""
     elif name == "tiny-image10":
         where = find_data("tiny-imagenet")
@@ -86,11 +88,10 @@ def open_data(
         state, ours = source_state(where)
         signature = f"tiny-image10 {state}"
     else:
-        where = find_data(name)
+        where = find_data(address)
         if kind_of_data(name, where) == "a Store":
             return accepted(Store.open(where), bad_images)
-        make_source = partial(read_source, where)
-        signature, ours = source_state(where)
+        signature, ours, make_source = looked_at(where)
 
     def index_of(words: str) -> Path:
         digest = hashlib.sha256(f"{signature} {greyscale}{words}".encode()).hexdigest()[:32]
@@ -124,11 +125,13 @@ def open_data(
     return accepted(store, bad_images)
 
 
-def outline(data: str | Path) -> tuple[int, list[str]]:
+def outline(data: Data) -> tuple[int, list[str]]:
     """How many images there are to train on, and the classes, before anything is packed; errors as
     in `open_data`."""
     name = str(data)
-    if name == "digits":
+    if isinstance(data, Source):
+        source = data
+    elif name == "digits":
         source = digits_source()
     elif name == "tiny-image10":
         source = tiny_image10_of(find_data("tiny-imagenet"))
@@ -240,6 +243,7 @@ class _Decoded:
     declared: int = 0  # the one their file says they have; 0 where neither is looked for
     used: int = 0  # the one they were scaled with
     content: bytes | Pixels = b""  # of deep ones, to decode again with another white
+    taken: tuple[str, float] | None = None  # the camera, and when, where that is asked for
     reason: str = ""  # why it cannot be used
 
 
@@ -293,6 +297,7 @@ class _Packing:
         self.bad: list[dict[str, str]] = []
         self.stored: list[Example] = []
         self.content: list[bytes] = []  # the beginning of the checksum of each
+        self.taken: list[tuple[str, float] | None] = []  # of each, where files say what is a burst
         self.counts: Counter[str] = Counter()  # images per split, as stored
         self.labels: dict[str, set[int]] = defaultdict(set)  # classes per split, as stored
         self.grey = self.deep = 0
@@ -321,6 +326,7 @@ class _Packing:
                 advance(len(examples))
             _check_classes(self.source, self.labels, self.bad, self.greyscale)
             self._check_white()
+            groups = self._groups()
             fingerprint = self.fingerprint.hexdigest()
             slug = "".join(
                 letter if letter.isalnum() else "-" for letter in Path(self.name).stem.lower()
@@ -333,13 +339,27 @@ class _Packing:
                 np.array([example.label for example in self.stored]),
                 [example.id for example in self.stored],
                 np.frombuffer(b"".join(self.content), np.uint8).reshape(-1, 8),
+                groups,
             )
         return Store.open(path)
+
+    def _groups(self) -> Indices | None:
+        """Numbers of the groups of what is stored; None where there are none."""
+        names = [example.group for example in self.stored]
+        if self.source.bursts:
+            self.fingerprint.update(b"bursts")
+            names = burst_codes(self.taken)
+            say(
+                f"{len({*names} - {''}):,} bursts stay together in splits; "
+                f"{names.count(''):,} images do not say when they were taken"
+            )
+        return codes_of(names) if any(names) else None
 
     def _note(self, example: Example, one: _Decoded) -> bool:
         """Takes down what an image is; whether it is kept."""
         class_name = self.source.classes[example.label]
         told = f"{example.split}\0{class_name}\0{example.id}\0"
+        told += f"{example.group}\0" if example.group else ""
         self.fingerprint.update(told.encode("utf-8", "surrogateescape"))
         self.fingerprint.update(one.sha256)
         self.grey += one.greyscale
@@ -356,6 +376,7 @@ class _Packing:
                 self.long.append(example.id)
         self.stored.append(example)
         self.content.append(one.sha256[:8])
+        self.taken.append(one.taken)
         self.counts[example.split] += 1
         self.labels[example.split].add(example.label)
         return True
@@ -461,6 +482,7 @@ class _Packing:
         one.greyscale = is_greyscale(image)
         if isinstance(content, bytes):
             one.size, one.mode = image.size, image.mode
+            one.taken = taken(image) if self.source.bursts else None
         one.deep = is_deep(image)
         with decoded(image, self.side) as raster:
             if one.deep:
@@ -515,114 +537,3 @@ def _chunks(source: Source) -> Iterator[tuple[list[Example], list[bytes | Pixels
 
 def _sha256(content: bytes | Pixels) -> bytes:
     return hashlib.sha256(content if isinstance(content, bytes) else content.tobytes()).digest()
-
-
-@dataclass(frozen=True)
-class Splits:
-    """Indices into a Store. `note` says how they came about where that is not obvious."""
-
-    train: Indices
-    val: Indices
-    test: Indices  # empty where the data has a validation split of its own and no test split
-    note: str = ""
-    draw: str = "content"  # the rule by which images were drawn: content or position
-
-
-Order = Callable[[Indices], Indices]  # some examples -> in the order in which they are drawn
-
-
-def make_splits(
-    store: Store,
-    *,
-    val_size: float,
-    test_size: float,
-    fraction: float,
-    seed: int,
-    draw: str = "content",
-) -> Splits:
-    """The splits of a Store: its own where it has them, else drawn from `seed`, the same share of
-    every class.
-
-    Images of a class are ordered by their content and the seed; the test split is taken from the
-    front, validation from the end. So where an image falls does not depend on the others' names or
-    number: one more moves one other of its class at most into the test split or out of it, and one
-    into validation or out of it. Release 0.1.0 drew by position (`draw`), which runs and Stores of
-    it keep.
-
-    Raises:
-        DataError: there is one class only, a class has too few images, or there is nothing to
-            train on.
-    """
-    require_classes(store.info["source"], store.classes)
-    if store.content is None:
-        draw = "position"
-
-    def order(salt: int) -> Order:
-        return by_content(store, seed) if draw == "content" else by_position(seed, salt)
-
-    train, val, test = store.split("train"), store.split("val"), store.split("test")
-    notes = []
-    if len(store.split("all")):
-        train, test = stratified(store, store.split("all"), test_size, order(1), "test")
-        notes.append(f"{test_size:.0%} of the images are set aside as the test split")
-    if not len(train):
-        raise DataError(
-            f"{store.info['source']} has only the splits {', '.join(store.info['splits'])}; there "
-            "is nothing to train on.",
-            "Give data with train/CLASS/ or CLASS/ folders, or evaluate a run on it: alexnet eval "
-            "RUN DATA",
-        )
-    last = draw == "content"
-    if fraction < 1:
-        _, train = stratified(store, train, fraction, order(2), "training fraction", last=last)
-    if not len(val):
-        train, val = stratified(store, train, val_size, order(3), "validation", last=last)
-        notes.append(f"{val_size:.0%} of the training images for validation")
-    if not len(test):
-        notes.append(
-            "no test split: the final figures are of the validation split, which also chose the "
-            "epoch"
-        )
-    return Splits(train, val, test, "; ".join(notes), draw)
-
-
-def by_position(seed: int, salt: int) -> Order:
-    """One permutation after the other, as release 0.1.0 drew."""
-    generator = np.random.default_rng(keyed_seed(seed, salt))
-    return lambda members: generator.permutation(members)
-
-
-def by_content(store: Store, seed: int) -> Order:
-    """By the checksum of an image's file, mixed with the seed (the finaliser of SplitMix64); equal
-    files stand beside each other."""
-    content = np.zeros((0, 8), np.uint8) if store.content is None else store.content
-    key = np.ascontiguousarray(content).view("<u8")[:, 0] ^ np.uint64(keyed_seed(seed))
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-        key = (key ^ (key >> np.uint64(shift))) * np.uint64(factor)
-    return lambda members: members[np.lexsort((members, key[members]))]
-
-
-def stratified(
-    store: Store, indices: Indices, share: float, order: Order, what: str, last: bool = False
-) -> tuple[Indices, Indices]:
-    """Splits `indices` into (rest, drawn): of each class `share`, rounded, at least one image, and
-    at least one left; the first in the `order`, or the last.
-
-    scikit-learn's stratified splitters round over all classes together and may leave a small class
-    out of a split.
-    """
-    labels = store.y[indices]
-    drawn = np.zeros(len(indices), dtype=bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        if len(members) < 2:
-            raise DataError(
-                f"the class {store.classes[label]!r} has 1 image left for the {what} split; each "
-                "split needs at least one.",
-                "Add images of this class, or remove it. A class needs 3 images for train, val and "
-                "test, more where --val-size or --test-size is large.",
-            )
-        count = min(max(1, round(share * len(members))), len(members) - 1)
-        ordered = order(indices[members])
-        drawn |= np.isin(indices, ordered[-count:] if last else ordered[:count])
-    return indices[~drawn], indices[drawn]

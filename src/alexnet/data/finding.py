@@ -3,7 +3,8 @@
 import contextlib
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,9 @@ from alexnet import marks
 from alexnet.cache import cache_folder
 from alexnet.console import say
 from alexnet.data.fetch import DOWNLOADS, downloaded
-from alexnet.data.trees import LAYOUTS_HINT, levels_of, open_tree, refuse_other_files
+from alexnet.data.kinds import TABLES
+from alexnet.data.reading import parted
+from alexnet.data.trees import LAYOUTS_HINT, levels_of, open_tree, refuse_other_files, source_state
 from alexnet.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -26,10 +29,9 @@ def find_data(name: str) -> Path:
     Raises:
         DataError: nothing is there; says how to get it.
     """
-    with contextlib.suppress(OSError, ValueError, RuntimeError):  # names that no file can have
-        where, levels = levels_of(Path(name or "?").expanduser())
-        if where.exists():
-            return where.resolve().joinpath(*["*"] * levels)
+    if (here := _on_disk(name)) is not None:
+        return here
+    name = parted(name)[0]
     if name in DOWNLOADS:
         archive = downloaded(name)
         if archive is None:
@@ -48,6 +50,24 @@ def find_data(name: str) -> Path:
         f"there is nothing at {name}.",
         "Check the path; relative paths start at the current folder.",
     )
+
+
+def _on_disk(name: str) -> Path | None:
+    """The whole path of an address, with whatever says how it is read; None if nothing is there."""
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # names that no file can have
+        address = Path(name or "?").expanduser()
+        (where, levels), reading = levels_of(address), parted(address)[1]
+        if where.exists():
+            if reading.images:
+                images = Path(reading.images).expanduser().resolve()
+                reading = replace(reading, images=str(images))
+            return Path(str(where.resolve().joinpath(*["*"] * levels)) + reading.query)
+    return None
+
+
+def lasting(name: str) -> str:
+    """A name or a path as it holds in whatever folder a program is started."""
+    return str(_on_disk(name) or name)
 
 
 def is_there(name: str) -> bool:
@@ -77,9 +97,13 @@ def kind_of_data(name: str, where: Path) -> str:
 
 
 def read_source(where: Path) -> "Source":
-    """The labelled images of a folder, or of a zip or tar archive. What there is to say about the
-    reading is said."""
-    source = listed(where)
+    """The labelled images of a folder, of a zip or tar archive, or of a table. What there is to say
+    about the reading is said."""
+    return said(listed(where))
+
+
+def said(source: "Source") -> "Source":
+    """A source, after what there is to say about it was said."""
     for note in source.notes:
         say(note)
     return source
@@ -87,9 +111,39 @@ def read_source(where: Path) -> "Source":
 
 def listed(where: Path) -> "Source":
     """The same without a word."""
+    plain, levels = levels_of(where)
+    if _is_table(plain):
+        return _table(where)[0]
+    from alexnet.data.groups import grouped
     from alexnet.data.layouts import read_tree
 
-    return read_tree(open_tree(where, cache_folder()), levels_of(where)[1])
+    reading = parted(where)[1]
+    return grouped(read_tree(open_tree(plain, cache_folder()), levels, reading), reading.group)
+
+
+def looked_at(where: Path) -> tuple[str, str, "Callable[[], Source]"]:
+    """A signature that changes when anything that is read changes; what of our own output lies in a
+    folder, in words; and what lists the images, which of a table is done for its signature."""
+    if _is_table(levels_of(where)[0]):
+        source, state = _table(where)
+        return state, "", lambda: said(source)
+    return *source_state(where), lambda: read_source(where)
+
+
+def _is_table(where: Path) -> bool:
+    return where.suffix.lower() in TABLES and where.is_file()
+
+
+def _table(where: Path) -> "tuple[Source, str]":
+    from alexnet.data.arrays import parquet_file
+    from alexnet.data.groups import grouped
+    from alexnet.data.tables import table_file
+
+    reading, plain = parted(where)[1], levels_of(where)[0]
+    if plain.suffix.lower() == ".parquet" and (found := parquet_file(plain, reading)):
+        return found, source_state(where)[0]
+    source, state = table_file(plain, reading, cache_folder())
+    return grouped(source, reading.group), state
 
 
 def require_classes(name: str, classes: Sequence[str]) -> None:
@@ -114,9 +168,14 @@ def look_at(name: str, enough: int = 2) -> None:
     folder = levels_of(where)[0]
     if kind_of_data(name, where):
         return
-    if folder.is_file():
+    if _is_table(folder):
+        soon = folder.stat().st_size < 100 * SOON  # bytes of a row
+    elif folder.is_file():
         refuse_other_files(folder)
-    elif sum(1 for _ in itertools.islice(_files_below(folder), SOON)) < SOON:
+        soon = False
+    else:
+        soon = sum(1 for _ in itertools.islice(_files_below(folder), SOON)) < SOON
+    if soon:
         found = listed(where)
         if enough > 1:
             require_classes(name, found.classes)

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 
 from alexnet.data.images import EXTENSIONS, INSTALL_HEIC, readable_extensions
 
+TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet")  # those that are read
+
 KINDS = {
     "tables": (
-        ".csv .tsv .parquet .xlsx .xls .jsonl .json .feather .arrow",
-        "Labels in a table are not read yet: put the images of each class into a folder of its "
-        "own, named like the class.",
+        ".csv .tsv .tab .parquet .xlsx .xls .jsonl .ndjson .json .feather .arrow",
+        "Labels in a table are read where the table itself is DATA: a .csv, .tsv, .jsonl or "
+        ".parquet with a row for each image (--path-column, --label-column, --images).",
     ),
     "archives": (
         ".zip .tar .gz .tgz .bz2 .xz .7z .rar .zst",
@@ -17,12 +19,12 @@ KINDS = {
     ),
     "pickles": (
         ".pkl .pickle .pt .pth .joblib",
-        "Pickles are not read, since they can run code when opened: write the images as files, "
-        "those of each class into a folder of its own.",
+        "Pickles are not read, since they can run code when opened, but for CIFAR's of arrays "
+        "alone: write the images as files, those of each class into a folder of its own.",
     ),
     "arrays": (
         ".npy .npz .bin .h5 .hdf5 .mat .tfrecord .tfrecords .mdb .lmdb .idx .ubyte .idx3-ubyte",
-        "Of arrays only CIFAR-10's binary files are read (data_batch_1.bin, batches.meta.txt): "
+        "Of arrays CIFAR's files, MNIST's idx, and .npz with x_train and y_train are read: "
         "write the others as image files, those of each class into a folder of its own.",
     ),
     "HEIC": ("", f"HEIC images are read with: {INSTALL_HEIC}."),

@@ -5,9 +5,11 @@ Nothing is moved or extracted. docs/data.md has the rules.
     class folders     train/CLASS/..., val/CLASS/..., test/CLASS/..., or CLASS/... alone
     Tiny ImageNet     the official tree: wnids.txt, words.txt, val/val_annotations.txt
     CIFAR-10 binary   records of 1 + 3,072 bytes and batches.meta.txt
+    arrays            CIFAR-100, CIFAR's pickles, idx, .npz, Parquet with pictures (arrays.py)
+    tables, names     labels in a table beside the images, or in their names (tables, filenames)
     digits            scikit-learn's 1,797 handwritten digits
 
-The first three in a folder, a zip or a tar archive.
+All but the last in a folder, a zip or a tar archive.
 """
 
 import unicodedata
@@ -15,6 +17,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import NoReturn
 
+from alexnet.data.arrays import arrays_in, zips_of_classes
+from alexnet.data.filenames import named_source
 from alexnet.data.images import INSTALL_HEIC, Pixels, readable_extensions
 from alexnet.data.kinds import PICTURES, advice, described, ending, kind_of
 from alexnet.data.levels import (
@@ -32,23 +36,27 @@ from alexnet.data.levels import (
     unwrapped,
 )
 from alexnet.data.names import shortly, spelling, told_outputs
-from alexnet.data.official import CIFAR_NAMES, cifar_source, python_version_error
+from alexnet.data.official import CIFAR_NAMES, cifar_source
+from alexnet.data.reading import Reading
 from alexnet.data.sources import SPLITS, Example, Source
-from alexnet.data.trees import LAYOUTS_HINT, Tree
+from alexnet.data.tables import tables_in
+from alexnet.data.trees import LAYOUTS_HINT, Inside, Tree
 from alexnet.errors import DataError
 from alexnet.marks import output_kind
 
 # a folder alone is a split only under one of these names; else it is a wrapper
 LONE_SPLITS = frozenset("train training val valid validation test testing".split())
 
+UNSAID = Reading()
 ByClass = dict[str, list[str]]  # paths of images, by class
 
 
-def read_tree(tree: Tree, levels: int = 0) -> Source:
+def read_tree(tree: Tree, levels: int = 0, reading: Reading = UNSAID) -> Source:
     """The labelled images of a folder or an archive, whatever its layout.
 
     Args:
         levels: the folders so many levels down are the classes; 0 to find out.
+        reading: what else is said of how labels are found.
 
     Raises:
         DataError: no layout is recognised, there are two readings, or labels and images do not
@@ -69,7 +77,29 @@ def read_tree(tree: Tree, levels: int = 0) -> Source:
             "Give the folder of the images.",
         )
     beside: list[str] = []
-    return _Reader(tree, top if levels else _without_wrappers(top, beside), beside).read(levels)
+    top = top if levels else _without_wrappers(top, beside)
+    if reading.label_pattern:
+        base = f"{top.path}/" if top.above else ""
+        return named_source(Inside(tree, base), top.below(base, images=True), reading.label_pattern)
+    if found := arrays_in(tree, top, reading) or zips_of_classes(tree, top):
+        found.left_out.extend(beside)
+        return found
+    if reading.path_column or reading.label_column or reading.split_column or reading.images:
+        if reading.images or (found := tables_in(tree, top, reading)) is None:
+            raise DataError(
+                f"{tree.where} is no table.", "Give the table itself, and its images by --images."
+            )
+        return found
+    try:
+        source = _Reader(tree, top, beside).read(levels)
+    except DataError:
+        found = None if levels else tables_in(tree, top, reading)
+        if found is None:
+            raise
+        return found
+    if len(source.classes) < 2 and not levels:  # train/ with images, and their labels beside it
+        return tables_in(tree, top, reading) or source
+    return source
 
 
 def _without_wrappers(top: Folder, beside: list[str]) -> Folder:
@@ -112,8 +142,6 @@ class _Reader:
             source = cifar_source(self.where, top.files, self._record)
             source.left_out.extend(self.left_out + self._left_out_around())
             return source
-        if any(not ending(name) for name in records):
-            raise python_version_error(self.where)
         if levels:
             classes = at_level(top, levels)
             labelled = {

@@ -59,14 +59,6 @@ def cifar_source(where: Path, names: Iterable[str], read: Callable[[str], bytes]
     return Source("cifar-10", classes, classes, examples, contents)
 
 
-def python_version_error(where: Path) -> DataError:
-    """CIFAR-10 comes as a pickle, too."""
-    return DataError(
-        f"{where} holds CIFAR-10's python version, which is a pickle and can run code when opened.",
-        "Use the binary version: alexnet data fetch cifar10",
-    )
-
-
 def digits_source() -> Source:
     """scikit-learn's copy of the UCI handwritten digits: 1,797 images of 8x8 px, 16 grey levels."""
     from sklearn.datasets import load_digits

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from alexnet.data.images import Pixels
@@ -17,6 +18,7 @@ class Example(NamedTuple):
     split: str  # train, val, test, or all where the source has no splits
     label: int  # index into the classes
     id: str  # its path inside the source
+    group: str = ""  # what must stand on one side of a split, with all others of that name
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,12 @@ class Source:
     contents: Callable[[], Iterator[bytes | Pixels | OSError]]  # in the order of `examples`
     left_out: list[str] = field(default_factory=list)  # what was seen and not used, in words
     notes: list[str] = field(default_factory=list)  # what else there is to say of the reading
+    bursts: bool = False  # whether the files say what belongs together
+    name: str = ""  # what messages call it, where it has no address
+    signature: str = ""  # changes with it, where it has no address
+
+    def __str__(self) -> str:
+        return self.name or self.layout
 
     def __post_init__(self) -> None:
         for name in self.classes:  # they become names of folders, and so must not lead elsewhere
@@ -38,3 +46,6 @@ class Source:
                     f"{name!r} cannot name a class, which is called as a folder can be.",
                     "Mend the list of class names.",
                 )
+
+
+Data = str | Path | Source  # an address, or what a program holds

@@ -8,6 +8,7 @@ STORE/
     y.npy           (N,) int64 labels
     ids.txt         one example per line: its path in the source, as a JSON string
     content.npy     (N, 8) uint8: the first bytes of the SHA-256 of each example's file, of images
+    groups.npy      (N,) int64: of examples that must not be parted by a split, where there are such
     chunks.txt      of features: examples and SHA-256 of each piece of x.bin, to go on from
 """
 
@@ -42,6 +43,9 @@ VERSION = 1
 PACKING, LOCK = ".packing-", ".lock"  # a Store that is written; beside it, locked as long as it is
 BLOCK = 2**20  # bytes of x.bin, at least, that have one checksum
 REPACK = "Delete this folder; it is packed again from the source when next used."
+
+
+Indices = NDArray[np.int64]  # of examples
 
 
 class CheckedArray:
@@ -188,6 +192,11 @@ class Store:
     def content(self) -> NDArray[np.uint8] | None:
         """(N, 8) the beginning of each file's SHA-256; None in Stores of 0.1.0 and of features."""
         return self._array("content.npy") if "content.npy" in self._said("sha256") else None
+
+    @cached_property
+    def groups(self) -> NDArray[np.int64] | None:
+        """(N,) what belongs together has the same number; None where nothing does."""
+        return self._array("groups.npy") if "groups.npy" in self._said("sha256") else None
 
     @property
     def classes(self) -> list[str]:
@@ -356,14 +365,21 @@ class StoreWriter:
         y: NDArray[np.int64],
         ids: Sequence[str],
         content: NDArray[np.uint8] | None = None,
+        groups: NDArray[np.int64] | None = None,
     ) -> Path:
-        """Completes the Store as `parent/name` with labels y (N,), N ids, and the beginnings of the
-        checksums of N files (N, 8); where one of that name is already, that one stays."""
+        """Completes the Store as `parent/name` with labels y (N,), N ids, the beginnings of the
+        checksums of N files (N, 8), and numbers of groups (N,); where one of that name is already,
+        that one stays."""
         path = self.parent / name
         with writing(path):
             os.fsync(self.file.fileno())
             self.file.close()
-            self._write_rest(info, y, ids, content)
+            arrays = {"y": np.asarray(y, dtype=np.int64)}
+            if content is not None:
+                arrays["content"] = np.asarray(content, dtype=np.uint8)
+            if groups is not None:
+                arrays["groups"] = np.asarray(groups, dtype=np.int64)
+            self._write_rest(info, arrays, ids)
             try:
                 os.rename(self.aside, path)
             except OSError:
@@ -376,21 +392,15 @@ class StoreWriter:
         return self
 
     def _write_rest(
-        self,
-        info: dict[str, Any],
-        y: NDArray[np.int64],
-        ids: Sequence[str],
-        content: NDArray[np.uint8] | None,
+        self, info: dict[str, Any], arrays: dict[str, NDArray[Any]], ids: Sequence[str]
     ) -> None:
         """Every file but x.bin."""
-        np.save(self.aside / "y.npy", np.asarray(y, dtype=np.int64))
-        np.save(self.aside / "crc32.npy", np.array(self.sums, dtype=np.uint32))
         lines = "".join(json.dumps(one) + "\n" for one in ids)
         (self.aside / "ids.txt").write_text(lines, encoding="utf-8")
-        files = ["crc32.npy", "y.npy", "ids.txt"]
-        if content is not None:
-            np.save(self.aside / "content.npy", np.asarray(content, dtype=np.uint8))
-            files.append("content.npy")
+        files = ["ids.txt"]
+        for name, array in {"crc32": np.array(self.sums, dtype=np.uint32), **arrays}.items():
+            np.save(self.aside / f"{name}.npy", array)
+            files.append(f"{name}.npy")
         sums = {marks.ARRAY: self.sum.hexdigest()}
         for file in files:
             sums[file] = hashlib.sha256((self.aside / file).read_bytes()).hexdigest()

@@ -16,6 +16,7 @@ from PIL import Image
 from alexnet.atomic import sync, writing
 from alexnet.console import progress
 from alexnet.data.finding import find_data, read_source
+from alexnet.data.handed import Given, given
 from alexnet.data.images import Pixels
 from alexnet.data.official import digits_source
 from alexnet.data.sources import SPLITS, Example, Source
@@ -29,7 +30,7 @@ TINY_IMAGE10_IMAGES = 5000
 
 
 def subset(
-    data: str | Path,
+    data: Given,
     out: str | Path,
     *,
     classes: Sequence[str] | int = 10,
@@ -54,7 +55,11 @@ def subset(
     Raises:
         DataError: no such data or classes, too few images of one, or a folder that holds files.
     """
-    source = digits_source() if str(data) == "digits" else read_source(find_data(str(data)))
+    data = given(data)
+    if isinstance(data, Source):
+        source = data
+    else:
+        source = digits_source() if data == "digits" else read_source(find_data(str(data)))
     if rule == "tiny-image10":
         part = tiny_image10(source)
     else:

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from alexnet import marks
-from alexnet.atomic import is_zip, replacing, writing
+from alexnet.atomic import is_taken, is_zip, replacing, writing
 from alexnet.data.archives import LARGEST_FILE, TAR_ENDINGS, TarTree, ZipTree, is_tar
 from alexnet.data.names import DEEPEST, hidden, told_outputs
+from alexnet.data.reading import parted
 from alexnet.errors import DataError
 
 LAYOUTS_HINT = (
     "Looked for: class folders (CLASS/*.jpg, or train/CLASS/*.jpg with val/ and test/ beside it), "
-    "Tiny ImageNet's tree, CIFAR-10's binary files, a Store; in a folder, a .zip or a .tar(.gz)."
+    "Tiny ImageNet's tree, CIFAR's files, MNIST's idx, .npz or Parquet of images, a table of "
+    "labels; in a folder, a .zip or a .tar(.gz). Or a Store."
 )
 READING = 2  # changes when the same files are read in another way: then Stores are looked at anew
 MOST_VISITS = 16  # of one folder, through links
@@ -32,6 +34,9 @@ class Tree(Protocol):
 
     def files(self) -> list[str]:
         """All files except hidden ones, sorted."""
+
+    def has(self, path: str) -> bool:
+        """Whether there is a file of that path, among those."""
 
     def folders(self) -> set[str]:
         """All folders without files, except hidden ones, and perhaps others."""
@@ -124,24 +129,94 @@ class FolderTree:
     def files(self) -> list[str]:
         return sorted(self.entries)
 
+    def has(self, path: str) -> bool:
+        return path in self.entries
+
     def folders(self) -> set[str]:
         return self.directories
 
     def read(self, path: str) -> bytes:
-        full = self.where / path
-        state = full.stat()
-        if state.st_size > LARGEST_FILE or not stat.S_ISREG(state.st_mode):
-            raise OSError(f"{state.st_size:,} bytes is no image file")
-        return full.read_bytes()
+        return _content(self.where / path)
 
     def open(self, path: str) -> IO[bytes]:
         return open(self.where / path, "rb")
 
 
-def levels_of(where: Path) -> tuple[Path, int]:
+def _content(file: Path) -> bytes:
+    state = file.stat()
+    if state.st_size > LARGEST_FILE or not stat.S_ISREG(state.st_mode):
+        raise OSError(f"{state.st_size:,} bytes is no image file")
+    return file.read_bytes()
+
+
+class LooseFiles:
+    """A folder whose files are asked for one by one and never listed: others of any number may lie
+    beside them."""
+
+    def __init__(self, where: Path) -> None:
+        self.where = where
+        self.outputs: dict[str, str] = {}
+        self.left_out: list[str] = []
+        self.notes: list[str] = []
+        self.seen = hashlib.sha256()  # every file asked for, as it was found
+
+    def files(self) -> list[str]:
+        return []
+
+    def folders(self) -> set[str]:
+        return set()
+
+    def has(self, path: str) -> bool:
+        state: object = None
+        try:
+            found = os.stat(os.path.join(self.where, path))
+            if stat.S_ISREG(found.st_mode):
+                state = found.st_size, found.st_mtime_ns
+        except (OSError, ValueError):  # ValueError: no file can have such a name
+            pass
+        self.seen.update(f"{path}\0{state}\n".encode("utf-8", "surrogateescape"))
+        return state is not None
+
+    def read(self, path: str) -> bytes:
+        try:
+            return _content(self.where / path)
+        except ValueError as error:  # no file can have such a name
+            raise OSError(str(error)) from error
+
+    def open(self, path: str) -> IO[bytes]:
+        return open(self.where / path, "rb")
+
+
+class Inside:
+    """A folder of a tree, seen as the top of one."""
+
+    def __init__(self, tree: Tree, folder: str) -> None:
+        """`folder` ends with a slash, or is empty."""
+        self.tree, self.folder, self.where = tree, folder, tree.where / folder
+        self.outputs, self.left_out, self.notes = tree.outputs, tree.left_out, tree.notes
+
+    def files(self) -> list[str]:
+        inside = filter(lambda path: path.startswith(self.folder), self.tree.files())
+        return [path.removeprefix(self.folder) for path in inside]
+
+    def has(self, path: str) -> bool:
+        return self.tree.has(self.folder + path)
+
+    def folders(self) -> set[str]:
+        inside = filter(lambda path: path.startswith(self.folder), self.tree.folders())
+        return {path.removeprefix(self.folder) for path in inside}
+
+    def read(self, path: str) -> bytes:
+        return self.tree.read(self.folder + path)
+
+    def open(self, path: str) -> IO[bytes]:
+        return self.tree.open(self.folder + path)
+
+
+def levels_of(address: Path) -> tuple[Path, int]:
     """DATA/* stands for the folders of DATA, whatever lies in them, as classes, and DATA/*/* for
     the folders one level further down: what is read, and how many levels down."""
-    levels = 0
+    where, levels = Path(parted(address)[0]), 0
     while where.name == "*" and not where.exists():
         where, levels = where.parent, levels + 1
     return where, levels
@@ -150,6 +225,7 @@ def levels_of(where: Path) -> tuple[Path, int]:
 def source_state(where: Path) -> tuple[str, str]:
     """A signature that changes when a file, or any file below a folder, changes, found without
     reading one; and what of our own output lies in a folder, in words."""
+    query = parted(where)[1].query
     where, levels = levels_of(where)
     ours = ""
     if where.is_dir():
@@ -158,7 +234,7 @@ def source_state(where: Path) -> tuple[str, str]:
     else:
         found = where.stat()
         state = _digest(f"{where}\0{(found.st_size, found.st_mtime_ns)}")
-    return f"{state} {READING} {levels}", ours
+    return f"{state} {READING} {levels}{query}", ours
 
 
 def _digest(text: str) -> str:
@@ -202,7 +278,7 @@ def mark_output(folder: Path, what: str) -> None:
     """
     with writing(folder / marks.OUTPUT):
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
+        if is_taken(folder):
             return
     with replacing(folder / marks.OUTPUT) as aside:
         aside.write_text(f"{what}\n", encoding="utf-8")

@@ -22,6 +22,7 @@ from sklearn.metrics import (
 
 from alexnet.console import warn
 from alexnet.data.originals import original
+from alexnet.data.reading import title_of
 from alexnet.errors import InputError, RunError
 from alexnet.presets import RECIPES
 from alexnet.recipes import BYSTANDERS, Recipe
@@ -137,8 +138,8 @@ def contents(run: RunDirectory) -> dict[str, Any]:
     scores = class_scores(confusion)
     usual = {"device": "unknown", "processor": "unknown", "precision": "unknown"}
     return {
-        "title": f"{run.path.resolve().name}: {Path(settings.data).name or settings.data}",
-        "data_name": Path(settings.data).name or settings.data,
+        "title": f"{run.path.resolve().name}: {title_of(settings.data)}",
+        "data_name": title_of(settings.data),
         "metrics": figures
         | {"best_epoch": best_epoch, "val_top1": number(figures.get("val_top1"))}
         | {"chose_epoch_on_it": figures.get("chose_epoch_on_it") is True}

@@ -1,9 +1,9 @@
 """What a training starts from where its recipe leaves that open: our backbone, or nothing."""
 
 import re
-from pathlib import Path
 
 from alexnet.data.datasets import open_data, outline
+from alexnet.data.sources import Data
 from alexnet.presets import BY_DATA, nearest, preset
 from alexnet.recipes import Recipe
 from alexnet.runs.network import changed_in_folder, from_scratch, other_network, preprocessing_of
@@ -20,7 +20,7 @@ CIFAR10 = set("airplane automobile bird cat deer dog frog horse ship truck".spli
 CIFAR10_TOO = {"plane": "airplane", "car": "automobile"}
 
 
-def settled(data: str | Path, asked: Recipe, began_from: str = "") -> tuple[Recipe, str]:
+def settled(data: Data, asked: Recipe, began_from: str = "") -> tuple[Recipe, str]:
     """A recipe whose weights are settled, and what there is to say about that.
 
     Args:
@@ -49,7 +49,7 @@ def settled(data: str | Path, asked: Recipe, began_from: str = "") -> tuple[Reci
     return recipe, f"starts from scratch: {why}{made}"
 
 
-def base_of(data: str | Path, asked: Recipe) -> Recipe:
+def base_of(data: Data, asked: Recipe) -> Recipe:
     """What the trials of a sweep have in common: from scratch where it is left open, as before
     there was a backbone. So sweeps of then go on, and rates matter."""
     return settled(data, asked, began_from="none")[0]
@@ -73,7 +73,7 @@ def well_known(images: int, classes: list[str]) -> list[str]:
     return [name for name in found if found[name]]
 
 
-def made_for_other_data(data: str | Path, asked: Recipe) -> str:
+def made_for_other_data(data: Data, asked: Recipe) -> str:
     """Whether a recipe is one that was made for a data set which this is not."""
     name, changed = nearest(asked, str(data))
     if len(changed) > FEW_CHANGES:
@@ -87,7 +87,7 @@ def made_for_other_data(data: str | Path, asked: Recipe) -> str:
     )
 
 
-def reason_for_scratch(data: str | Path, asked: Recipe, began_from: str, images: int) -> str:
+def reason_for_scratch(data: Data, asked: Recipe, began_from: str, images: int) -> str:
     """Why the backbone is not what to start from; empty where it is."""
     if began_from:
         return "so this run began" if began_from == "none" else ""

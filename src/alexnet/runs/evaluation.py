@@ -13,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from alexnet.console import fitted, say, table, warn
+from alexnet.data.handed import Given, given
 from alexnet.data.levels import unknown_names
+from alexnet.data.sources import Data
 from alexnet.data.store import Store
 from alexnet.errors import DataError
 from alexnet.network.description import Preprocessing
@@ -95,7 +97,7 @@ def table_rows(figures: Mapping[str, Any]) -> list[list[Any]]:
 @as_found()
 def evaluate_run(
     run: str | Path,
-    data: str = "",
+    data: Given = "",
     *,
     split: str = "auto",
     device: str = "auto",
@@ -112,7 +114,7 @@ def evaluate_run(
 
     Args:
         run: a run directory.
-        data: as `datasets.open_data`; empty for the data of the run.
+        data: as for `train`; empty for the data of the run.
         split: "train", "val", "test", "all" (every labelled image), or "auto": the test split if
             there is one.
         device, precision, bad_images: as the recipe's fields.
@@ -131,6 +133,7 @@ def evaluate_run(
         RunError: not a finished run. DataError: the classes do not match, or there is no such
             split or class. RecipeError: ten views of images that are not larger than their crop.
     """
+    data = given(data)
     directory = RunDirectory(run)
     trained, settings = directory.load(), directory.settings
     how = trained.preprocessing
@@ -175,7 +178,7 @@ def evaluate_run(
 def images_of(
     settings: Settings,
     how: Preprocessing,
-    data: str,
+    data: Data,
     split: str,
     bad_images: str,
     accept: Callable[[list[str]], object],
@@ -200,7 +203,7 @@ def images_of(
     return store, *choose(every, split)
 
 
-def matched_labels(classes: list[str], known: list[str], data: str, part: bool = False) -> Labels:
+def matched_labels(classes: list[str], known: list[str], data: Data, part: bool = False) -> Labels:
     """For each of some classes the label it has in a run that knows the classes `known`; -1 where
     it is unknown and only a part of the classes is asked for.
 

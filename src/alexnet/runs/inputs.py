@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from alexnet.data import augment
-from alexnet.data.datasets import Splits
+from alexnet.data.splits import Splits
 from alexnet.data.store import Batches, Store, keyed_seed
 from alexnet.fitting.distillation import Teacher
 from alexnet.network import inference

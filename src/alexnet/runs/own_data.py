@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from alexnet.data.datasets import Splits, make_splits, open_data, packed
+from alexnet.data.datasets import open_data, packed
 from alexnet.data.finding import is_there
+from alexnet.data.sources import Data
+from alexnet.data.splits import Splits, make_splits
 from alexnet.data.store import Store
 from alexnet.errors import DataError
 from alexnet.network.description import Preprocessing
@@ -17,7 +18,7 @@ from alexnet.scoring.metrics import Labels
 
 
 def open_store(
-    data: str | Path,
+    data: Data,
     recipe: Recipe,
     how: Preprocessing,
     bad_images: str = "",
@@ -112,13 +113,19 @@ def changed(settings: Settings, store: Store) -> DataError:
 
 def difference(then: Store, now: Store) -> str:
     """How the images of a data set differ from those of before, in words."""
-    before, after = (dict(zip(store.ids, contents(store), strict=True)) for store in (then, now))
+    before, after = (
+        {
+            id_: (content, store.classes[label])
+            for id_, content, label in zip(store.ids, contents(store), store.y, strict=True)
+        }
+        for store in (then, now)
+    )
+    both = [id_ for id_ in before if id_ in after]
     kinds = {
         "new": [id_ for id_ in after if id_ not in before],
         "gone": [id_ for id_ in before if id_ not in after],
-        "changed": [
-            id_ for id_ in before if id_ in after and b"" != before[id_] != after[id_] != b""
-        ],
+        "changed": [id_ for id_ in both if b"" != before[id_][0] != after[id_][0] != b""],
+        "with another label": [id_ for id_ in both if before[id_][1] != after[id_][1]],
     }
     told = [f"{len(ids):,} {kind}, such as {ids[0]}" for kind, ids in kinds.items() if ids]
     return f"of {len(before):,} images {'; '.join(told)}" if told else "the order or the classes"

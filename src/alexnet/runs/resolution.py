@@ -3,12 +3,12 @@ which nothing is left open."""
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from alexnet.data.datasets import open_data
+from alexnet.data.sources import Data
 from alexnet.data.store import Store
 from alexnet.network.checkpoint import Network
 from alexnet.network.description import ARCHITECTURES, Architecture, Preprocessing
@@ -42,7 +42,7 @@ class Resolution:
         with open(self.weights.path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def open_store(self, data: str | Path) -> Store:
+    def open_store(self, data: Data) -> Store:
         """The images it trains on. What becomes white is found for all of them together."""
         return open_data(
             data,

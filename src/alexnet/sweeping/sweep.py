@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from alexnet.console import in_words, say
+from alexnet.data.finding import lasting
+from alexnet.data.handed import Given, given
+from alexnet.data.reading import title_of
+from alexnet.data.sources import Source
 from alexnet.errors import RecipeError
 from alexnet.presets import study as named_study
 from alexnet.recipes import Recipe, digest_of
@@ -35,11 +39,12 @@ from alexnet.sweeping.trials import (
     told,
 )
 from alexnet.sweeping.workers import here, in_processes, on_ray
+from alexnet.training.train import prepare
 
 
 @as_found()
 def sweep(
-    data: str | Path = "",
+    data: Given = "",
     recipe: Recipe | str | None = None,
     grid: Mapping[str, Any] | Sequence[Point] | None = None,
     *,
@@ -86,6 +91,9 @@ def sweep(
         named = named_study(study)
         data, seeds = data or named.data, seeds or named.seeds
         recipe, grid = recipe or named.base, grid or study_points(named)
+    data = given(data)
+    if isinstance(data, Source):  # trials run in processes of their own
+        data = prepare(data, recipe, config=config, **fields)
     base = base_of(data, asked_for(str(data), recipe, config=config, **fields))
     space = space_of(grid or {})
     seeds = seeds or 1
@@ -97,7 +105,7 @@ def sweep(
     first = resolve(planned[0].recipe if planned else base)
     definition = {
         "fingerprint": first.open_store(data).fingerprint,
-        "data": str(Path(data).resolve()) if Path(data).exists() else str(data),
+        "data": lasting(str(data)),
         "recipe": base.to_dict(),
         "grid": plain(space),
         "seeds": seeds,
@@ -106,7 +114,7 @@ def sweep(
     }
     digest = digest_of(definition | {"recipe": base.unchanging()})
     definition = json.loads(json.dumps(definition | {"draw": "content"}))
-    folder = SweepDirectory(out or Path("runs") / f"sweep-{Path(str(data)).stem}-{digest}")
+    folder = SweepDirectory(out or Path("runs") / f"sweep-{Path(title_of(data)).stem}-{digest}")
     for trial in planned if not folder.begun else []:
         require_sound(trial.recipe)
     folder.take_up(definition)
@@ -123,7 +131,7 @@ def sweep(
             for job in (Job(where, folder, tuple(stack), folder.draw) for stack in stacks(planned))
             if job.missing
         )
-    say(f"{count} trials of {Path(str(data)).name}; writing to {folder}")
+    say(f"{count} trials of {title_of(data)}; writing to {folder}")
     if ray:
         done = on_ray(todo, ray, 0 if jobs == 1 else jobs)
     else:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from alexnet.data.reading import title_of
 from alexnet.errors import RunError
 from alexnet.reporting import charts
 from alexnet.reporting.charts import Curve, Level
@@ -54,7 +55,7 @@ def contents(sweep: SweepDirectory) -> dict[str, Any]:
         ranked = [ranked_row(one) for one in summary["configurations"]]
         return {
             "title": f"{sweep.path.resolve().name}: sweep over {', '.join(fields)}",
-            "data_name": Path(definition["data"]).name,
+            "data_name": title_of(definition["data"]),
             "val_top1": float(summary["val_top1"]),
             "pruned": sum(row["status"] == "pruned" for row in rows),
             "counts": {key: int(summary[key]) for key in ("trials", "failed", "images", "seeds")},

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from alexnet.console import fitted
-from alexnet.data.datasets import Splits
+from alexnet.data.splits import Splits
 from alexnet.data.store import Store
 from alexnet.network.description import Architecture
 from alexnet.network.model import parameter_count

@@ -13,7 +13,10 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from alexnet.console import fitted, in_words, say, warn
+from alexnet.console import fitted, heard, in_words, say, warn
+from alexnet.data.finding import lasting
+from alexnet.data.reading import title_of
+from alexnet.data.sources import Data
 from alexnet.data.store import Batches
 from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError
 from alexnet.fitting.distillation import Student
@@ -77,8 +80,8 @@ class Run:
     directory: RunDirectory
     state: State
 
-    def __init__(self, data: str | Path, inputs: Inputs) -> None:
-        self.data = str(Path(data).resolve()) if Path(data).exists() else str(data)
+    def __init__(self, data: Data, inputs: Inputs) -> None:
+        self.data = lasting(str(data))
         self.inputs, self.model = inputs, inputs.model
         self.recipe, self.asked = inputs.recipe, inputs.resolution.asked
         self.surroundings = environment(inputs.device, inputs.dtype, inputs.store.fingerprint)
@@ -98,8 +101,8 @@ class Run:
         it was asked for; while the block runs nobody else writes to it."""
         if resume:
             require_named(out)
-        name = self.data.rstrip("/").rpartition("/")[2].rpartition("\\")[2]
-        directory = RunDirectory(out) if out else new_run_directory(f"{name}-{self.asked.digest}")
+        name = f"{title_of(self.data)}-{self.asked.digest}"
+        directory = RunDirectory(out) if out else new_run_directory(name)
         with directory.held():
             if resume and not directory.just_begun:
                 self._take_up(directory, more)
@@ -244,7 +247,7 @@ class Run:
             left = phase.epochs - min(max(done - begun, 0), phase.epochs)
             begun += phase.epochs
             steps = left * len(self.inputs.splits.train) / self.recipe.batch_size
-            if steps >= WORTH_TIMING:
+            if steps >= WORTH_TIMING and heard():
                 self.clock.plan(left, self._seconds(phase))
         if self.clock.left:
             say(f"about {in_words(self.clock.left)} of training on this machine")

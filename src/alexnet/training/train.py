@@ -8,7 +8,9 @@ from typing import Any, cast
 import torch
 
 from alexnet.console import say, warn
-from alexnet.data.datasets import Splits
+from alexnet.data.handed import Given, given
+from alexnet.data.sources import Data, Source
+from alexnet.data.splits import Splits
 from alexnet.data.store import Store, keyed_seed
 from alexnet.errors import AlexNetError, DiskError, RecipeError
 from alexnet.network.model import AlexNet, MeanImage
@@ -29,7 +31,7 @@ from alexnet.training.run import Run
 
 @as_found()
 def train(
-    data: str | Path,
+    data: Given,
     recipe: Recipe | str | None = None,
     *,
     config: str | Path = "",
@@ -46,7 +48,10 @@ def train(
     `alexnet train photos --epochs 5` does.
 
     Args:
-        data: "digits", "cifar10", "tiny-imagenet", or the path of a folder, an archive, or a Store.
+        data: "digits", "cifar10", "tiny-imagenet", or the path of a folder, an archive, a table of
+            labels, or a Store; or what a program holds, as `alexnet.labelled` takes it, such as
+            (images, labels). What a program holds is packed into a Store, which the run keeps as
+            its data.
         recipe: the name of a preset, or None for the one that suits the data; or a whole Recipe, as
             `alexnet.recipe` makes one from a preset.
         config: a run directory, whose recipe is taken, or a .toml or .json file of fields, which
@@ -61,13 +66,14 @@ def train(
         AlexNetError: see `alexnet.errors`; whatever was saved before stays.
         Interrupted: after Ctrl-C; the state of the last step is saved.
     """
+    data = given(data)
     asked = asked_for(str(data), recipe, config=config, **fields)
     return carried_out(data, asked, out=out, resume=resume, only_find_lr=only_find_lr, split=split)
 
 
 @as_found()
 def prepare(
-    data: str | Path, recipe: Recipe | str | None = None, *, config: str | Path = "", **fields: Any
+    data: Given, recipe: Recipe | str | None = None, *, config: str | Path = "", **fields: Any
 ) -> Path:
     """Packs `data` as `train` with the same arguments packs it, so that training begins at once,
     and verifies the checksums; returns the Store's path.
@@ -75,6 +81,7 @@ def prepare(
     Raises:
         AlexNetError: see `alexnet.errors`.
     """
+    data = given(data)
     asked, _ = settled(data, asked_for(str(data), recipe, config=config, **fields))
     store = resolve(asked).open_store(data)
     store.verify()
@@ -82,7 +89,7 @@ def prepare(
 
 
 def carried_out(
-    data: str | Path,
+    data: Data,
     asked: Recipe,
     *,
     out: str | Path | None = None,
@@ -155,7 +162,7 @@ def prepare_report(run: str | Path, store: Store | None = None) -> None:
             warn(f"the report is without {what}: {error.message}")
 
 
-def set_up(data: str | Path, asked: Recipe, draw: str = "content") -> Run:
+def set_up(data: Data, asked: Recipe, draw: str = "content") -> Run:
     """Everything a run needs before it has a directory: weights, data, splits, network. `draw` is
     the rule of the splits."""
     resolution = resolve(asked, draw)
@@ -177,7 +184,8 @@ def set_up(data: str | Path, asked: Recipe, draw: str = "content") -> Run:
         )
     resolution = _look_at_pixels(resolution, store, splits, model)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = Run(data, Inputs(resolution, store, splits, model))
+    kept = store.path if isinstance(data, Source) else data
+    run = Run(kept, Inputs(resolution, store, splits, model))
     run.introduction = introduction(run, fresh)
     return run
 
@@ -199,7 +207,7 @@ def _look_at_pixels(
     return dataclasses.replace(resolution, recipe=recipe.replace(lighting_axes=axes))
 
 
-def twin(run: Run, data: str | Path, asked: Recipe) -> Run:
+def twin(run: Run, data: Data, asked: Recipe) -> Run:
     """A run on the same data, network and features, with another recipe for what is trained."""
     inputs = run.inputs
     resolution = resolve(asked, inputs.recipe.draw).over(inputs.store)

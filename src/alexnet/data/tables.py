@@ -1,0 +1,689 @@
+"""Labels in a table: which image has which, read from CSV, TSV, JSON lines, Parquet, or rows of a
+Python program -> Source. Nothing is moved, and no image is opened. docs/labels.md shows each kind.
+
+Columns that are not named are guessed, from their names and from whether their values are files,
+and the guess is said. A table is read row by row.
+"""
+
+import codecs
+import csv
+import io
+import itertools
+import json
+import os
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+from alexnet.data.images import Pixels, readable_extensions
+from alexnet.data.kinds import TABLES, ending
+from alexnet.data.levels import PLAIN_FOLDERS, Folder, alike, split_word
+from alexnet.data.names import hidden, spelling
+from alexnet.data.reading import Reading
+from alexnet.data.sources import SPLITS, Example, Source
+from alexnet.data.trees import Inside, LooseFiles, Tree, open_tree, source_state
+from alexnet.errors import DataError, InputError, did_you_mean, needs_extra
+from alexnet.words import shown
+
+PATHS, LABELS, SPLIT_COLUMNS = (
+    words.split()
+    for words in (
+        "path file filename file_name filepath file_path image_path img_path imagepath image_file "
+        "image_name img_name image img images image_id img_id id_code id name fname",
+        "label labels class class_name classname class_label category target species breed "
+        "diagnosis tag y level",
+        "split set subset partition",
+    )
+)
+LOOKED_AT = 50  # rows that columns are guessed from
+MOST_FOLDERS = 50  # in which paths may begin
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+UTF8_HINT = 'Save it as UTF-8: "CSV UTF-8" in a spreadsheet, or iconv -f cp1252 -t utf-8 OLD > NEW'
+
+Row = tuple[int, Sequence[Any]]  # where it stands, and its values
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of a table; the first are the names of columns, or else its first row."""
+
+    name: str  # for messages
+    rows: Callable[[], Iterator[Row]]
+    unit: str = "line"  # what its rows are counted in
+    headed: bool = False  # whether the first row certainly are the names of columns
+
+    def at(self, place: int) -> str:
+        """Where a row is, in words."""
+        return f"{self.name}, {self.unit} {place:,}"
+
+
+def is_table(name: str) -> bool:
+    """Whether a file is called as a table that is read."""
+    return ending(name) in TABLES
+
+
+def opened(name: str, where: str, open_file: Callable[[], IO[bytes]]) -> Table:
+    """The table in a file.
+
+    Args:
+        name: of the file, which says what kind of table it is.
+        where: what messages call it.
+        open_file: opens it.
+    """
+    kind = ending(name)
+    if kind == ".parquet":
+        return Table(where, lambda: _parquet(where, open_file), "row", headed=True)
+    if kind in (".jsonl", ".ndjson"):
+        return Table(where, lambda: _json_lines(where, open_file), headed=True)
+    separators = "\t" if kind in (".tsv", ".tab") else ",;\t|"
+    return Table(where, lambda: _separated(where, open_file, separators))
+
+
+def _text(where: str, open_file: Callable[[], IO[bytes]]) -> Iterator[str]:
+    """The lines of a text file, as they are; a byte-order mark says the encoding, which is UTF-8
+    without one."""
+    number = 0
+    try:
+        with open_file() as file:
+            wide = file.read(2) in UTF16
+        with open_file() as file:
+            if wide:
+                with io.TextIOWrapper(file, "utf-16", newline="") as lines:
+                    for line in lines:
+                        number += 1
+                        yield line
+                return
+            for number, coded in enumerate(file, 1):  # line by line: an error knows its line
+                yield coded.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeError as error:
+        raise DataError(
+            f"{where}, line {number:,} is not {'UTF-16' if wide else 'UTF-8'} text ({error}).",
+            UTF8_HINT,
+        ) from error
+    except OSError as error:
+        raise DataError(
+            f"{where} cannot be read ({error.strerror or error}).", "Check it and its permissions."
+        ) from error
+
+
+def _separated(where: str, open_file: Callable[[], IO[bytes]], separators: str) -> Iterator[Row]:
+    lines = _text(where, open_file)
+    first = next((line for line in lines if line.strip()), "")
+    plain = re.sub(r'"[^"]*"', "", first)
+    separator = max(separators, key=plain.count)
+    reader = csv.reader(
+        itertools.chain([first], lines), delimiter=separator, strict=True, skipinitialspace=False
+    )
+    try:
+        for values in reader:
+            if values:
+                yield reader.line_num, values
+    except csv.Error as error:
+        raise DataError(
+            f"{where}, line {reader.line_num:,} is no row of a table ({error}).",
+            'A quotation mark inside a value is written twice, as in "a ""good"" dog".',
+        ) from error
+
+
+def _json_lines(where: str, open_file: Callable[[], IO[bytes]]) -> Iterator[Row]:
+    header: list[str] = []
+    for number, line in enumerate(_text(where, open_file), 1):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+            if not isinstance(found, dict):
+                raise ValueError(f"it is {line.strip()[:60]!r}")
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"{where}, line {number:,} is no JSON object ({error}).",
+                'Expected in each line: {"path": "a.jpg", "label": "cat"}',
+            ) from error
+        if not header:
+            header = list(found)
+            yield 0, header
+        yield number, [found.get(name) for name in header]
+
+
+def _parquet(where: str, open_file: Callable[[], IO[bytes]]) -> Iterator[Row]:
+    with needs_extra(f"reading {where}", "parquet"):
+        import pyarrow
+        from pyarrow import parquet
+    try:
+        with open_file() as content, parquet.ParquetFile(content) as file:
+            flat = [one.name for one in file.schema_arrow if one.type.num_fields == 0]
+            yield 0, flat
+            number = 0
+            for batch in file.iter_batches(columns=flat):
+                for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    number += 1
+                    yield number, values
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise DataError(
+            f"{where} cannot be read as Parquet ({str(error)[:200]}).", "Write it again."
+        ) from error
+
+
+def words_of(value: Any) -> str:
+    """A value of a table as text: 3.0, as which pandas keeps a 3 beside gaps, is 3 again; nothing
+    for what is missing."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+class Finder:
+    """Finds the files that a table speaks of: below which folder, and with which ending, where it
+    leaves these out, is found with the first one."""
+
+    def __init__(self, tree: Tree, folder: str = "") -> None:
+        """`folder`: in the tree, with a slash behind it; paths begin there."""
+        self.tree, self.folder, self.ending = tree, folder, ""
+        # in the order in which they are tried
+        self.endings = ["", *sorted(readable_extensions(), key=lambda one: (one != ".jpg", one))]
+
+    def path_of(self, text: str) -> str:
+        """Where a path of a table leads, inside the tree; empty where it leads out of it."""
+        if text.startswith("/"):
+            root = f"{self.tree.where.as_posix()}/"
+            if not text.startswith(root):
+                return ""
+            text = text[len(root) :]
+        else:
+            text = self.folder + text
+        path = posixpath.normpath(text) if _BENT.search(text) else text
+        return "" if path.startswith(("../", "/")) or path in ("..", ".") else path
+
+    def find(self, value: str) -> str:
+        """The file of a path as a table has it; empty if there is none."""
+        for text in dict.fromkeys((value, value.strip(), value.replace("\\", "/"))):
+            path = self.path_of(text) if text else ""
+            if path:
+                for extension in dict.fromkeys((self.ending, *self.endings)):
+                    if self.tree.has(path + extension):
+                        self.ending = extension
+                        return path + extension
+        return ""
+
+
+_BENT = re.compile(r"(^|/)\.{0,2}(/|$)")  # a part that is empty or of dots
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Places of columns; -1 where there is none."""
+
+    path: int
+    label: int
+    split: int
+    group: int
+    width: int  # how many there are
+    header: Sequence[Any] | None  # None where the first row is one of the others
+
+
+def labelled_rows(
+    table: Table, reading: Reading, finder: Finder
+) -> tuple[list[Example], list[str], list[str]]:
+    """Examples, classes and notes of a table; labels are places in the classes, which are sorted.
+
+    Raises:
+        DataError: it has no such columns, or a row that cannot be used; says which.
+    """
+    columns, notes = _columns(table, reading, finder)
+    return _Rows(table, columns, finder, notes).read()
+
+
+def _columns(table: Table, reading: Reading, finder: Finder) -> tuple[Columns, list[str]]:
+    start = list(itertools.islice(table.rows(), LOOKED_AT))
+    if not start:
+        raise DataError(f"{table.name} is empty.", 'Expected: "path,label", then a line per image.')
+    header = [words_of(one).strip() for one in start[0][1]]
+    headed = table.headed or not any(_is_image(value, finder) for value in header)
+    if not headed:
+        header = [str(place + 1) for place in range(len(header))]
+    sample = [values for _, values in start[headed:]]
+    if not sample:
+        raise DataError(
+            f"{table.name} has no rows, only {', '.join(map(shown, header))}.",
+            "Expected a row for each image.",
+        )
+    guess = _Guess(table, header, sample, finder, reading)
+    found = guess.columns(start[0][1] if headed else None)
+    said = [] if headed else [f"{table.name} has no names of columns: they are counted, from 1"]
+    return found, said + guess.said
+
+
+def _is_image(value: str, finder: Finder) -> bool:
+    return ending(value) in readable_extensions() and bool(finder.find(value))
+
+
+class _Guess:
+    """Which columns are meant."""
+
+    def __init__(
+        self, table: Table, header: list[str], sample: list[Sequence[Any]], finder: Finder,
+        reading: Reading,
+    ) -> None:  # fmt: skip
+        self.table, self.header, self.sample = table, header, sample
+        self.finder, self.reading = finder, reading
+        self.plain = [re.sub(r"[^a-z0-9]+", "_", name.casefold()).strip("_") for name in header]
+        self.said: list[str] = []
+
+    def columns(self, first: Sequence[Any] | None) -> Columns:
+        asked = self.reading
+        split = self.named(asked.split_column, "split") if asked.split_column else -1
+        group = self.header.index(asked.group) if asked.group in self.header else -1
+        path = self.named(asked.path_column, "path") if asked.path_column else self.path()
+        given = bool(asked.label_column)
+        label = self.named(asked.label_column, "label") if given else self.label({path, group})
+        if split < 0:
+            split = self.split({path, label, group})
+        found = Columns(path, label, split, group, len(self.header), first)
+        guessed = {"path": asked.path_column, "label": asked.label_column}
+        words = [
+            f"the {what} of an image in the column {self.header[getattr(found, what)]!r}"
+            for what, known in guessed.items()
+            if not known
+        ]
+        if words:
+            self.said.append(f"{self.table.name}: {', '.join(words)}")
+        if split >= 0 and not asked.split_column:
+            self.said.append(f"{self.table.name}: splits are those of {self.header[split]!r}")
+        return found
+
+    def named(self, name: str, what: str) -> int:
+        if self.header.count(name) == 1:
+            return self.header.index(name)
+        if name in self.header:
+            raise DataError(
+                f"{self.table.name} has {self.header.count(name)} columns called {name!r}.",
+                "Give each a name of its own.",
+            )
+        raise DataError(
+            f"{self.table.name} has no column {name!r} (--{what}-column).",
+            did_you_mean(name, self.header),
+        )
+
+    def values(self, place: int) -> list[str]:
+        return [words_of(row[place]) for row in self.sample if place < len(row)]
+
+    def like(self, known: Iterable[str], without: Iterable[int] = ()) -> list[int]:
+        """Columns of these names, in the order of the names."""
+        return [
+            place
+            for name in known
+            for place, plain in enumerate(self.plain)
+            if plain == name and place not in without
+        ]
+
+    def path(self) -> int:
+        likely = self.like(PATHS)
+        rest = [place for place in range(len(self.header)) if place not in likely]
+        for place in (*likely, *rest):
+            if any(map(self.finder.find, self.values(place)[:20])):
+                return place
+        for place in range(len(self.header)):
+            if any(ending(one) in readable_extensions() for one in self.values(place)):
+                return place  # images that are not there
+        if likely:
+            return likely[0]
+        raise self.unclear("path")
+
+    def label(self, taken: set[int]) -> int:
+        likely = self.like(LABELS, taken)
+        others = [place for place in range(len(self.header)) if place not in taken]
+        if likely:
+            return likely[0]
+        if len(others) == 1:
+            return others[0]
+        raise self.unclear("label")
+
+    def split(self, taken: set[int]) -> int:
+        for place in self.like(SPLIT_COLUMNS, taken):
+            if all(split_word(one)[0] for one in self.values(place)):
+                return place
+        return -1
+
+    def unclear(self, what: str) -> DataError:
+        return DataError(
+            f"{self.table.name} does not show which column holds the {what} of an image; it has "
+            f"{', '.join(map(repr, map(shown, self.header[:20])))}.",
+            f"Name it: --{what}-column NAME"
+            + (
+                f" Paths were looked for in {self.finder.tree.where}; if they begin elsewhere: "
+                "--images FOLDER"
+                if what == "path"
+                else ""
+            ),
+        )
+
+
+class _Rows:
+    """Rows -> examples."""
+
+    def __init__(self, table: Table, columns: Columns, finder: Finder, notes: list[str]) -> None:
+        self.table, self.columns, self.finder, self.notes = table, columns, finder, notes
+        self.labels: dict[str, int] = {}  # in the order in which they come; and where each did
+        self.first: list[int] = []
+        self.spelt: dict[str, str] = {}
+        self.splits: dict[str, str] = {}
+        self.seen: dict[str, int] = {}  # path: place in what follows
+        self.found: list[Example] = []
+        self.places: list[int] = []
+        self.missing: list[str] = []
+        self.gone = self.again = 0
+
+    def read(self) -> tuple[list[Example], list[str], list[str]]:
+        rows = self.table.rows()
+        if self.columns.header is not None:
+            next(rows)
+        for place, values in rows:
+            self.take(place, values)
+        self.refuse_missing()
+        classes = sorted(self.labels)
+        order = {self.labels[name]: place for place, name in enumerate(classes)}
+        self.seen.clear()  # in place, and what is done with let go: there may be a million
+        for place, (split, label, path, group) in enumerate(self.found):
+            self.found[place] = Example(split, order[label], path, group)
+        rank = {split: place for place, split in enumerate(SPLITS)}
+        self.found.sort(key=lambda one: (rank[one.split], one.label, one.id))
+        self.note_all(classes, len(self.found))
+        return self.found, classes, self.notes
+
+    def take(self, place: int, values: Sequence[Any]) -> None:
+        columns = self.columns
+        if len(values) != columns.width:
+            if not any(map(words_of, values)):
+                return
+            raise DataError(
+                f"{self.table.at(place)} has {len(values)} columns, the first row {columns.width}.",
+                "A value with a separator in it stands in quotation marks.",
+            )
+        text, label = words_of(values[columns.path]), words_of(values[columns.label])
+        if columns.header is not None and list(values) == list(columns.header):
+            raise DataError(
+                f"{self.table.at(place)} repeats the names of the columns.", "Take the row out."
+            )
+        known = self.labels.get(label)
+        if known is None:
+            known = self.new_label(label, place, text)
+        split = "all" if columns.split < 0 else self.split_of(values[columns.split], place)
+        group = "" if columns.group < 0 else words_of(values[columns.group])
+        path = self.finder.find(text)
+        if not path:
+            path = self.absent(text, place)
+        if path in self.seen:
+            self.compare(self.seen[path], known, split, group, place)
+            return
+        self.seen[path] = len(self.found)
+        self.found.append(Example(split, known, path, group))
+        self.places.append(place)
+
+    def new_label(self, label: str, place: int, path: str) -> int:
+        at = self.table.at(place)
+        if not label.strip():
+            raise DataError(
+                f"{at} ({shown(path)}) has no label.", "Fill it in, or take the row out."
+            )
+        if label in (".", "..") or {"/", "\\", "\0"} & set(label):
+            raise DataError(
+                f"{at}: {label!r} cannot name a class, which is called as a folder can be.",
+                "Write the labels without slashes.",
+            )
+        form = " ".join(label.split())
+        other = self.spelt.setdefault(form, label)
+        if other != label:
+            mine, theirs = spelling(label, other)
+            raise DataError(
+                f"{at} has the label {mine}, {self.table.unit} "
+                f"{self.first[self.labels[other]]:,} {theirs}: they differ in spaces only.",
+                "Write them alike.",
+            )
+        self.first.append(place)
+        return self.labels.setdefault(label, len(self.labels))
+
+    def split_of(self, value: Any, place: int) -> str:
+        text = words_of(value)
+        if text not in self.splits:
+            split, rest = split_word(text)
+            if not split or rest:
+                raise DataError(
+                    f"{self.table.at(place)} is in the split {text!r}, expected train, val or "
+                    "test.",
+                    "Name the column of the splits, --split-column NAME, or mend it.",
+                )
+            self.splits[text] = split
+        return self.splits[text]
+
+    def absent(self, text: str, place: int) -> str:
+        """The path of a file that is not there."""
+        path = self.finder.path_of(text) if text else ""
+        if not path:
+            raise DataError(
+                f"{self.table.at(place)}: {text!r} "
+                + (f"leads out of {self.finder.tree.where}." if text else "is no path."),
+                "Give the folder that all images lie in: --images FOLDER",
+            )
+        self.gone += 1
+        if len(self.missing) < 5:
+            self.missing.append(f"{self.table.unit} {place:,}: {shown(text)}")
+        return path
+
+    def refuse_missing(self) -> None:
+        """DataError where so many images are not there that they lie elsewhere."""
+        if not self.gone:
+            return
+        told = f"{self.gone:,} of {len(self.found):,} images of {self.table.name} are not there"
+        where = self.finder.tree.where / self.finder.folder
+        if 2 * self.gone >= len(self.found):
+            raise DataError(
+                f"{told} ({'; '.join(self.missing)}). Looked for in {where}.",
+                "If their paths begin elsewhere: --images FOLDER. If another column holds them: "
+                "--path-column NAME",
+            )
+        self.notes.append(f"{told} in {where}, such as {self.missing[0]}")
+
+    def compare(self, other: int, label: int, split: str, group: str, place: int) -> None:
+        """The same path once more: DataError unless everything else is the same, too."""
+        first = self.found[other]
+        names = list(self.labels)
+        for what, mine, theirs in (
+            ("label", names[label], names[first.label]),
+            ("split", split, first.split),
+            ("group", group, first.group),
+        ):
+            if mine != theirs:
+                raise DataError(
+                    f"{self.table.at(place)} gives {shown(first.id)} the {what} {mine!r}, "
+                    f"{self.table.unit} {self.places[other]:,} {theirs!r}.",
+                    "Keep one of the rows.",
+                )
+        self.again += 1
+
+    def note_all(self, classes: list[str], examples: int) -> None:
+        if self.again:
+            self.notes.append(
+                f"{self.again:,} rows of {self.table.name} repeat others, and are used once"
+            )
+        if len(classes) > max(20, examples // 2):
+            self.notes.append(
+                f"{examples:,} images have {len(classes):,} different labels: is it the right "
+                "column? --label-column NAME chooses another"
+            )
+        forms = Counter(map(alike, classes))
+        for form, count in forms.items():
+            if count > 1:
+                names = [name for name in classes if alike(name) == form]
+                mine, other = spelling(*names[:2])
+                self.notes.append(f"the labels {mine} and {other} differ in so little: one class?")
+
+
+def table_source(
+    tables: Mapping[str, Table], tree: Tree, reading: Reading, folders: Mapping[str, Sequence[str]]
+) -> Source:
+    """The images of a tree, with the labels of tables.
+
+    Args:
+        tables: by split; one alone may be of "all", and say the splits itself.
+        folders: by split: in the tree, each with a slash behind it, in which paths may begin; the
+            first in which most are found counts, the top of the tree before them.
+
+    Raises:
+        DataError: a table has no such columns, or a row that cannot be used.
+    """
+    notes: list[str] = []
+    parts: list[tuple[str, list[Example], list[str]]] = []
+    for split, table in tables.items():
+        finder, said = _finder(table, tree, folders.get(split, ()))
+        examples, classes, more = labelled_rows(table, reading, finder)
+        notes += said + more
+        parts.append((split, examples, classes))
+    every = sorted({name for _, _, classes in parts for name in classes})
+    place = {name: label for label, name in enumerate(every)}
+    found = parts[0][1]
+    if len(parts) > 1:
+        found = [
+            one._replace(label=place[classes[one.label]], split=split)
+            for split, examples, classes in parts
+            for one in examples
+        ]
+    return Source(
+        "table", every, every, found, lambda: contents_of(tree, found), list(tree.left_out),
+        notes + tree.notes,
+    )  # fmt: skip
+
+
+def contents_of(tree: Tree, examples: Iterable[Example]) -> Iterator[bytes | Pixels | OSError]:
+    """The files of examples."""
+    for example in examples:
+        try:
+            yield tree.read(example.id)
+        except OSError as error:
+            yield error
+
+
+def _finder(table: Table, tree: Tree, folders: Iterable[str]) -> tuple[Finder, list[str]]:
+    """What finds the images of a table: in the first folder in which most are."""
+    for folder in ("", *folders):
+        if fits(table, Finder(tree, folder)):
+            said = f"paths of {table.name} begin in {folder}" if folder else ""
+            return Finder(tree, folder), [said] if said else []
+    return Finder(tree), []
+
+
+def fits(table: Table, finder: Finder) -> bool:
+    """Whether most rows of the beginning of a table have a value that is a file."""
+    rows = [values for _, values in itertools.islice(table.rows(), LOOKED_AT)]
+    hits = sum(any(finder.find(words_of(value)) for value in values) for values in rows)
+    return hits > 0 and 2 * hits >= len(rows) - 1
+
+
+def tables_in(tree: Tree, top: Folder, reading: Reading) -> Source | None:
+    """The images of a folder with the labels of the tables in it, or in the folders directly in
+    it; None where there is no table that speaks of them.
+
+    Raises:
+        DataError: there are several, and their names are not those of splits; or as
+            `table_source`.
+    """
+    tree = Inside(tree, f"{top.path}/" if top.above else "")
+    named = bool(reading.path_column or reading.label_column)
+    tables: dict[str, list[tuple[list[str], Table]]] = {}
+    for folder in (top, *top.inner):
+        start = "" if folder is top else f"{folder.name}/"
+        for name in sorted(filter(is_table, folder.files)):
+            if "submission" in name.lower():  # Kaggle's example of an answer
+                continue
+            table = opened(name, start + name, partial(_held, tree, start + name))
+            if named or _speaks(table, tree, reading, _beside(folder, start, name)):
+                split = split_word(name.rpartition(".")[0].lower().removesuffix("labels"))[0]
+                split = split or split_word(folder.name)[0] or "all"
+                tables.setdefault(split, []).append((_beside(folder, start, name), table))
+    if not tables:
+        return None
+    if any(len(some) > 1 for some in tables.values()) or (len(tables) > 1 and "all" in tables):
+        several = [table.name for some in tables.values() for _, table in some]
+        raise DataError(
+            f"{tree.where} has several tables with labels: {', '.join(several)}.",
+            "Give the one that is meant as DATA.",
+        )
+    chosen = {split: tables[split][0] for split in SPLITS if split in tables}
+    source = table_source(
+        {split: table for split, (_, table) in chosen.items()},
+        tree,
+        reading,
+        {split: folders for split, (folders, _) in chosen.items()},
+    )
+    source.notes.insert(0, f"labels are those of {', '.join(t.name for _, t in chosen.values())}")
+    return source
+
+
+def _held(tree: Tree, path: str) -> IO[bytes]:
+    """A table inside a tree: read at once, since damaged members of archives raise whatever their
+    readers trip over."""
+    return io.BytesIO(tree.read(path))
+
+
+def _speaks(table: Table, tree: Tree, reading: Reading, folders: Sequence[str]) -> bool:
+    """Whether a table has labels of images of the tree."""
+    try:
+        finder, _ = _finder(table, tree, folders)
+        return fits(table, finder) and bool(_columns(table, reading, finder))
+    except DataError:
+        return False
+
+
+def _beside(folder: Folder, start: str, name: str) -> list[str]:
+    """Folders in which the paths of a table may begin: its own, whose path is `start`, and those in
+    it, the likeliest first."""
+    inner = [f"{start}{one}/" for one in _likely(folder.folders, name)]
+    return [start, *inner] if start else inner
+
+
+def _likely(folders: Iterable[str], table: str) -> list[str]:
+    """Folders, first those that are called as a table, then those that hold images by name."""
+    stem = table.rpartition(".")[0].casefold()
+    return sorted(
+        folders,
+        key=lambda one: (
+            not stem.startswith(one.casefold()),
+            split_word(one)[0] != split_word(stem.removesuffix("labels"))[0],
+            one.casefold() not in PLAIN_FOLDERS,
+            one,
+        ),
+    )[:MOST_FOLDERS]
+
+
+def table_file(where: Path, reading: Reading, space: Path) -> tuple[Source, str]:
+    """The images that a table on disk speaks of, and a signature that changes when it or one of
+    them does.
+
+    Args:
+        where: the table.
+        space: a folder for temporary files.
+    """
+    if reading.label_pattern:
+        raise InputError(
+            f"{where} is a table, whose labels stand in a column.",
+            "Leave out --label-pattern, or give the folder of the images.",
+        )
+    root = Path(reading.images) if reading.images else where.parent
+    if not root.exists():
+        raise DataError(f"there is nothing at {root} (--images).", "Check the path.")
+    tree: Tree = LooseFiles(root) if root.is_dir() else open_tree(root, space)
+    folders: list[str] = []
+    if root.is_dir():
+        with os.scandir(root) as entries:
+            inner = [one.name for one in entries if not hidden(one.name) and one.is_dir()]
+        folders = [f"{one}/" for one in _likely(inner, where.name)]
+    table = opened(where.name, str(where), lambda: open(where, "rb"))
+    source = table_source({"all": table}, tree, reading, {"all": folders})
+    state = tree.seen.hexdigest() if isinstance(tree, LooseFiles) else source_state(root)[0]
+    return source, f"{source_state(where)[0]} {reading.query} {state}"

@@ -1,0 +1,277 @@
+"""Labels in a table: the same Store as class folders, or an error that says where and what."""
+
+import csv
+import io
+import json
+import shutil
+import zipfile
+
+import pytest
+from makers import TINY, class_folders, snapshot, tensors_sha256, write_image
+
+import alexnet
+from alexnet.cli import main
+from alexnet.data.datasets import open_data, outline
+from alexnet.data.finding import find_data, lasting, listed
+from alexnet.data.handed import labelled
+from alexnet.data.originals import original
+from alexnet.data.reading import Reading, parted, title_of
+from alexnet.errors import DataError
+
+ROWS = [(f"{name}/{number}.png", name) for name in ("cat", "dog") for number in range(3)]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return class_folders(tmp_path / "photos", {"cat": 3, "dog": 3})
+
+
+def write(path, rows=ROWS, header=("path", "label"), **options):
+    with open(path, "w", newline="", encoding=options.pop("encoding", "utf-8")) as file:
+        csv.writer(file, **options).writerows([header, *rows] if header else rows)
+    return path
+
+
+def refused(data, *words, **reading):
+    with pytest.raises(DataError) as caught:
+        listed(find_data(labelled(data, **reading)))
+    for word in words:
+        assert word in str(caught.value), str(caught.value)
+    assert caught.value.hint
+
+
+def same(photos, *addresses):
+    expected = open_data(photos, image_size=8)
+    for address in addresses:
+        found = open_data(address, image_size=8)
+        assert found.fingerprint == expected.fingerprint
+        assert found.info["sha256"] == expected.info["sha256"]
+        assert found.classes == expected.classes
+
+
+def test_every_kind_of_text_is_the_same_as_class_folders(photos, tmp_path):
+    before = snapshot(photos)
+    shuffled = [ROWS[place] for place in (3, 0, 5, 2, 4, 1)]
+    (tmp_path / "t.jsonl").write_text(
+        "\n".join(json.dumps({"label": label, "file": path}) for path, label in shuffled)
+    )
+    same(
+        photos,
+        *(
+            labelled(table, images=photos)
+            for table in (
+                write(tmp_path / "a.csv"),
+                write(tmp_path / "b.csv", shuffled, encoding="utf-8-sig"),
+                write(tmp_path / "c.csv", shuffled, delimiter=";", quoting=csv.QUOTE_ALL),
+                write(tmp_path / "d.tsv", delimiter="\t", encoding="utf-16"),
+                write(tmp_path / "e.csv", header=None),
+                write(tmp_path / "f.csv", [*ROWS, ROWS[0]]),
+                write(tmp_path / "g.csv", [(f"./{path[:-4]}", label) for path, label in ROWS]),
+                write(tmp_path / "h.csv", [(photos / path, label) for path, label in ROWS]),
+                write(tmp_path / "i.csv", [(path.replace("/", "\\"), n) for path, n in ROWS]),
+                tmp_path / "t.jsonl",
+            )
+        ),
+    )
+    assert snapshot(photos) == before
+
+
+def test_parquet_is_the_same_as_class_folders(photos, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    paths, labels = zip(*ROWS, strict=True)
+    table = pyarrow.table({"n": list(range(6)), "image": paths, "species": labels})
+    parquet.write_table(table, tmp_path / "t.parquet", row_group_size=2)
+    same(photos, labelled(tmp_path / "t.parquet", images=photos))
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 and no more")
+    refused(tmp_path / "t.parquet", "cannot be read as Parquet", images=photos)
+
+
+def test_images_lie_in_an_archive(photos, tmp_path):
+    shutil.make_archive(str(tmp_path / "photos"), "zip", photos)
+    same(photos, labelled(write(tmp_path / "t.csv"), images=tmp_path / "photos.zip"))
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_kaggle_s_table_beside_its_folders(archive, tmp_path):
+    root = tmp_path / "kaggle"
+    for number in range(6):
+        write_image(root / f"train/{number}.png")
+        write_image(root / f"test/{number + 6}.png")
+    write(
+        root / "trainLabels.csv", [(n, "frog" if n % 2 else "cat") for n in range(6)], ("id", "y")
+    )
+    write(root / "sampleSubmission.csv", [(n + 6, "cat") for n in range(6)], ("id", "y"))
+    if archive:
+        shutil.make_archive(str(root), "zip", tmp_path, "kaggle")
+        root = tmp_path / "kaggle.zip"
+    source = listed(find_data(str(root)))
+    assert source.classes == ["cat", "frog"]
+    assert [one.id for one in source.examples] == [f"train/{n}.png" for n in (0, 2, 4, 1, 3, 5)]
+    assert {one.split for one in source.examples} == {"all"}
+    assert "trainLabels.csv" in source.notes[0]
+    if not archive:
+        by_name = listed(find_data(str(root / "trainLabels.csv")))
+        assert by_name.examples == source.examples
+
+
+def test_a_table_for_each_split(tmp_path):
+    for split, count in (("train", 4), ("test", 2)):
+        for number in range(count):
+            write_image(tmp_path / f"d/{split}/{number}.png")
+        rows = [(f"{number}.png", "ab"[number % 2]) for number in range(count)]
+        write(tmp_path / f"d/{split}/metadata.csv", rows, ("file_name", "label"))
+    source = listed(find_data(str(tmp_path / "d")))
+    assert [(one.split, one.id) for one in source.examples] == [
+        ("train", "train/0.png"), ("train", "train/2.png"), ("train", "train/1.png"),
+        ("train", "train/3.png"), ("test", "test/0.png"), ("test", "test/1.png"),
+    ]  # fmt: skip
+
+
+def test_splits_stand_in_a_column(photos, tmp_path):
+    parts = ("Train", "valid", "testing")
+    rows = [(path, label, parts[int(path[-5])]) for path, label in ROWS]
+    table = write(tmp_path / "t.csv", rows, ("file", "breed", "set"))
+    source = listed(find_data(labelled(table, images=photos)))
+    assert [one.split for one in source.examples] == ["train", "train", "val", "val"] + ["test"] * 2
+    wrong = write(tmp_path / "u.csv", [*rows[:5], (*ROWS[5], "holdout")], ("file", "breed", "set"))
+    refused(wrong, "line 7", "holdout", images=photos, split_column="set")
+
+
+def test_columns_are_chosen_and_guesses_said(photos, tmp_path):
+    rows = [(label, path, "x") for path, label in ROWS]
+    table = write(tmp_path / "t.csv", rows, ("Art", "Bild", "colour"))
+    refused(table, "holds the label", "--label-column", "'colour'", images=photos)
+    source = listed(find_data(labelled(table, images=photos, label_column="Art")))
+    assert source.classes == ["cat", "dog"]
+    assert "'Bild'" in source.notes[0]
+    refused(table, "no column 'art'", "Did you mean 'Art'", images=photos, label_column="art")
+    named = labelled(table, images=photos, label_column="Art", path_column="Bild")
+    assert not listed(find_data(named)).notes
+
+
+WRONG = {
+    "an empty file": ("", ["is empty"]),
+    "a header alone": ("path,label\n", ["no rows"]),
+    "no such images": ("path,label\nx/0.png,cat\nx/1.png,dog\n", ["2 of 2", "line 2: x/0.png",
+                                                                    "--images"]),
+    "a path that leads out": ("path,label\ncat/0.png,cat\n../t.csv,dog\n", ["line 3", "leads out"]),
+    "a path elsewhere": ("path,label\ncat/0.png,cat\n/etc/hostname,dog\n", ["line 3", "leads out"]),
+    "no path": ("path,label\ncat/0.png,cat\n,dog\n", ["line 3", "is no path"]),
+    "no label": ("path,label\ncat/0.png,cat\ndog/0.png,\n", ["line 3", "dog/0.png", "no label"]),
+    "labels that differ by a space": ("path,label\ncat/0.png,cat\ncat/1.png,cat \n",
+                                      ["line 3", "'cat '", "line 2 'cat'", "spaces only"]),
+    "two labels": ("path,label\ncat/0.png,cat\n./cat/0.png,dog\n", ["line 3", "'dog'", "line 2"]),
+    "the header again": ("path,label\ncat/0.png,cat\npath,label\n", ["line 3", "repeats"]),
+    "a column too many": ("path,label\ncat/0.png,a,b\n", ["line 2", "3 columns"]),
+    "a quotation mark": ('path,label\ncat/0.png,"cat\ndog/0.png,dog\n', ["no row of a table"]),
+    "a label that is a path": ("path,label\ncat/0.png,a/b\n", ["line 2", "cannot name a class"]),
+    "two columns of a name": ("path,label,label\ncat/0.png,a,b\n", ["2 columns called 'label'"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_said_with_its_line(name, photos, tmp_path):
+    text, words = WRONG[name]
+    (tmp_path / "t.csv").write_text(text)
+    column = {"label_column": "label"} if "columns of" in name else {}
+    before = snapshot(tmp_path)
+    refused(tmp_path / "t.csv", *words, images=photos, **column)
+    assert snapshot(tmp_path) == before
+
+
+def test_other_wrong_files(photos, tmp_path):
+    (tmp_path / "a.csv").write_bytes(
+        "path,label\ncat/0.png,chat\ncat/1.png,bébé\n".encode("cp1252")
+    )
+    refused(tmp_path / "a.csv", "line 3 is not UTF-8", "iconv", images=photos)
+    (tmp_path / "b.jsonl").write_text('{"path": "cat/0.png", "label": "a"}\n[1]\n')
+    refused(tmp_path / "b.jsonl", "line 2 is no JSON object", images=photos)
+    refused(write(tmp_path / "c.csv"), "nothing at", images=tmp_path / "absent")
+    refused(photos, "is no table", label_column="label")
+    (tmp_path / "d.csv").write_bytes(b'path,label\n"' + b"x" * 200_000 + b'",cat\n')
+    refused(tmp_path / "d.csv", "field larger", images=photos)
+
+
+def test_quoted_newlines_are_one_value(photos, tmp_path):
+    (tmp_path / "t.csv").write_text('path,note,label\ncat/0.png,"one\ntwo",a\ndog/0.png,,\n')
+    refused(tmp_path / "t.csv", "line 4", "no label", images=photos)
+
+
+def test_some_missing_files_are_bad_images(photos, tmp_path):
+    table = write(tmp_path / "t.csv", [*ROWS, ("cat/9.png", "cat")])
+    source = listed(find_data(labelled(table, images=photos)))
+    assert "1 of 7 images" in source.notes[-1] and "line 8: cat/9.png" in source.notes[-1]
+    with pytest.raises(DataError, match=r"cat/9\.png"):
+        open_data(labelled(table, images=photos), image_size=8)
+    found = open_data(labelled(table, images=photos), image_size=8, bad_images="skip")
+    assert len(found) == 6
+    write_image(photos / "cat/9.png")
+    assert len(open_data(labelled(table, images=photos), image_size=8)) == 7  # found anew
+
+
+def test_a_changed_table_or_image_is_noticed(photos, tmp_path):
+    address = labelled(write(tmp_path / "t.csv"), images=photos)
+    first = open_data(address, image_size=8)
+    assert open_data(address, image_size=8).path == first.path
+    write(tmp_path / "t.csv", [(path, "dog" if path == "cat/0.png" else n) for path, n in ROWS])
+    second = open_data(address, image_size=8)
+    assert second.y.tolist() == [0, 0, 1, 1, 1, 1] and second.fingerprint != first.fingerprint
+
+
+def test_an_address_says_how_it_is_read(tmp_path):
+    address = labelled("a b.csv", images="x/y?", label_column="Größe & Art")
+    assert parted(address) == ("a b.csv", Reading(images="x/y?", label_column="Größe & Art"))
+    assert labelled(address, split_column="s") == f"{address}&split-column=s"
+    assert title_of(address) == "a b.csv" and title_of("photos/*/*") == "photos"
+    assert parted("what?.csv") == ("what?.csv", Reading())
+    (tmp_path / "odd?group=1").mkdir()
+    assert parted(tmp_path / "odd?group=1") == (str(tmp_path / "odd?group=1"), Reading())
+
+
+def test_an_address_lasts(photos, tmp_path, monkeypatch):
+    write(tmp_path / "t.csv")
+    monkeypatch.chdir(tmp_path)
+    kept = lasting(labelled("t.csv", images="photos"))
+    monkeypatch.chdir("/")
+    assert outline(kept) == (6, ["cat", "dog"])
+    assert original(kept, "cat/1.png") == photos / "cat/1.png"
+    assert lasting("digits") == "digits"
+
+
+@pytest.mark.slow
+def test_a_table_goes_through_every_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    class_folders(tmp_path / "photos", {"cat": 10, "dog": 10})
+    rows = [(f"{name}/{n}.png", name) for name in ("cat", "dog") for n in range(10)]
+    write(tmp_path / "t.csv", rows, ("file", "animal"))
+    flags = ["--images", "photos", "--label-column", "animal"]
+    run = alexnet.train(labelled("t.csv", images="photos", label_column="animal"), TINY, out="run")
+    other = alexnet.train("photos", TINY, out="other")
+    assert tensors_sha256(run / "best.safetensors") == tensors_sha256(other / "best.safetensors")
+    assert main(["data", "check", "t.csv", *flags]) in (0, 1)
+    assert main(["data", "prepare", "t.csv", *flags]) == 0
+    assert main(["eval", "run"]) == 0
+    assert main(["eval", "run", "t.csv", *flags, "--split", "all"]) == 0
+    assert main(["predict", "run", "photos/cat/0.png"]) == 0
+    assert main(["report", "run"]) == 0
+    capsys.readouterr()
+    write(
+        tmp_path / "t.csv",
+        [(p, "dog" if p == "cat/0.png" else n) for p, n in rows],
+        ("file", "animal"),
+    )
+    assert main(["eval", "run"]) == 2
+    assert "another label" in capsys.readouterr().err
+
+
+def test_a_zip_of_images_and_their_table(photos, tmp_path):
+    text = io.StringIO()
+    csv.writer(text).writerows([("file", "label"), *((p.replace("/", "_"), n) for p, n in ROWS)])
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        for path, _ in ROWS:
+            archive.write(photos / path, path.replace("/", "_"))
+        archive.writestr("labels.csv", text.getvalue())
+    source = listed(find_data(str(tmp_path / "z.zip")))
+    assert source.classes == ["cat", "dog"] and len(source.examples) == 6
