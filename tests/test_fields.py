@@ -22,7 +22,7 @@ BASE = alexnet.recipe("finetune", epochs=9)  # of which each of these is one cha
 OTHER = {
     "weights": "imagenet", "device": "cpu", "conv_layers": 4, "columns": 1, "fc_layers": 3,
     "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "frozen_dropout": None, "nesterov": None,
-    "views": 1, "head": None, "cache": False, "teacher": None,
+    "views": 1, "head": None, "cache": False, "teacher": None, "class_weights": "balanced",
 }  # fmt: skip
 
 

@@ -36,6 +36,8 @@ class Between:
 Positive = Between(0, open_low=True)
 Open = Literal["auto"]  # a field that is left to the weights, the network, the data or the machine
 
+WEIGHT_RULES = ("none", "balanced", "effective")
+
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?|mps:0|cpu:0")
 
 EXPLAINED = "`alexnet train --help-all` explains the fields."
@@ -204,6 +206,13 @@ class Recipe:
     loss: Literal["cross-entropy", "bce", "double-softmax", "softmax-bce"] = "cross-entropy"
     # Share of the target spread evenly over all classes.
     label_smoothing: Annotated[float, Between(0, 0.9)] = 0.0
+    # What the loss of an image weighs, by its class: none (all the same), balanced (each class the
+    # same in all), effective (less steep, after Cui et al., 2019), or a .csv or .json file of
+    # classes and weights.
+    class_weights: str = "none"
+    # Which images an epoch has: shuffled (each once), or balanced (as many, each class as often as
+    # another, so that those of small classes come several times).
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
     # Largest norm of the gradient; longer ones are scaled down. 0: no limit.
     clip: Annotated[float, Between(0)] = 0.0
     # Stop after this many epochs without a better validation accuracy. 0: never.
@@ -317,6 +326,13 @@ class Recipe:
                 "trained.",
                 "Leave out --teacher, or use --freeze none and --epochs.",
             )
+        rule = self.class_weights
+        if rule not in WEIGHT_RULES and not rule.lower().endswith((".csv", ".json")):
+            raise RecipeError(
+                f"class_weights is {rule!r}, expected {', '.join(WEIGHT_RULES)}, or a .csv or "
+                ".json file.",
+                did_you_mean(rule, WEIGHT_RULES),
+            )
         if self.std != "auto" and min(self.std) <= 0:
             raise RecipeError(
                 f"std is {self.std}, expected three numbers above 0.", "Example: --std 0.5 0.5 0.5"
@@ -358,6 +374,11 @@ class Recipe:
             raise RecipeError(
                 "frozen_dropout needs the frozen layers to run in every epoch.", "Use --no-cache."
             )
+        if self.head != "trained" and self.evens_out:
+            raise RecipeError(
+                f"head is {self.head}, which is solved at once, with every image alike.",
+                "Leave out --class-weights and --sampling, or use --head trained.",
+            )
         if self.head != "trained" and not self.cache:
             raise RecipeError(
                 f"head {self.head} is solved on cached features.", "Leave out --no-cache."
@@ -391,6 +412,11 @@ class Recipe:
     def splits_from(self) -> int:
         """The seed from which splits are drawn."""
         return self.seed if self.split_seed == "auto" else self.split_seed
+
+    @property
+    def evens_out(self) -> bool:
+        """Whether images of small classes count more than others."""
+        return self.class_weights != "none" or self.sampling != "shuffled"
 
     @property
     def digest(self) -> str:
@@ -429,6 +455,9 @@ NEWER: dict[str, Any] = {
     "teacher_weight": 2.0,
     "teacher_size": "auto",
     "split_seed": "auto",
+    "keep": "best",
+    "class_weights": "none",
+    "sampling": "shuffled",
 }
 
 # Where release 0.1.0 wrote another value for the same thing: {field: (its value, ours)}. It is
@@ -478,6 +507,8 @@ class Resolved(Recipe):
     precision: Literal["bf16", "fp32"]
     # along which colours `lighting` goes (`pixels.colour_axes`); empty without it
     lighting_axes: tuple[float, ...] = ()
+    # what the loss of an image of each class weighs (`imbalance.class_weights`); empty for 1
+    loss_weights: tuple[float, ...] = ()
     # how images were drawn for the test and validation splits (`splits.make_splits`)
     draw: Literal["content", "position"] = "content"
 
@@ -496,7 +527,7 @@ BYSTANDERS = frozenset(
 STACKABLE = frozenset("lr momentum weight_decay schedule gamma step_size warmup".split())
 # what does not change how long a step takes
 ANY_SPEED = STACKABLE | frozenset(
-    "seed epochs finetune_epochs finetune_lr label_smoothing dropout".split()
+    "seed epochs finetune_epochs finetune_lr label_smoothing dropout class_weights sampling".split()
 )
 
 
@@ -514,6 +545,7 @@ ELSEWHERE = {
     **dict.fromkeys("smoothing".split(), "label_smoothing"),
     **dict.fromkeys("scheduler lr_scheduler sched".split(), "schedule"),
     **dict.fromkeys("ema".split(), "average"),
+    **dict.fromkeys("class_weight cls_weights weight_classes".split(), "class_weights"),
     **dict.fromkeys("random_seed manual_seed".split(), "seed"),
     **dict.fromkeys("output output_dir out_dir save_dir project name".split(), "out"),
 }

@@ -292,7 +292,8 @@ def _balance(store: Store) -> list[Finding]:
                 "imbalance", "warning", 1,
                 f"the largest class has {count[high] / count[low]:.0f} times as many images in "
                 f"{split} as the smallest; accuracy will say little of the small ones",
-                "Look at the accuracy per class.",
+                "Look at the accuracy per class; --class-weights and --sampling balanced let small "
+                "ones count more.",
                 [f"{store.names[label]}: {count[label]:,}" for label in (high, low)],
             )
         )  # fmt: skip

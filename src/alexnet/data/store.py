@@ -503,8 +503,9 @@ class Batches:
 
     The order of an epoch depends on (seed, epoch), the augmentation of a batch on (seed, epoch,
     step), and on nothing else. Each epoch uses every example once, in batches whose sizes differ by
-    one at most. Of several Stores of the same examples (features of an image and of its mirror)
-    each epoch takes one for every example, in turn.
+    one at most; a balanced one as many, each class as often as another. Of several Stores of the
+    same examples (features of an image and of its mirror) each epoch takes one for every example,
+    in turn.
     """
 
     def __init__(
@@ -516,14 +517,18 @@ class Batches:
         transform: Any,
         device: torch.device,
         shuffle: bool = False,
+        balanced: bool = False,
         seed: int = 0,
     ) -> None:
-        """`transform` is an `augment.Transform`; `indices` (n,) are the examples to use."""
+        """`transform` is an `augment.Transform`; `indices` (n,) are the examples to use. `balanced`
+        says which of them an epoch has: of small classes some several times, of large ones not
+        all, but others in the next epoch."""
         self.stores: Sequence[Store | Arrays] = (
             [store] if isinstance(store, Store | Arrays) else list(store)
         )
         self.indices = indices
         self.transform, self.device, self.shuffle, self.seed = transform, device, shuffle, seed
+        self.balanced = balanced
         self.steps = -(-len(indices) // batch_size)
         self.resident = _resident(self.stores, device)
         # where in the turn an example begins, so that no epoch has all images or all mirrors
@@ -576,7 +581,7 @@ class Batches:
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch from step `start` on: x (B, ...) as the transform makes it, y
         (B,) int64."""
-        order = torch.from_numpy(self.indices)
+        order = torch.from_numpy(self._even(epoch) if self.balanced else self.indices)
         if self.shuffle:
             order = order[torch.randperm(len(order), generator=keyed_generator(self.seed, epoch))]
         labels = self.stores[0].y
@@ -586,6 +591,28 @@ class Batches:
             x = self._gather(chosen, epoch)
             y = torch.from_numpy(labels[chosen.numpy()]).to(self.device)
             yield self.transform(x, keyed_generator(self.seed, epoch, step)), y
+
+    def _even(self, epoch: int) -> Indices:
+        """As many examples as there are, the same number of each class: the next ones in rounds
+        through all of a class, each round in an order of its own."""
+        labels = self.stores[0].y[self.indices]
+        known = np.unique(labels)
+        found = []
+        for place, label in enumerate(known):
+            members = self.indices[labels == label]
+            # what does not divide goes round, too
+            turn = (place + epoch) % len(known)
+            count = len(self.indices) // len(known) + (turn < len(self.indices) % len(known))
+            start = epoch * (len(self.indices) // len(known))
+            first, last = start // len(members), (start + count - 1) // len(members)
+            rounds = [
+                members[np.random.default_rng(keyed_seed(self.seed, int(label), one)).permutation(
+                    len(members)
+                )]
+                for one in range(first, last + 1)
+            ]  # fmt: skip
+            found.append(np.concatenate(rounds)[start - first * len(members) :][:count])
+        return np.concatenate(found)
 
     def _gather(self, chosen: Tensor, epoch: int) -> Tensor:
         if len(self.stores) == 1:

@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -13,8 +14,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 Kind = TypeVar("Kind", bound=torch.optim.Optimizer)
 
 
-def make_loss(name: str, label_smoothing: float) -> Loss:
-    """The loss of logits (B, K) and labels (B,), a mean over the batch.
+def make_loss(name: str, label_smoothing: float, weights: Sequence[float] = ()) -> Loss:
+    """The loss of logits (B, K) and labels (B,), a mean over the batch; with `weights`, one for
+    each class, that of each image times the weight of its class.
 
     "cross-entropy", or "bce": the binary cross entropy of each class, summed over the classes, so
     that its gradients are of the same size as cross entropy's. Smoothing spreads that share of the
@@ -23,8 +25,8 @@ def make_loss(name: str, label_smoothing: float) -> Loss:
     of the former is 1.461 for 10 classes, not 0.
     """
 
-    def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    def cross_entropy(logits: Tensor, labels: Tensor, each: str = "none") -> Tensor:
+        return F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction=each)
 
     def target(logits: Tensor, labels: Tensor) -> Tensor:  # (B, K)
         k = logits.shape[1]
@@ -32,18 +34,28 @@ def make_loss(name: str, label_smoothing: float) -> Loss:
 
     def bce(logits: Tensor, labels: Tensor) -> Tensor:
         each = F.binary_cross_entropy_with_logits(logits, target(logits, labels), reduction="none")
-        return each.sum(1).mean()
+        return each.sum(1)
 
-    def double_softmax(logits: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(logits.softmax(1), labels)
+    def double_softmax(logits: Tensor, labels: Tensor, each: str = "none") -> Tensor:
+        return cross_entropy(logits.softmax(1), labels, each)
 
     def softmax_bce(logits: Tensor, labels: Tensor) -> Tensor:
         p = logits.softmax(1)
         each = F.binary_cross_entropy(p, target(logits, labels), reduction="none")
-        return each.sum(1).mean()
+        return each.sum(1)
 
-    losses = {"cross-entropy": cross_entropy, "bce": bce}
-    return (losses | {"double-softmax": double_softmax, "softmax-bce": softmax_bce})[name]
+    # each gives the losses (B,) of a batch
+    losses: dict[str, Callable[..., Tensor]] = {"cross-entropy": cross_entropy, "bce": bce}
+    losses |= {"double-softmax": double_softmax, "softmax-bce": softmax_bce}
+    of_each = losses[name]
+    if weights:
+        scale = torch.tensor(weights)
+        return lambda logits, labels: (
+            of_each(logits, labels) * scale.to(logits.device)[labels]
+        ).mean()
+    if of_each in (cross_entropy, double_softmax):  # torch's own mean has bits of its own
+        return partial(of_each, each="mean")
+    return lambda logits, labels: of_each(logits, labels).mean()
 
 
 def make_optimizer(

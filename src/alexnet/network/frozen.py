@@ -276,6 +276,7 @@ def feature_batches(
     device: torch.device,
     views: Sequence[int] = (0,),
     shuffle: bool = False,
+    balanced: bool = False,
     seed: int = 0,
 ) -> Batches:
     """Batches (B, D) float32 of the features of `indices`, examples of the Store of images.
@@ -289,5 +290,6 @@ def feature_batches(
         transform=lambda x, generator: x.float(),
         device=device,
         shuffle=shuffle,
+        balanced=balanced,
         seed=seed,
     )

@@ -157,6 +157,7 @@ def contents(run: RunDirectory) -> dict[str, Any]:
         "counts": confusion,
         "scores": scores,
         "classes": told_classes(names, scores),
+        "evened": evened(names, figures.get("evened_out")),
         "confusion": confusions(names, confusion),
         "failings": list(failings(names, figures, confusion)),
         "trades": trades(names, predictions),
@@ -177,6 +178,24 @@ def contents(run: RunDirectory) -> dict[str, Any]:
         "confusion_table": CONFUSION_TABLE,
         "network_table": NETWORK_TABLE,
     }
+
+
+def evened(names: Sequence[str], found: Any) -> list[dict[str, Any]]:
+    """What class weights or a balanced draw did, the smallest class first; nothing without them."""
+    keys = ("images", "weights", "val_images", "val_recall")
+    if not isinstance(found, Mapping) or any(
+        not isinstance(found.get(key), list) or len(found[key]) != len(names) for key in keys
+    ):
+        return []
+    before = found.get("plain_val_recall")
+    if not isinstance(before, list) or len(before) != len(names):
+        before = [None] * len(names)
+    rows: list[dict[str, Any]] = [
+        {"name": name, "before": number(plain), **{key: number(found[key][k]) for key in keys}}
+        for k, (name, plain) in enumerate(zip(names, before, strict=True))
+    ]
+    known = [row for row in rows if not any(math.isnan(row[key]) for key in keys[:3])]
+    return sorted(known, key=lambda row: float(row["images"]))
 
 
 def epoch_rows(epochs: Sequence[Mapping[str, float]]) -> Rows:

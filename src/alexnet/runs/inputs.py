@@ -121,6 +121,7 @@ class Inputs:
             "batch_size": recipe.batch_size,
             "device": self.device,
             "shuffle": True,
+            "balanced": recipe.sampling == "balanced",
             "seed": recipe.seed,
         }
         if freeze != "none" and recipe.cache:

@@ -135,7 +135,7 @@ def run_stack(job: Job, trials: Sequence[Trial]) -> None:
             val,
             epochs=first.epochs,
             rates=[rate_of(t.recipe, phase) for t, phase in zip(trials, phases, strict=True)],
-            loss=loss_of(first),
+            loss=loss_of(run.recipe),
             dtype=run.inputs.dtype,
             clip=first.clip,
             patience=first.patience,

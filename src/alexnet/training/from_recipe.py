@@ -9,7 +9,7 @@ from torch import nn
 
 from alexnet.fitting.optimization import Loss, learning_rate, make_loss, make_optimizer
 from alexnet.fitting.stack import Stack, StackOptimizer
-from alexnet.recipes import Recipe
+from alexnet.recipes import Recipe, Resolved
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,9 @@ class Phase:
 
 
 def loss_of(recipe: Recipe) -> Loss:
-    """The loss."""
-    return make_loss(recipe.loss, recipe.label_smoothing)
+    """The loss; classes weigh what a Resolved recipe knows."""
+    weights = recipe.loss_weights if isinstance(recipe, Resolved) else ()
+    return make_loss(recipe.loss, recipe.label_smoothing, weights)
 
 
 def optimizer_of(recipe: Recipe, model: nn.Module, lr: float) -> torch.optim.Optimizer:

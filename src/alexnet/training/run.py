@@ -37,6 +37,7 @@ from alexnet.runs.directory import (
     require_named,
 )
 from alexnet.runs.evaluation import show
+from alexnet.runs.imbalance import evened_out
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.own_data import count_seen, trained_on
 from alexnet.runtime import differences, environment, peak_memory, stop_on_signal
@@ -94,6 +95,9 @@ class Run:
         self.clock = Clock()
         self.continued: list[Mapping[str, int]] = []  # what was asked before it went on with more
         self.swept: Mapping[str, Any] = {}  # fields that a sweep set
+        # of each class the share of validation images that an equal training without class weights
+        # and balanced sampling finds, where there was one
+        self.plain_recall: list[float | None] | None = None
 
     @contextlib.contextmanager
     def opened(self, out: str | Path, resume: bool, more: bool = False) -> Iterator[None]:
@@ -465,6 +469,14 @@ class Run:
             found = supported_temperature(val.logits.numpy(), val.labels.numpy())
             self.fitted["temperature"] = found.value
             self.fitted["temperature_interval"] = list(found.interval)
+        if self.recipe.evens_out:
+            self.fitted["evened_out"] = evened_out(
+                self.inputs.store,
+                splits,
+                self.recipe,
+                val.logits.argmax(1).numpy(),
+                self.plain_recall,
+            )
         if calibrates:
             test = looked if split == "test" else None
             self._calibrate(calibrator.calibration(val, test), looked)

@@ -1,13 +1,15 @@
 """`train`: from a data set and a recipe to a run directory."""
 
 import dataclasses
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 
-from alexnet.console import say, warn
+from alexnet.console import hushed, say, warn
 from alexnet.data.handed import Given, given
 from alexnet.data.sources import Data, Source
 from alexnet.data.splits import Splits
@@ -20,6 +22,7 @@ from alexnet.recipes import Recipe
 from alexnet.runs.choice import settled
 from alexnet.runs.configs import asked_for
 from alexnet.runs.directory import RunDirectory
+from alexnet.runs.imbalance import class_weights
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.network import require_sound
 from alexnet.runs.own_data import own_data, splits_of
@@ -118,6 +121,8 @@ def carried_out(
             return run.directory.path
         for _ in run.train():
             pass
+        if run.recipe.evens_out and run.recipe.freeze != "none" and not run.recipe.finetune_epochs:
+            run.plain_recall = recall_without(data, asked, run)
         run.evaluate(split)
         if run.recipe.report:
             from alexnet.reporting.report import write_report  # imports matplotlib
@@ -125,6 +130,23 @@ def carried_out(
             prepare_report(run.directory.path, run.inputs.store)
             say(f"report: {write_report(run.directory.path)}")
     return run.directory.path
+
+
+def recall_without(data: Data, asked: Recipe, run: Run) -> list[float | None]:
+    """Of each class the share of the validation images that is found by the same training without
+    class weights and balanced sampling: heads on cached features are trained in seconds."""
+    plain = asked.replace(
+        class_weights="none", sampling="shuffled", report=False, tensorboard=False
+    )
+    say("and once more without class weights and balanced sampling, to compare")
+    with hushed(), tempfile.TemporaryDirectory(prefix="alexnet-") as folder:
+        other = set_up(data, plain, run.recipe.draw)
+        with other.opened(Path(folder) / "plain", resume=False):
+            for _ in other.train():
+                pass
+            other.evaluate("val")
+        figures = other.directory.metrics()
+    return [figures["per_class"].get(name, {}).get("top1") for name in run.inputs.store.names]
 
 
 def prepare_report(run: str | Path, store: Store | None = None) -> None:
@@ -183,6 +205,11 @@ def set_up(data: Data, asked: Recipe, draw: str = "content") -> Run:
             "Give --epochs, or weights that know the classes of the data.",
         )
     resolution = _look_at_pixels(resolution, store, splits, model)
+    counts = np.bincount(store.y[splits.train], minlength=len(store.classes))
+    weights_of = class_weights(recipe.class_weights, counts, store.classes)
+    resolution = dataclasses.replace(
+        resolution, recipe=resolution.recipe.replace(loss_weights=weights_of)
+    )
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     kept = store.path if isinstance(data, Source) else data
     run = Run(kept, Inputs(resolution, store, splits, model))
@@ -211,6 +238,7 @@ def twin(run: Run, data: Data, asked: Recipe) -> Run:
     """A run on the same data, network and features, with another recipe for what is trained."""
     inputs = run.inputs
     resolution = resolve(asked, inputs.recipe.draw).over(inputs.store)
-    recipe = resolution.recipe.replace(lighting_axes=inputs.recipe.lighting_axes)
+    seen = {name: getattr(inputs.recipe, name) for name in ("lighting_axes", "loss_weights")}
+    recipe = resolution.recipe.replace(**seen)
     resolution = dataclasses.replace(resolution, recipe=recipe)
     return Run(data, dataclasses.replace(inputs, resolution=resolution))
