@@ -25,6 +25,7 @@ class Squares(Classifier):
 
     classes = names = ["a", "b"]
     metrics = {}
+    calibration = examined = None
 
     def __init__(self, white=0):
         self.white = white

@@ -25,6 +25,7 @@ from alexnet.reporting.illustrations import Album, read_data_state, read_illustr
 from alexnet.reporting.report import failings, same_recipe, write_report
 from alexnet.runs.directory import Predictions, RunDirectory, Settings
 from alexnet.scoring import metrics as figures
+from alexnet.scoring.conformal import Calibration, abstaining
 from alexnet.sweeping.sweep_page import write_sweep_page
 
 pytestmark = pytest.mark.usefixtures("drawn_once")
@@ -195,7 +196,8 @@ def test_sections_are_in_order(run):
     assert [heading for _, heading in headings] == [
         "Training", "How well each class is found", "Confusion matrix: what is taken for what",
         "Images that were confused", "The hardest mistakes", "The most confident mistakes",
-        "Samples", "Can its confidence be trusted?", "Precision against recall, and the ROC",
+        "Samples", "Can its confidence be trusted?",
+        "When it may say that it does not know", "Precision against recall, and the ROC",
         "What the data looked like", "What it learned to see", "Nearest neighbours", "Speed",
         "How to repeat it",
     ]  # fmt: skip
@@ -245,6 +247,24 @@ def test_a_temperature_shows_calibration_after_scaling(run):
     write_json(run / "metrics.json", found | {"temperature": 2.5, "temperature_interval": [2.5, 3]})
     told = "fitted on validation images: the cautious end of its 95 % interval 2.50 to 3.00"
     assert told in opened(write_report(run)).text
+
+
+def test_what_abstaining_comes_to(run, capsys):
+    assert "for a rate of 5 % 19 validation images at least" in opened(write_report(run)).text
+    directory = RunDirectory(run)
+    predictions = directory.predictions()
+    steps = np.linspace(0.1, 1, 30, dtype=np.float32)
+    found = Calibration(steps, steps, steps, steps, np.zeros((1, 1), np.float16))
+    directory.write_calibration(found)
+    page = opened(write_report(run)).text
+    assert "which 30 validation images say" in page
+    for rate in (0.05, 0.1, 0.2):  # for 1 % they are too few
+        told = abstaining(found, predictions.logits, predictions.labels, rate)
+        assert f"{100 * (1 - told['coverage']):.1f} %" in page
+        assert f"{told['set_size']:.2f}" in page
+    (run / "calibration.npz").write_bytes(b"PK")
+    assert "at least" in opened(write_report(run)).text
+    assert "calibration.npz is damaged" in capsys.readouterr().err
 
 
 def test_where_no_temperature_is_applied_the_page_says_why(run):

@@ -3,12 +3,14 @@
 import contextlib
 import shutil
 
+import numpy as np
 import pytest
 from makers import Colours, network_of
 from servers import HOSTILE, Running, picture
 
 from alexnet.classification.predict import load
 from alexnet.network.description import architecture
+from alexnet.scoring.conformal import Calibration
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = [
@@ -198,3 +200,24 @@ def test_a_page_without_the_right_to_a_camera_says_how(served):
         assert f"ssh -L {served.port}:localhost:{served.port} USER@box.lan" in page.inner_text(
             "#trouble"
         )
+
+
+def test_it_says_that_it_does_not_know(served, network):
+    network._calibration = Calibration(
+        *(np.linspace(low, 1, 99, dtype=np.float32) for low in (0.9, 0, 0.9, 0)),
+        np.zeros((1, 96), np.float16),
+    )
+    sure = Running({"network": network, "colours": Colours()})
+    with opened(sure, size=PHONE) as page:
+        button = page.locator("#unsure")
+        page.set_input_files("#file", [file("a.png", picture("red"))])
+        best(page)
+        assert page.locator("#verdict").is_hidden()
+        button.click()
+        verdict = page.locator("#verdict:not([hidden])")
+        verdict.wait_for()
+        assert verdict.inner_text() == "none of these; unlike anything seen"
+        page.select_option("#model", "colours")  # which cannot
+        page.locator("#answers .name", has_text="red").first.wait_for()
+        assert button.is_hidden() and page.locator("#verdict").is_hidden()
+    sure.close()

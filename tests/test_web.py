@@ -29,7 +29,8 @@ export const InferenceSession = { create: async (path) => {
     images.data.forEach((one, place) => { sums[place % 3] += one; });
     const [, height, width] = images.dims;
     const data = sums.map((one) => one / (255 * height * width));
-    return { probabilities: { data: Float32Array.from(data) } };
+    const distance = { data: Float32Array.from([1 - Math.max(...data)]) };
+    return { probabilities: { data: Float32Array.from(data) }, distance };
   } };
 } };
 //# sourceMappingURL=ort.wasm.min.mjs.map
@@ -168,6 +169,25 @@ def test_the_page_classifies(site, page):
     page.expect(page.locator("#state")).to_contain_text("not a picture")
     assert not page.said
     assert all(url.startswith((site[1], "data:")) for url in page.asked)
+
+
+@pytest.mark.slow
+def test_the_page_says_that_it_does_not_know(site, page):
+    about, calibration = json.loads((site[0] / "about.json").read_text()), np.linspace(0, 0.8, 39)
+    page.route("**/about.json", lambda route: route.fulfill(body=json.dumps(about)))
+    for n, shown in ((18, False), (39, True)):
+        about["calibration"] = {"p": list(calibration[-n:]), "distance": list(calibration[:n])}
+        page.goto(site[1])
+        page.expect(page.locator("#state")).to_have_text("Ready.")
+        page.expect(page.locator("#doubt")).to_be_visible(visible=shown)
+    # of 39 numbers the second smallest is 0.02, the second largest 0.78
+    page.set_input_files("#file", png("#ff2000"))
+    page.expect(page.locator("#verdict")).to_have_text("")
+    page.check("#unsure")
+    page.expect(page.locator("#verdict")).to_have_text(f"{NAMES[0]} or {NAMES[1]}")
+    page.set_input_files("#file", png("#020304"))
+    page.expect(page.locator("#verdict")).to_have_text("none of these; unlike anything seen")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360 and not page.said
 
 
 @pytest.mark.slow

@@ -19,6 +19,8 @@ from alexnet.data.objects import Picture, as_list, content_of, name_of
 from alexnet.errors import DataError, RunError
 from alexnet.network.description import find_class
 from alexnet.recipes import Recipe
+from alexnet.scoring.conformal import USUAL, Calibration, Thresholds
+from alexnet.words import shown
 
 if TYPE_CHECKING:  # with torch
     from alexnet.classification.explanation import Explanation
@@ -32,6 +34,25 @@ NUMBER = re.compile(r"-?[0-9]{1,18}\Z")
 
 
 @dataclass(frozen=True)
+class PredictionSet:
+    """What a classifier says of an image where it may say that it does not know."""
+
+    classes: list[str]  # identifiers, the most probable first: one, several or none
+    names: list[str]  # readable ones in the same order
+    p: Probabilities  # (K,) of all classes, as of `predict_proba`
+    unlike: bool  # unlike anything it was trained on
+
+    @property
+    def sure(self) -> bool:
+        """Whether it is one class, of an image like those it was trained on."""
+        return len(self.classes) == 1 and not self.unlike
+
+    def __str__(self) -> str:
+        told = " or ".join(map(shown, self.names)) or "none of these"
+        return f"{told}; unlike anything seen" if self.unlike else told
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What a classifier says of one file."""
 
@@ -39,6 +60,7 @@ class Prediction:
     p: Probabilities | None  # (K,) probabilities; None if the file cannot be used
     pixels: Pixels | None = None  # (3, S, S) uint8, its centre square; S the image size or less
     reason: str = ""  # why it cannot be used
+    found: PredictionSet | None = None  # what it says where it may say that it does not know
 
 
 def standard_input() -> bytes:
@@ -82,6 +104,26 @@ class Classifier(ABC):
         Raises:
             WeightsError: they are no numbers.
         """
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether `calibration` is there and has not to be made first."""
+        return False
+
+    @property
+    @abstractmethod
+    def calibration(self) -> Calibration:
+        """With what it says that it does not know; a run of an older release makes it from its
+        data, once.
+
+        Raises:
+            RunError: there is none, and it cannot be made.
+        """
+
+    @abstractmethod
+    def examined(self, squares: Sequence[Pixels]) -> tuple[Probabilities, Probabilities]:
+        """`probabilities`, and how far each image is from those it was trained on, (N,). Errors as
+        of that, and as of `calibration`."""
 
     @property
     def history(self) -> "list[Epoch]":
@@ -173,10 +215,53 @@ class Classifier(ABC):
         ]
         return np.concatenate([np.zeros((0, len(self.classes)), np.float32), *found])
 
-    def predict_files(self, files: Sequence[Path]) -> Iterator[Prediction]:
+    def predict_set(
+        self, images: Picture | Sequence[Picture], *, abstain: float = USUAL
+    ) -> list[PredictionSet]:
+        """One class of each image, several, or none: of images like the data at most the share
+        `abstain` gets a set without the true class (split conformal prediction, docs/unsure.md).
+        And whether an image is unlike anything seen, which is said of at most that share of them.
+
+        Args:
+            images: as for `predict_proba`.
+            abstain: from 0 to 1, neither included.
+
+        Raises:
+            InputError: another rate, or too few validation images for it; says how many it takes.
+            RunError: there is no calibration, and the data to make it is gone.
+            DataError: an image cannot be read.
+        """
+        limits = self.calibration.thresholds(abstain)
+        squares = self._squares(images)
+        return [
+            one
+            for start in range(0, len(squares), BATCH)
+            for one in self._sets(squares[start : start + BATCH], limits)
+        ]
+
+    def prediction_set(
+        self, p: Probabilities, distance: np.floating[Any], limits: Thresholds
+    ) -> PredictionSet:
+        """What limits make of the probabilities (K,) of an image and its distance."""
+        held = limits.sets(p)
+        labels = [int(k) for k in np.argsort(-p, kind="stable") if held[k]]
+        return PredictionSet(
+            [self.classes[k] for k in labels],
+            [self.names[k] for k in labels],
+            p,
+            bool(limits.unlike(distance)),
+        )
+
+    def _sets(self, squares: Sequence[Pixels], limits: Thresholds) -> list[PredictionSet]:
+        both = zip(*self.examined(squares), strict=True)
+        return [self.prediction_set(p, distance, limits) for p, distance in both]
+
+    def predict_files(self, files: Sequence[Path], *, abstain: float = 0) -> Iterator[Prediction]:
         """One Prediction per file, in order; STDIN stands for the image that standard input holds.
         A file that cannot be used is one with a reason, and does not stop the others. Memory stays
-        flat, progress is shown."""
+        flat, progress is shown. With `abstain` each has its PredictionSet; errors are then those
+        of `predict_set`."""
+        limits = self.calibration.thresholds(abstain) if abstain else None
         with progress("classifying", len(files)) as advance:
             for start in range(0, len(files), BATCH):
                 batch = files[start : start + BATCH]
@@ -191,10 +276,14 @@ class Classifier(ABC):
                     except DataError as error:
                         loaded.append(error)
                 squares = [one for one in loaded if not isinstance(one, DataError)]
-                rows = iter(self.probabilities(squares) if squares else ())
+                sets = iter(self._sets(squares, limits) if limits and squares else ())
+                rows = iter(self.probabilities(squares) if squares and not limits else ())
                 for file, one in zip(batch, loaded, strict=True):
                     if isinstance(one, DataError):
                         yield Prediction(file, None, reason=one.message)
+                    elif limits:
+                        found = next(sets)
+                        yield Prediction(file, found.p, one, found=found)
                     else:
                         yield Prediction(file, next(rows), one)
                 advance(len(batch))

@@ -14,8 +14,10 @@ from alexnet.classification.classifier import Classifier, Probabilities
 from alexnet.data.images import Pixels, open_image, square_pixels
 from alexnet.errors import RecipeError, RunError, WeightsError, needs_extra, want_of_memory
 from alexnet.network.description import Preprocessing, class_names
+from alexnet.scoring.conformal import Calibration
 from alexnet.scoring.metrics import require_finite
 
+OUTPUTS = ("probabilities", "distance")  # the second of files that have a calibration
 VERSION = 1  # of the description in the metadata
 CHECKSUM = b'"crc32": "'  # in the description, before eight digits
 FATAL_ONLY = 4  # onnxruntime's own words on standard error are left to its exceptions
@@ -84,6 +86,20 @@ class OnnxClassifier(Classifier):
             )
         return figures
 
+    @property
+    def calibrated(self) -> bool:
+        return "calibration" in self.about
+
+    @property
+    def calibration(self) -> Calibration:
+        if not self.calibrated:
+            raise RunError(
+                f"{self.path} cannot say that it does not know: it holds no calibration.",
+                "Export its run with it: alexnet export RUN --abstain",
+            )
+        found: Calibration = self.about["calibration"]
+        return found
+
     def square(self, image: bytes | IO[bytes] | Image.Image | Pixels) -> Pixels:
         # what is smaller is enlarged in the graph
         return square_pixels(open_image(image), self.image_size, self.white)
@@ -95,11 +111,23 @@ class OnnxClassifier(Classifier):
         ]
         return np.concatenate(found)
 
+    def examined(self, squares: Sequence[Pixels]) -> tuple[Probabilities, Probabilities]:
+        found = [
+            self.outputs(np.stack([one.transpose(1, 2, 0) for one in alike]), OUTPUTS)
+            for _, alike in itertools.groupby(squares, lambda one: one.shape)
+        ]
+        p, distance = (np.concatenate(one) for one in zip(*found, strict=True))
+        return p, distance
+
     def run(self, images: Pixels) -> Probabilities:
         """(N, K) of images (N, H, W, 3) uint8 RGB, whole and of any size: the graph scales, crops
         and normalises them."""
+        return self.outputs(images, OUTPUTS[:1])[0]
+
+    def outputs(self, images: Pixels, names: Sequence[str]) -> list[Probabilities]:
+        """The same, of the outputs of these names; the first are the probabilities."""
         try:
-            [p] = self.session.run(None, {"images": images})
+            found = self.session.run(names, {"images": images})
         except Exception as error:  # its exceptions have no base of their own
             if want_of_memory(error):
                 raise
@@ -107,8 +135,8 @@ class OnnxClassifier(Classifier):
                 f"{self.path} cannot be computed ({_first_line(error)}).",
                 "It is damaged; export the run again.",
             ) from error
-        require_finite(p, self.path)
-        return np.asarray(p, dtype=np.float32)
+        require_finite(found[0], self.path)
+        return [np.asarray(one, dtype=np.float32) for one in found]
 
 
 def place_of_checksum(content: bytes) -> int:
@@ -171,9 +199,11 @@ def _description(session: Any, name: str) -> dict[str, Any]:
             raise ValueError(f"version {about['version']}, expected {VERSION}")
         lists = [class_names(about[key]) for key in ("classes", "names")]
         Preprocessing.from_dict(about["preprocessing"])
-        [output] = session.get_outputs()
+        output, *_ = session.get_outputs()
         if {len(one) for one in lists} != {output.shape[-1]}:
             raise ValueError(f"{len(lists[0])} classes, {output.shape[-1]} outputs")
+        if "calibration" in about:
+            about["calibration"] = Calibration.from_dict(about["calibration"])
         return about
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise WeightsError(

@@ -89,14 +89,18 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 class Table:
     """CSV with one line per file: its path, why it cannot be used, and class, readable name and
-    probability of its `top` most probable classes; into a file, which is written whole at the end,
-    or line by line into a stream. Use as a context."""
+    probability of its `top` most probable classes; with `sets` how many classes are in its set,
+    which are the first of these, and whether it is unlike anything seen. Into a file, which is
+    written whole at the end, or line by line into a stream. Use as a context."""
 
-    def __init__(self, where: Path | TextIO, classifier: Classifier, top: int) -> None:
+    def __init__(
+        self, where: Path | TextIO, classifier: Classifier, top: int, sets: bool = False
+    ) -> None:
         self.where, self.classifier = where, classifier
         self.top = min(top, len(classifier.classes))
         ranks = range(1, self.top + 1)
         columns = [f"{what}_{rank}" for rank in ranks for what in ("class", "name", "p")]
+        columns += ["set_size", "unlike"] if sets else []
         self.lines: list[list[str]] = []
         self.columns = 2 + len(columns)
         self._write(["image", "error", *columns])
@@ -107,6 +111,8 @@ class Table:
         p = one.p if one.p is not None else np.zeros(0, np.float32)
         for k in (-p).argsort()[: self.top]:
             line += [self.classifier.classes[k], self.classifier.names[k], f"{p[k]:.6f}"]
+        if one.found:
+            line += [str(len(one.found.classes)), str(int(one.found.unlike))]
         self._write([cell(one) for one in line] + [""] * (self.columns - len(line)))
 
     def _write(self, line: list[str]) -> None:
@@ -123,15 +129,19 @@ class Table:
             write_csv(self.where, self.lines)
 
 
+UNSURE = -1  # the label of what is not taken for one class
+
+
 class Copies:
-    """Copies files into one folder per class below `folder`. Nothing is ever overwritten: where a
-    name is taken, a number is added to it."""
+    """Copies files into one folder per class below `folder`, and what is not taken for one class
+    into the folder "unsure". Nothing is ever overwritten: where a name is taken, a number is added
+    to it."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        self.folders = [folder / name for name in folder_names(names)]
+        self.folders = [folder / name for name in folder_names([*names, "unsure"])]
 
     def add(self, file: Path, label: int) -> Path:
-        """Copies a file to the class of that label; returns the path of the copy.
+        """Copies a file to the class of that label, or UNSURE; returns the path of the copy.
 
         Raises:
             DiskError: it cannot be written.

@@ -20,8 +20,10 @@ from alexnet.network.checkpoint import Trained, load_weights
 from alexnet.network.inference import average_views, evaluation_transforms, forward
 from alexnet.network.model import AlexNet
 from alexnet.recipes import Recipe
+from alexnet.runs.calibration import calibrate
 from alexnet.runs.directory import RunDirectory
 from alexnet.runtime import as_found, choose_device, choose_precision
+from alexnet.scoring.conformal import Calibration
 from alexnet.scoring.metrics import require_finite, softmax
 
 
@@ -46,6 +48,7 @@ class RunClassifier(Classifier):
         self.model = trained.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.generator = torch.Generator()  # transforms want one; in evaluation nothing is random
         self.transforms = evaluation_transforms(trained.preprocessing)
+        self._calibration: Calibration | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle holds: the weights themselves, so that it works on a machine without the
@@ -60,6 +63,7 @@ class RunClassifier(Classifier):
             "preprocessing": self.trained.preprocessing,
             "asked": self.asked,
             "run": str(self.run.path.absolute()),
+            "calibration": self._calibration,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -73,10 +77,26 @@ class RunClassifier(Classifier):
             device = "auto"
         run = RunDirectory(state["run"])
         RunClassifier.__init__(self, trained, device=device, precision=precision, run=run)
+        self._calibration = state.get("calibration")  # pickles of 0.1.0 have none
 
     @property
     def metrics(self) -> dict[str, Any]:
         return self.run.metrics()
+
+    @property
+    def calibrated(self) -> bool:
+        return self._calibration is not None or self.run.calibrated
+
+    @property
+    @as_found()
+    def calibration(self) -> Calibration:
+        if self._calibration is None:
+            self._calibration = (
+                self.run.calibration()
+                if self.run.calibrated
+                else calibrate(self.run, self.trained, self.dtype)
+            )
+        return self._calibration
 
     @property
     def history(self) -> list[Epoch]:
@@ -141,14 +161,24 @@ class RunClassifier(Classifier):
         return torch.from_numpy(np.stack(squares)).to(self.device)
 
     def probabilities(self, squares: Sequence[Pixels]) -> Probabilities:
+        return self._forward(squares)[0]
+
+    def examined(self, squares: Sequence[Pixels]) -> tuple[Probabilities, Probabilities]:
+        p, pooled = self._forward(squares)
+        descriptors = self.model.descriptor(pooled).cpu().numpy()
+        return p, self.calibration.distances(descriptors)
+
+    def _forward(self, squares: Sequence[Pixels]) -> tuple[Probabilities, torch.Tensor]:
+        """Probabilities (N, K), and what goes into the fully connected layers, (N, D), of the first
+        view."""
         x = self._batch(squares)
-        views = [
-            forward(self.model, transform(x, self.generator), self.dtype)
-            for transform in self.transforms
+        body, head = self.model.split("conv")
+        pooled = [
+            forward(body, transform(x, self.generator), self.dtype) for transform in self.transforms
         ]
-        logits = average_views(views).cpu().numpy()
+        logits = average_views([forward(head, one, self.dtype) for one in pooled]).cpu().numpy()
         require_finite(logits, self.run)
-        return softmax(logits).astype(np.float32)
+        return softmax(logits).astype(np.float32), pooled[0]
 
 
 @as_found()

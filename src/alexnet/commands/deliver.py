@@ -29,6 +29,9 @@ class Export:
     # Store the weights of the fully connected layers in 8 bits, and measure on the test split what
     # that costs.
     int8: bool = False
+    # Let it say that it does not know, as predict --abstain does: a second output, the distance to
+    # what it was trained on, and what the validation images said.
+    abstain: bool = False
     # The licence of the weights, for the metadata.
     licence: str = ""
     # With --format web: where onnxruntime-web lies, as a folder or as the .tgz of `npm pack
@@ -38,7 +41,7 @@ class Export:
     def run(self) -> None:
         from alexnet.exporting.web import check_choices
 
-        check_choices(self.format, self.int8, self.runtime)
+        check_choices(self.format, self.int8, self.runtime, self.abstain)
         look_at_model(self.run_directory)
         with waiting("loading torch"):
             from alexnet.exporting.export import export
@@ -49,6 +52,7 @@ class Export:
                 format=self.format,
                 out=self.out,
                 int8=self.int8,
+                abstain=self.abstain,
                 licence=self.licence,
                 runtime=self.runtime,
             )

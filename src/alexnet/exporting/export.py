@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from alexnet.atomic import checksum, replacing, write_json
@@ -20,7 +21,7 @@ from alexnet.classification.onnx_classifier import (
     onnx_runtime,
     place_of_checksum,
 )
-from alexnet.classification.run_classifier import RunClassifier
+from alexnet.classification.run_classifier import RunClassifier, load_run
 from alexnet.console import progress, say, warn
 from alexnet.data.images import Pixels
 from alexnet.data.store import Store
@@ -57,6 +58,7 @@ def export(
     format: str = "onnx",
     out: str | Path = "",
     int8: bool = False,
+    abstain: bool = False,
     licence: str = "",
     runtime: str | Path = "",
 ) -> Path:
@@ -70,17 +72,20 @@ def export(
         out: the file or folder; empty for RUN/model.onnx, RUN/model.pt2 or RUN/web.
         int8: store the weights of fully connected layers in 8 bits, and measure on the test split
             what that costs.
+        abstain: put in what the run says with that it does not know, for `predict_set`: a second
+            output, `distance`, and the calibration in the metadata.
         licence: of the weights, for the metadata.
         runtime: for "web", where onnxruntime-web lies: a folder, or the .tgz of npm.
 
     Raises:
         RunError: not a finished run. InputError: packages are missing, or arguments that do not go
         together. AlexNetError: the file does not say what the run says; nothing is left of it.
-        DataError: `int8`, and the data of the run is not there any more.
+        DataError: `int8`, and the data of the run is not there any more. RunError: `abstain`, and
+        the run has no calibration, nor the data to make it.
     """
     directory = RunDirectory(run)
     target = Path(out).expanduser() if out else directory.exported(format)
-    web.check_choices(format, int8, str(runtime))
+    web.check_choices(format, int8, str(runtime), abstain)
     if format != "pt2":
         with needs_extra("alexnet export", "export"):  # before the work, not after it
             import onnx  # noqa: F401
@@ -90,7 +95,10 @@ def export(
     if format == "web":
         web.check_folder(target)
     trained = directory.load()
-    about = description(directory, trained, licence)
+    about, memory = description(directory, trained, licence), None
+    if abstain:
+        calibration = load_run(run, device="cpu").calibration
+        about["calibration"], memory = calibration.to_dict(), calibration.memory
     split = own_split(directory, trained, needed=int8)
     if int8 and split:
         about["int8"] = round_and_measure(trained, split)
@@ -100,7 +108,7 @@ def export(
         if format == "pt2":
             classify = write_pt2(aside, trained, about)
         else:
-            aside.write_bytes(onnx_bytes(trained, about, int8=int8))
+            aside.write_bytes(onnx_bytes(trained, about, int8=int8, memory=memory))
             classify = OnnxClassifier(aside, name=file.name).run
         verify(classify, trained, samples, file.name, whose)
     if format == "web":
@@ -134,12 +142,18 @@ def description(run: RunDirectory, trained: Trained, licence: str) -> dict[str, 
     }
 
 
-def onnx_bytes(trained: Trained, about: dict[str, Any], *, int8: bool = False) -> bytes:
+def onnx_bytes(
+    trained: Trained,
+    about: dict[str, Any],
+    *,
+    int8: bool = False,
+    memory: NDArray[np.float16] | None = None,
+) -> bytes:
     """The content of an .onnx file, with a checksum in its description."""
     from alexnet.exporting.onnx_graph import whole_graph
 
     words = json.dumps({**about, "crc32": "0" * 8}, allow_nan=False)
-    whole = whole_graph(trained.model, trained.preprocessing, words, int8=int8)
+    whole = whole_graph(trained.model, trained.preprocessing, words, int8=int8, memory=memory)
     content: bytes = whole.SerializeToString(deterministic=True)
     place = place_of_checksum(content)
     return content[:place] + checksum(content, place) + content[place + 8 :]

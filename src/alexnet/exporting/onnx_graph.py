@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from alexnet.classification.onnx_classifier import OUTPUTS
 from alexnet.data.augment import view_windows
 from alexnet.errors import ModelError
 from alexnet.exporting.quantise import quantised
@@ -27,10 +28,11 @@ from alexnet.network.model import (
     MeanImage,
     Whitening,
 )
+from alexnet.scoring.conformal import NEIGHBOUR, SHORTEST
 
 OPSET, IR = 17, 8  # of 2022: whatever runs ONNX at all reads them
 ONE, HALF, LOW = 2**14, 2**13, 2**8  # a weight of 1 in its high part; a low part that is one high
-INPUT, OUTPUT = "images", "probabilities"
+INPUT, (OUTPUT, DISTANCE) = "images", OUTPUTS
 
 
 class Graph:
@@ -59,7 +61,14 @@ class Graph:
         return name
 
 
-def whole_graph(model: AlexNet, how: Preprocessing, about: str, *, int8: bool) -> onnx.ModelProto:
+def whole_graph(
+    model: AlexNet,
+    how: Preprocessing,
+    about: str,
+    *,
+    int8: bool,
+    memory: NDArray[np.float16] | None = None,
+) -> onnx.ModelProto:
     """The graph of a network in evaluation mode with its preprocessing.
 
     Args:
@@ -67,27 +76,37 @@ def whole_graph(model: AlexNet, how: Preprocessing, about: str, *, int8: bool) -
         how: its preprocessing.
         about: kept in the metadata under "alexnet".
         int8: store the weights of fully connected layers in 8 bits (`quantise.quantised`).
+        memory: of a `Calibration`; for a second output.
 
     Returns:
         A model whose input `images` is (N, H, W, 3) uint8, RGB, N images of equal but any size, and
-        whose output `probabilities` is (N, K) float32.
+        whose output `probabilities` is (N, K) float32; the other one, `distance`, is (N,) float32.
     """
     graph = Graph()
     pixels = square(graph, how.image_size)
     windows = views(graph, pixels, how)
     joined = graph.add("Concat", *windows, axis=0) if len(windows) > 1 else windows[0]
-    logits = network(graph, model, joined, how.crop, int8)
+    pooled, logits = network(graph, model, joined, how.crop, int8)
     p = graph.add("Softmax", logits, axis=-1)
     classes = next(one for one in reversed(model.classifier) if isinstance(one, nn.Linear))
     if len(windows) > 1:
         by_view = graph.constant([len(windows), -1, classes.out_features], np.int64)
         p = graph.add("ReduceMean", graph.add("Reshape", p, by_view), axes=[0], keepdims=0)
-    graph.nodes.append(helper.make_node("Identity", [p], [OUTPUT], OUTPUT))
+    found: dict[str, tuple[str, list[str | int | None]]] = {
+        OUTPUT: (p, ["N", classes.out_features])
+    }
+    if memory is not None:
+        found[DISTANCE] = (distance(graph, model, pooled, memory, len(windows)), ["N"])
+    for name, (value, _) in found.items():
+        graph.nodes.append(helper.make_node("Identity", [value], [name], name))
     made = helper.make_graph(
         graph.nodes,
         "alexnet",
         [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["N", "H", "W", 3])],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", classes.out_features])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            for name, (_, shape) in found.items()
+        ],
         list(graph.constants.values()),
     )
     whole = helper.make_model(
@@ -210,14 +229,50 @@ def _slice(
     return graph.add("Slice", x, *wanted)
 
 
-def network(graph: Graph, model: AlexNet, x: str, side: int, int8: bool) -> str:
-    """The layers of a network, in evaluation mode: (B, 3, C, C) to logits (B, K)."""
+def distance(
+    graph: Graph, model: AlexNet, pooled: str, memory: NDArray[np.float16], views: int
+) -> str:
+    """How far images are from those remembered, (N,), of what goes into the fully connected layers,
+    (views * N, D), the first view first: as `AlexNet.descriptor` and `conformal.distances`."""
+    channels, places = model.architecture.convs[-1].channels, model.architecture.map_side**2
+    width = channels * places + channels * model.architecture.map_maximum
+    by_view = graph.constant([views, -1, width], np.int64)
+    first = graph.constant(0, np.int64)
+    x = graph.add("Gather", graph.add("Reshape", pooled, by_view), first, axis=0)
+    cut = [graph.constant([one], np.int64) for one in (0, channels * places, width, 1)]
+    maps = graph.add("Slice", x, cut[0], cut[1], cut[3])
+    maps = graph.add("Reshape", maps, graph.constant([-1, channels, places], np.int64))
+    means = graph.add("ReduceMean", maps, axes=[2], keepdims=0)
+    if model.architecture.map_maximum:
+        tops = graph.add("Slice", x, cut[1], cut[2], cut[3])
+    else:
+        tops = graph.add("ReduceMax", maps, axes=[2], keepdims=0)
+    x = graph.add("Concat", unit(graph, means), unit(graph, tops), axis=1)
+    remembered = graph.add("Cast", graph.constant(memory.T), to=TensorProto.FLOAT)
+    near = graph.add("MatMul", unit(graph, x), remembered)
+    count = graph.constant([min(NEIGHBOUR, len(memory))], np.int64)
+    outputs = ["nearest", "places"]
+    graph.nodes.append(helper.make_node("TopK", [near, count], outputs, "nearest", axis=1))
+    last = graph.add("ReduceMin", outputs[0], axes=[1], keepdims=0)
+    return graph.add("Sub", graph.constant(1, np.float32), last)
+
+
+def unit(graph: Graph, x: str) -> str:
+    """(N, D), each divided by its length."""
+    length = graph.add("ReduceL2", x, axes=[1], keepdims=1)
+    shortest = graph.constant(SHORTEST, np.float32)
+    return graph.add("Div", x, graph.add("Max", length, shortest))
+
+
+def network(graph: Graph, model: AlexNet, x: str, side: int, int8: bool) -> tuple[str, str]:
+    """The layers of a network, in evaluation mode: (B, 3, C, C) to what goes into the fully
+    connected layers, (B, D), and logits (B, K)."""
     for layer in model.features:
         x = _layer(graph, layer, x, int8)
-    x = _pooled(graph, model.avgpool, x, model.architecture.feature_side(side))
+    pooled = x = _pooled(graph, model.avgpool, x, model.architecture.feature_side(side))
     for layer in model.classifier:
         x = _layer(graph, layer, x, int8)
-    return x
+    return pooled, x
 
 
 def _layer(graph: Graph, layer: nn.Module, x: str, int8: bool) -> str:

@@ -23,10 +23,11 @@ MARK = b"alexnet export --format web"
 HOW = "Get it with `npm pack onnxruntime-web`, and give the .tgz, or node_modules/onnxruntime-web."
 
 
-def check_choices(format: str, int8: bool, runtime: str) -> None:
+def check_choices(format: str, int8: bool, runtime: str, abstain: bool) -> None:
     """InputError where arguments of an export do not go together."""
-    if format == "pt2" and int8:
-        raise InputError("--int8 is for ONNX.", "Leave it out, or use --format onnx.")
+    for flag, given in (("--int8", int8), ("--abstain", abstain)):
+        if format == "pt2" and given:
+            raise InputError(f"{flag} is for ONNX.", "Leave it out, or use --format onnx.")
     if runtime and format != "web":
         raise InputError("--runtime is for a page.", "Leave it out, or use --format web.")
 

@@ -228,6 +228,15 @@ class AlexNet(nn.Module):
         logits: Tensor = self.classifier(torch.flatten(self.avgpool(maps), 1))
         return logits
 
+    def descriptor(self, pooled: Tensor) -> Tensor:
+        """What of an image is compared with others (B, 2C), of what goes into the fully connected
+        layers, (B, D): the mean of each channel of the last map and its maximum, each of length
+        1."""
+        channels, places = self.architecture.convs[-1].channels, self.architecture.map_side**2
+        maps = pooled[:, : channels * places].reshape(-1, channels, places)
+        tops = pooled[:, channels * places :] if self.architecture.map_maximum else maps.amax(2)
+        return torch.cat([F.normalize(maps.mean(2)), F.normalize(tops)], 1)
+
     def split(self, freeze: str) -> tuple[nn.Sequential, nn.Sequential]:
         """The frozen part, images (B, 3, H, W) to features (B, D), and the trained part, features
         to logits (B, K); their layers are this network's own.

@@ -51,6 +51,7 @@ from alexnet.runs.directory import (
     RunDirectory,
     Settings,
 )
+from alexnet.scoring.conformal import USUAL, abstaining, answered, images_needed
 from alexnet.scoring.metrics import (
     TOP5_FROM,
     ClassScores,
@@ -66,6 +67,8 @@ from alexnet.words import cell
 
 PICTURES = 2_200_000  # bytes of data URIs in a page; the rest of it stays below 0.8 MB
 MOST_BARS = charts.MOST_LABELS  # classes that all get a labelled bar
+MOST_POINTS = 200  # of a curve
+RATES = (0.01, 0.05, 0.1, 0.2)  # of sets that may miss the true class
 FEW = 12  # classes whose figures all stand in a table at once
 MOST_CURVES = 10  # classes that each get a curve of precision and recall
 PAIRS = 8  # the most confused ones
@@ -162,6 +165,7 @@ def contents(run: RunDirectory) -> dict[str, Any]:
         "pictured": [one for one in shown.confusions if one.images],
         "pictures_left_out": album.left_out,
         "calibration": calibration(predictions, figures),
+        "abstaining": abstaining_of(run, predictions, figures),
         "data": told_data(state),
         "network": network_of(run),
         "speed": speed_curves(epochs),
@@ -465,6 +469,32 @@ def calibration(predictions: Predictions, figures: Mapping[str, Any]) -> dict[st
         )
     )
     return shown
+
+
+def abstaining_of(
+    run: RunDirectory, predictions: Predictions, figures: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Accuracy against the share of images that are answered, and what each rate of RATES came to
+    on the test split, as far as validation is enough for it; nothing of the latter where the run
+    has no calibration, or the figures are not of a test split."""
+    p, labels = softmax(predictions.logits), predictions.labels
+    shares, accuracy = answered(p, labels)
+    shown = np.unique(np.linspace(0, len(shares) - 1, MOST_POINTS).astype(int))
+    line = Trade("mean", shares[shown], accuracy[shown], float(accuracy.mean()))
+    title = "accuracy against answers"
+    names = ("share of images answered", "accuracy of the answers")
+    curve = charts.trades(title, names, [line])
+    rows: list[dict[str, Any]] = []
+    if run.calibrated and figures["split"] == "test":
+        try:
+            found = run.calibration()
+        except RunError as error:
+            warn(f"{error.message} It is left out.")
+        else:
+            n = len(found.p)
+            there = [rate for rate in RATES if len(found.test_p) and images_needed(rate) <= n]
+            rows = [abstaining(found, predictions.logits, labels, rate) for rate in there]
+    return {"curve": Drawn(curve, title), "rows": rows, "needed": images_needed(USUAL)}
 
 
 def told_temperature(temperature: float, interval: object) -> str:

@@ -10,6 +10,7 @@ RUN/
     last.safetensors    everything needed to go on bit for bit
     metrics.json        metrics.metrics of the evaluated split, and which epoch was chosen
     predictions.npz     logits (N, K), labels (N,), ids (N,), classes (K,) of that split
+    calibration.npz     conformal.Calibration: with what the network says that it does not know
     illustrations.json  pictures for the report, as data URIs
     data.json           the state of the data: images of each class, duplicates, leaks
     lr.json, lr.svg     what the learning-rate finder suggests, and its curve
@@ -58,6 +59,7 @@ from alexnet.recipes import Recipe, Resolved
 
 if TYPE_CHECKING:  # NumPy is imported where arrays are read and written: paths are judged sooner
     from alexnet.network.checkpoint import Network, Trained
+    from alexnet.scoring.conformal import Calibration
     from alexnet.scoring.metrics import Floats, Labels
     from alexnet.scoring.significance import Hits  # which loads SciPy
 
@@ -306,7 +308,7 @@ class RunDirectory:
 
     def forget_figures(self) -> None:
         """Takes them away, because the run goes on."""
-        for name in ("metrics.json", "predictions.npz"):
+        for name in ("metrics.json", "predictions.npz", "calibration.npz"):
             (self.path / name).unlink(missing_ok=True)
 
     def metrics(self) -> dict[str, Any]:
@@ -375,6 +377,37 @@ class RunDirectory:
         except (OSError, ValueError) as error:
             raise self._damaged(name, error, UNFINISHED) from error
         return found
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it can be asked with what it may say that it does not know."""
+        return self._has("calibration.npz")
+
+    def write_calibration(self, calibration: "Calibration") -> None:
+        """Keeps it."""
+        import numpy as np
+
+        with replacing(self.path / "calibration.npz") as aside, open(aside, "wb") as file:
+            np.savez_compressed(file, **vars(calibration))
+
+    def calibration(self) -> "Calibration":
+        """What the network needs to say that it does not know.
+
+        Raises:
+            RunError: there is none, or it is damaged.
+        """
+        from alexnet.scoring.conformal import Calibration
+
+        name, hint = "calibration.npz", "Delete it: predict --abstain makes it again."
+        try:
+            arrays = read_arrays(
+                self.path / name, [one.name for one in dataclasses.fields(Calibration)]
+            )
+            return Calibration(**arrays).checked()
+        except FileNotFoundError as error:
+            raise self._missing(name, hint) from error
+        except (OSError, ValueError, TypeError) as error:
+            raise self._damaged(name, error, hint) from error
 
     # -- weights -----------------------------------------------------------------------------------
 

@@ -19,8 +19,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from alexnet.data.images import FORMATS, BadImage, TooManyPixels, UnknownFormat
-from alexnet.errors import DataError, did_you_mean
+from alexnet.errors import DataError, InputError, did_you_mean
 from alexnet.network.description import find_class
+from alexnet.scoring.conformal import Thresholds
 from alexnet.serving.batching import Classifies, Served
 from alexnet.serving.bodies import MOST_FILES, TYPES, Bodies, pictures_in, unless_gone
 from alexnet.serving.decoding import Busy, Decoders
@@ -39,6 +40,12 @@ class Answer(BaseModel):
     """What is said of one image: its most probable classes, or why it cannot be used."""
 
     top: list[Guess] | None = None
+    set: list[Guess] | None = Field(
+        None, description="with abstain: one class, several or none, the most probable first"
+    )
+    unlike: bool | None = Field(
+        None, description="with abstain: unlike anything the model was trained on"
+    )
     error: str | None = None
     hint: str | None = None
 
@@ -57,6 +64,7 @@ class About(BaseModel):
     classes: list[str] = Field(description="identifiers: folder names or WordNet ids")
     names: list[str] = Field(description="readable, in the same order")
     explains: bool
+    abstains: bool = Field(description="whether it can say that it does not know: abstain=0.05")
 
 
 class Models(BaseModel):
@@ -88,6 +96,27 @@ def refusal(error: Exception) -> Refused:
     raise error
 
 
+def limits_of(served: Served, abstain: float | None) -> Thresholds | None:
+    """What a rate comes to, if one is asked for.
+
+    Raises:
+        Refused: the model is not calibrated, or has too few validation images for the rate.
+    """
+    if abstain is None:
+        return None
+    if served.calibration is None:
+        raise Refused(
+            409,
+            f"{served.name} cannot say that it does not know: it is not calibrated.",
+            "Serve it again after: alexnet predict RUN IMAGE --abstain 0.05; or for an exported "
+            "file: alexnet export RUN --abstain",
+        )
+    try:
+        return served.calibration.thresholds(abstain)
+    except InputError as error:
+        raise Refused(422, error.message, error.hint) from error
+
+
 class Server:
     """The models and what they are asked."""
 
@@ -114,12 +143,16 @@ class Server:
             )
         return self.models[name]
 
-    async def predict(self, request: Request, model: str, top: int) -> Response:
-        """The most probable classes of each picture in a request."""
+    async def predict(
+        self, request: Request, model: str, top: int, abstain: float | None
+    ) -> Response:
+        """The most probable classes of each picture in a request, and with `abstain` its set."""
         served = self.model(model)
+        limits = limits_of(served, abstain)
         async with self.bodies.read(request) as body:
             pictures = await pictures_in(request, body)
-            asked = asyncio.gather(*map(served.predict, pictures), return_exceptions=True)
+            ask = served.examine if limits else served.predict
+            asked = asyncio.gather(*map(ask, pictures), return_exceptions=True)
             found = await unless_gone(request, asked)
         refused = [refusal(one) for one in found if isinstance(one, Exception)]
         if any(one.status == 503 for one in refused) or len(refused) == len(pictures):
@@ -131,8 +164,13 @@ class Server:
                 why = next(reasons)
                 images.append({"error": why.message, "hint": why.hint})
             else:
-                order = np.argsort(-one, kind="stable")[:top]
-                images.append({"top": [served.guess(k, float(one[k])) for k in order]})
+                p, distance = one if limits else (one, np.float32(0))
+                size = int(limits.sets(p).sum()) if limits else 0
+                order = np.argsort(-p, kind="stable")[: max(top, size)]
+                guesses = [served.guess(k, float(p[k])) for k in order]
+                images.append({"top": guesses[:top]})
+                if limits:
+                    images[-1] |= {"set": guesses[:size], "unlike": bool(limits.unlike(distance))}
         return JSONResponse({"model": served.name, "images": images})
 
     async def explain(self, request: Request, model: str, class_: str) -> Response:
@@ -251,20 +289,28 @@ def make_app(server: Server, rules: Rules, log: Callable[[str], None] | None = N
         return {"models": [
             {
                 "name": one.name, "classes": one.classes, "names": one.names,
-                "explains": one.explains,
+                "explains": one.explains, "abstains": one.abstaining is not None,
             }
             for one in server.models.values()
         ]}  # fmt: skip
 
     @app.post(
         "/v1/predict", response_model=Answers, response_model_exclude_none=True,
-        responses=FAILURES, openapi_extra={"requestBody": BODY},
+        responses={**FAILURES, 409: {"model": Failure, "description": "It is not calibrated"}},
+        openapi_extra={"requestBody": BODY},
     )  # fmt: skip
     async def predict(
-        request: Request, model: ModelName = "", top: Annotated[int, Query(ge=1, le=1000)] = 5
+        request: Request,
+        model: ModelName = "",
+        top: Annotated[int, Query(ge=1, le=1000)] = 5,
+        abstain: Annotated[
+            float | None,
+            Query(gt=0, lt=1, description="the share of sets that may miss the true class"),
+        ] = None,
     ) -> Response:
-        """The most probable classes of an image, or of several."""
-        return await server.predict(request, model, top)
+        """The most probable classes of an image, or of several; with abstain also the set that
+        holds the true one, and whether the image is unlike anything seen."""
+        return await server.predict(request, model, top, abstain)
 
     @app.post(
         "/v1/explain", response_class=Response, openapi_extra={"requestBody": {

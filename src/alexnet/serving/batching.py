@@ -8,12 +8,13 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from alexnet.classification.classifier import Classifier
 from alexnet.data.images import Pixels
 from alexnet.serving.decoding import SMALL, Busy, Decoders, cost_of, square_apart
 
@@ -45,6 +46,7 @@ class Job:
     answer: asyncio.Future[Any]
     explain: bool = False
     label: int | None = None
+    examine: bool = False  # the distance is asked for too
     square: Any = None  # (3, S, S) uint8, once decoded
 
 
@@ -61,6 +63,10 @@ class Served:
         """
         self.name, self.classifier, self.decoders = name, classifier, decoders
         self.classes, self.names = classifier.classes, classifier.names
+        # what can say that it does not know, without being calibrated first
+        able = isinstance(classifier, Classifier) and classifier.calibrated
+        self.abstaining = cast(Classifier, classifier) if able else None
+        self.calibration = self.abstaining.calibration if self.abstaining else None
         self.waiting = self.batches = self.classified = 0
         self._decoded: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=f"model {name}", daemon=True)
@@ -82,6 +88,11 @@ class Served:
             BadImage: they cannot be used. Busy: too many are waiting.
         """
         found: NDArray[np.float32] = await self._ask(content)
+        return found
+
+    async def examine(self, content: bytes) -> tuple[NDArray[np.float32], np.float32]:
+        """The same, and the distance, if it is abstaining. Errors as in `predict`."""
+        found: tuple[NDArray[np.float32], np.float32] = await self._ask(content, examine=True)
         return found
 
     async def explain(self, content: bytes, label: int | None = None) -> bytes:
@@ -155,14 +166,19 @@ class Served:
     def _classify(self, jobs: list[Job]) -> None:
         if not jobs:
             return
+        squares = [job.square for job in jobs]
         try:
-            p = self.classifier.probabilities([job.square for job in jobs])
+            if self.abstaining and any(job.examine for job in jobs):
+                p, distances = self.abstaining.examined(squares)
+            else:
+                p = distances = self.classifier.probabilities(squares)
         except Exception as error:
             self._deliver(jobs, [error] * len(jobs))
             return
         self.batches += 1
         self.classified += len(jobs)
-        self._deliver(jobs, list(p))
+        both = zip(jobs, p, distances, strict=True)
+        self._deliver(jobs, [(own, far) if job.examine else own for job, own, far in both])
 
     def _explain(self, job: Job) -> None:
         try:

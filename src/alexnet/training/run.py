@@ -28,6 +28,7 @@ from alexnet.network import inference
 from alexnet.network.checkpoint import Network, load_weights, save_network
 from alexnet.network.header import load_description
 from alexnet.network.model import AlexNet, parameter_count
+from alexnet.runs.calibration import Calibrator, Looked, remembered
 from alexnet.runs.directory import (
     Predictions,
     RunDirectory,
@@ -40,6 +41,7 @@ from alexnet.runs.imbalance import evened_out
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.own_data import count_seen, trained_on
 from alexnet.runtime import differences, environment, peak_memory, stop_on_signal
+from alexnet.scoring.conformal import USUAL, Calibration, abstaining, images_needed
 from alexnet.scoring.metrics import Labels, metrics, require_finite, supported_temperature
 from alexnet.training.events import EventFiles
 from alexnet.training.from_recipe import Phase, loss_of, optimizer_of, rate_of
@@ -447,32 +449,48 @@ class Run:
         none or `split` says so."""
         trained = self.directory.load()
         model = trained.model.to(self.inputs.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        split = "val" if not len(self.inputs.splits.test) else split
-        indices = self.inputs.splits.test if split == "test" else self.inputs.splits.val
+        splits, whole = self.inputs.splits, split == "test"
+        split = "val" if not len(splits.test) else split
+        indices = splits.test if split == "test" else splits.val
         freeze = "none" if self.recipe.finetune_epochs else self.recipe.freeze
         part = model if freeze == "none" else model.split(freeze)[1]
-        views = self.inputs.views(indices, freeze)
-        logits, labels = inference.predict_logits(
-            part, views, self.inputs.dtype, f"evaluating {split}"
-        )
-        seen = logits, labels  # of validation
+
+        def views(rows: Labels) -> list[Batches]:
+            return self.inputs.views(rows, freeze)
+
+        # by the last map; a run that froze more looks at it when it is asked to abstain
+        calibrates = whole and freeze != "all-but-last"
+        rows = remembered(splits.train, self.recipe.seed)
+        training = views(rows)[0] if calibrates else None
+        calibrator = Calibrator(model, part, training, self.inputs.dtype)
+        looked = val = calibrator.look(views(indices), f"evaluating {split}")
         if split == "test":  # never fitted to the images that are evaluated
-            val = self.inputs.views(self.inputs.splits.val, freeze)
-            seen = inference.predict_logits(part, val, self.inputs.dtype, "fitting the temperature")
-            found = supported_temperature(seen[0].numpy(), seen[1].numpy())
+            val = calibrator.look(views(splits.val), "fitting the temperature")
+            found = supported_temperature(val.logits.numpy(), val.labels.numpy())
             self.fitted["temperature"] = found.value
             self.fitted["temperature_interval"] = list(found.interval)
         if self.recipe.evens_out:
             self.fitted["evened_out"] = evened_out(
                 self.inputs.store,
-                self.inputs.splits,
+                splits,
                 self.recipe,
-                seen[0].argmax(1).numpy(),
+                val.logits.argmax(1).numpy(),
                 self.plain_recall,
             )
+        if calibrates:
+            test = looked if split == "test" else None
+            self._calibrate(calibrator.calibration(val, test), looked)
         if freeze != "none":
-            self._verify(model, indices[:VERIFIED_IMAGES], logits[:VERIFIED_IMAGES])
-        show(*self.write_figures(logits, labels, split))
+            self._verify(model, indices[:VERIFIED_IMAGES], looked.logits[:VERIFIED_IMAGES])
+        show(*self.write_figures(looked.logits, looked.labels, split))
+
+    def _calibrate(self, calibration: Calibration, looked: Looked) -> None:
+        """Keeps a calibration; what the usual rate comes to on the test split becomes a figure."""
+        require_finite(looked.logits.numpy(), self.directory)
+        self.directory.write_calibration(calibration)
+        if len(calibration.test_p) and len(calibration.p) >= images_needed(USUAL):
+            logits, labels = looked.logits.numpy(), looked.labels.numpy()
+            self.fitted["abstain"] = abstaining(calibration, logits, labels, USUAL)
 
     def write_figures(
         self, logits: torch.Tensor, labels: torch.Tensor, split: str

@@ -1,10 +1,13 @@
 // Classifies pictures in this browser. What a file or a class is called is only ever text here.
 
 const TOP = 5;
+const RATE = 0.05; // the share of sets that may miss the true class
 const MOST = 4096; // px of the longer side; larger pictures are scaled before they are read
 const element = (id) => document.getElementById(id);
 const state = element("state"), picture = element("picture"), video = element("video");
 let session, Tensor, about, stream = null;
+let limits = null; // with what it says that it does not know, where the model can
+let told = () => ""; // the verdict on the latest picture
 let newest = 0; // the number of the latest picture or film; what is older is not shown any more
 let busy = Promise.resolve(); // the runtime takes one picture at a time
 
@@ -35,8 +38,26 @@ async function start() {
   element("about").textContent =
     `It knows ${about.names.length} classes, and answers with one of them whatever it sees: ` +
     `${about.names.slice(0, 20).join(", ")}${about.names.length > 20 ? ", ..." : ""}.${figures}`;
+  limits = about.calibration ? limitsOf(about.calibration) : null;
+  element("doubt").hidden = !limits;
   element("camera").disabled = false;
   say("Ready.");
+}
+
+// As scoring/conformal.py, of rising numbers; null where there are too few for the rate.
+function limitsOf({ p, distance }) {
+  const rank = Math.floor((p.length + 1) * RATE + 1e-9);
+  return rank ? { p: Math.fround(p[rank - 1]), distance: Math.fround(distance[p.length - rank]) } : null;
+}
+
+function verdict(p, distance) {
+  const held = p.map((_, label) => label).filter((label) => p[label] >= limits.p);
+  const names = held.sort((one, other) => p[other] - p[one]).map((label) => about.names[label]);
+  return (names.join(" or ") || "none of these") + (distance > limits.distance ? "; unlike anything seen" : "");
+}
+
+function showVerdict() {
+  element("verdict").textContent = element("unsure").checked ? told() : "";
 }
 
 // RGB bytes of what is drawn, transparency over white, as in training.
@@ -62,9 +83,12 @@ function classify(images, own, tell) {
   const turn = busy.then(async () => {
     if (own !== newest) return;
     const began = performance.now();
-    const { probabilities } = await session.run({ images });
+    const { probabilities, distance } = await session.run({ images });
     if (own !== newest) return;
-    show(Array.from(probabilities.data));
+    const p = Array.from(probabilities.data);
+    show(p);
+    told = () => verdict(p, distance.data[0]);
+    showVerdict();
     element("speed").textContent = tell(performance.now() - began);
   });
   busy = turn.catch(() => {});
@@ -150,6 +174,7 @@ function stop() {
 
 const failed = (error) => say(`Something went wrong: ${error.message}`, true);
 element("file").addEventListener("change", (event) => classifyFile(event.target.files[0]).catch(failed));
+element("unsure").addEventListener("change", showVerdict);
 element("camera").addEventListener("click", () => (stream ? stop() : watch().catch(failed)));
 document.addEventListener("paste", (event) => classifyFile(event.clipboardData.files[0]).catch(failed));
 document.addEventListener("dragover", (event) => {
