@@ -61,7 +61,7 @@ HELD_OUT = 5  # every fifth class
 TESTED = 100  # images of each unseen class
 SEEDS = 3
 C = 0.1  # of logistic regression; from 0.01 to 1 the figures are the same within a point
-READ_AT = 112  # px
+READ_AT, READ_IN = 112, 2  # px; parts of each side of the last map that are averaged apart
 
 
 def split(tiny, out):
@@ -107,12 +107,13 @@ def convolutions(name):
     return model, network.preprocessing
 
 
-def features_of(name, data, size):
-    """(N, 2 D) mean and maximum of the last map, averaged over an image and its mirror; labels."""
+def features_of(name, data, size, parts):
+    """(N, (parts^2 + 1) D) means of parts of the last map, and its maximum, averaged over an image
+    and its mirror; labels."""
     device = choose_device("auto")
     model, how = convolutions(name)
     how = dataclasses.replace(how, image_size=size, crop=size, views=2)
-    pooled = nn.Sequential(model.features, AverageAndMaximum(1), nn.Flatten())
+    pooled = nn.Sequential(model.features, AverageAndMaximum(parts), nn.Flatten())
     frozen = FrozenPart(pooled, device, choose_precision("auto", device)[0])
     store = open_data(data, image_size=size)
     views = evaluation_views(store, np.arange(len(store)), how, device)
@@ -120,11 +121,11 @@ def features_of(name, data, size):
     return torch.stack(found).mean(0).numpy(), store.y
 
 
-def features(weights, data, counts, sizes):
+def features(weights, data, counts, sizes, parts):
     """Prints what a linear head reads from frozen convolutions."""
     for name in weights:
         for size in sizes:
-            x, y = features_of(name, data, size)
+            x, y = features_of(name, data, size, parts)
             for each in counts:
                 scores = {}
                 for seed, train, test in tasks(y, each):
@@ -167,14 +168,21 @@ def commands(data, counts, recipes, weights, report, keep):
 
 
 def ship(run, target):
-    """Writes the network of a run in half precision, with the picture size that its features are
-    read best at."""
+    """Writes the convolutions of a run in half precision, with the picture size and the parts of
+    the last map that they are read best in."""
     network = RunDirectory(run).network()
-    tensors = {name: x.half() if x.ndim > 1 else x for name, x in network.tensors.items()}
-    how = dataclasses.replace(network.preprocessing, image_size=READ_AT, crop=READ_AT)
-    save_network(
-        target, dataclasses.replace(network, tensors=tensors, preprocessing=how), source="alexnet"
+    tensors = {
+        name: x.half() if x.ndim > 1 else x
+        for name, x in network.tensors.items()
+        if name.startswith("features.")
+    }
+    shipped = dataclasses.replace(
+        network,
+        tensors=tensors,
+        architecture=dataclasses.replace(network.architecture, map_side=READ_IN),
+        preprocessing=dataclasses.replace(network.preprocessing, image_size=READ_AT, crop=READ_AT),
     )
+    save_network(target, shipped, source="alexnet")
     print(f"{target}: {target.stat().st_size:,} bytes")
 
 
@@ -193,6 +201,7 @@ def main():
         part.add_argument("--each", type=int, nargs="*", default=[0])
     parts.choices["features"].add_argument("--weights", nargs="*", default=["backbone"])
     parts.choices["features"].add_argument("--sizes", type=int, nargs="*", default=[READ_AT])
+    parts.choices["features"].add_argument("--parts", type=int, default=1)
     parts.choices["commands"].add_argument("--recipes", nargs="*", default=["folder", "scratch"])
     parts.choices["commands"].add_argument("--weights", type=Path)
     parts.choices["commands"].add_argument("--report", action="store_true")
@@ -203,7 +212,7 @@ def main():
     elif asked.part == "ship":
         ship(asked.source, asked.target)
     elif asked.part == "features":
-        features(asked.weights, asked.data, asked.each, asked.sizes)
+        features(asked.weights, asked.data, asked.each, asked.sizes, asked.parts)
     else:
         commands(asked.data, asked.each, asked.recipes, asked.weights, asked.report, asked.keep)
 

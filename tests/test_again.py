@@ -100,7 +100,7 @@ def test_a_run_killed_before_its_report_gets_it(photos, tmp_path, monkeypatch):
     def killed(*_):
         raise Killed
 
-    monkeypatch.setattr(training, "draw_report", killed)
+    monkeypatch.setattr(training, "prepare_report", killed)
     with pytest.raises(Killed):
         alexnet.train(photos, change(report=True), out=tmp_path / "run")
     for _ in range(2):

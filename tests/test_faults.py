@@ -64,6 +64,33 @@ def test_a_copy_that_fails_leaves_no_empty_file(tmp_path, monkeypatch):
     assert not any(path.is_file() for path in (tmp_path / "copies").rglob("*"))
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_a_copy_takes_nobodys_name(links, tmp_path, monkeypatch):
+    if not links:
+        monkeypatch.setattr(os, "link", failing(errno.EPERM))  # FAT, for one
+    (tmp_path / "a.png").write_bytes(b"one")
+    (tmp_path / "copies/cat").mkdir(parents=True)
+    (tmp_path / "copies/cat/a.png").symlink_to("nowhere")
+    copies = Copies(tmp_path / "copies", ["cat"])
+    made = [copies.add(tmp_path / "a.png", 0) for _ in range(2)]
+    assert [path.name for path in made] == ["a-2.png", "a-3.png"]
+    assert {path.read_bytes() for path in made} == {b"one"}
+    assert len(list((tmp_path / "copies/cat").iterdir())) == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file has one name")
+def test_a_copy_that_was_killed_between_its_two_names(tmp_path):
+    """The next one takes the second name away, and leaves the file as it is."""
+    (tmp_path / "a.png").write_bytes(b"two")
+    copy = tmp_path / "copies/cat/a.png"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(b"one")
+    os.link(copy, copy.with_name(f".a.png.{atomic.FIRST}.png"))
+    assert Copies(tmp_path / "copies", ["cat"]).add(tmp_path / "a.png", 0).read_bytes() == b"two"
+    assert copy.read_bytes() == b"one"
+    assert sorted(path.name for path in copy.parent.iterdir()) == ["a-2.png", "a.png"]
+
+
 def test_a_table_is_whole_or_not_there(tmp_path):
     classifier: Any = Colours()
     with pytest.raises(ZeroDivisionError), Table(tmp_path / "a.csv", classifier, 1):
@@ -161,7 +188,7 @@ def test_a_worker_that_cannot_write_ends_the_sweep_and_fails_no_trial(tmp_path, 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="each command runs in a child")
-@pytest.mark.parametrize(("case", "every"), [("predict --save", 4), ("pack", 16), ("train", 180)])
+@pytest.mark.parametrize(("case", "every"), [("predict --save", 4), ("pack", 16), ("train", 400)])
 def test_faults_at_some_places(case, every):
     words = [sys.executable, str(LONG / "faults.py"), "--only", case, "--every", str(every)]
     told = subprocess.run(words, capture_output=True, text=True)

@@ -1,16 +1,20 @@
 """The loop: the same bits every time, interrupted or not; and what stops it."""
 
 import itertools
+import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from alexnet.data.store import Batches, Store, StoreWriter
 from alexnet.errors import Interrupted, TrainingError, WeightsError
-from alexnet.fitting.loop import State, fit
+from alexnet.fitting.loop import Epoch, State, best_of, fit, is_kept
 from alexnet.fitting.optimization import make_loss
 from alexnet.runtime import StopFlag
 
@@ -70,6 +74,38 @@ def without_time(history):
     return [
         (e.epoch, e.train_loss, e.train_top1, e.val_loss, e.val_top1, e.lr, e.best) for e in history
     ]
+
+
+def chosen(right, images, keep):
+    """The epochs that were kept at their time, of a history with so many images right."""
+    rest: dict[str, Any] = dict.fromkeys(
+        ("train_loss", "train_top1", "lr", "seconds", "train_images_per_second", "waiting"), 0.0
+    )
+    history: list[Epoch] = []
+    for number, count in enumerate(right, 1):
+        scores = (count / images, 1.0 - number / 100)
+        best = is_kept(history, *scores, images=images, keep=keep)
+        one = Epoch(epoch=number, val_top1=scores[0], val_loss=scores[1], best=best, **rest)
+        history.append(one)
+    found = best_of(history)
+    assert found is not None
+    return found.epoch
+
+
+@given(st.lists(st.integers(0, 15), min_size=1, max_size=12))
+def test_the_epoch_that_is_kept(right):
+    highest = max(right)
+    assert right[chosen(right, 15, "best") - 1] == highest
+    share = (highest + 1) / 17
+    enough = highest - 15 * math.sqrt(share * (1 - share) / 15)
+    within = [number for number, count in enumerate(right, 1) if count >= enough - 1e-9]
+    assert chosen(right, 15, "one-se") == within[-1]
+
+
+def test_of_many_images_little_is_chance():
+    assert chosen([9_000, 8_990], 10_000, "one-se") == 2  # 0.3 points are one standard error
+    assert chosen([9_000, 8_900], 10_000, "one-se") == 1
+    assert chosen([9, 6], 10, "one-se") == 1 and chosen([9, 8], 10, "one-se") == 2
 
 
 def test_it_learns_and_yields_one_epoch_after_each_pass(store):

@@ -55,6 +55,7 @@ def desk(tmp_path, monkeypatch):
     monkeypatch.setattr(presets, "RECIPES", brief_ones)
     monkeypatch.setattr("alexnet.data.fetch.fetch", lambda name, url: Path(name))
     monkeypatch.setattr("alexnet.network.weights.fetch_weights", lambda name, url: Path(name))
+    monkeypatch.setattr("alexnet.sweeping.estimates.MEASURED_SECONDS", 0.05)
     # the server starts, listens at a free port, and stops at once
     monkeypatch.setattr("alexnet.serving.serve.listen", lambda host, port: listen(host, 0))
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)

@@ -8,6 +8,7 @@ content stays equal, and whoever writes the file anew with another program takes
 import contextlib
 import csv
 import errno
+import itertools
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ LEFTOVER = re.compile(r"\.(.+)\.[a-z0-9_]{8}(\.\w+|)")
 SEAL = re.compile(rb"[ \t]{32}")
 # of file systems that have nothing to flush, or do not say how
 NOT_FLUSHED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+# of file systems where a file has one name
+NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP}
 FIRST = "0" * 8  # the letters that every writer tries first
 
 
@@ -79,9 +82,9 @@ def sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, rename: Callable[[Path, Path], object] | None = None) -> Iterator[Path]:
     """Yields a name beside `path` to write a file to; afterwards it is flushed and takes the name
-    `path`.
+    `path`, or whatever name `rename` gives it.
 
     If the block fails, nothing is left and `path` is as it was. What a killed writer of the same
     file left is taken over. OSErrors become DiskError.
@@ -94,13 +97,42 @@ def replacing(path: Path) -> Iterator[Path]:
                 yield aside
                 sync(aside)
                 aside.chmod(0o666 & ~_umask())  # until then it is private
-                os.replace(aside, path)
+                (rename or os.replace)(aside, path)
             except BaseException:
                 # the name may be another writer's once it is renamed
                 with contextlib.suppress(OSError):  # what went wrong before is what is told
                     aside.unlink(missing_ok=True)
                 raise
         sync(path.parent)
+
+
+def to_free_name(file: Path, path: Path) -> Path:
+    """Renames a file to `path`, or where something has that name, with a number added to it; in one
+    step, so that nothing is overwritten and no name is taken for what does not come. Returns the
+    name that it has now.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
+    for free in itertools.chain([path], names):
+        try:
+            if sys.platform == "win32":  # where it does not overwrite
+                os.rename(file, free)
+                return free
+            os.link(file, free)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            if os.path.lexists(free):
+                continue
+            os.replace(file, free)  # a moment after that look
+            return free
+        file.unlink()
+        return free
+    raise AssertionError("numbers do not end")
 
 
 def _opened_beside(path: Path) -> tuple[IO[bytes], Path]:
@@ -113,7 +145,9 @@ def _opened_beside(path: Path) -> tuple[IO[bytes], Path]:
             file = os.fdopen(descriptor, "r+b")
             locked = _locked(file)
             if locked is not False and _is_at(file, first):
-                if locked and os.fstat(descriptor).st_uid == os.geteuid():
+                about = os.fstat(descriptor)
+                # with a second name it is a whole file, see `to_free_name`
+                if locked and about.st_uid == os.geteuid() and about.st_nlink == 1:
                     file.truncate()
                     return file, first
                 first.unlink()  # for no writer can have it

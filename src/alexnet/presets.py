@@ -193,6 +193,7 @@ RECIPES: dict[str, Preset] = {
             lr=0.0015,
             weight_decay=0.05,
             finetune_epochs=10,
+            keep="one-se",
             finetune_lr=0.0001,
             lr_decay_below=0.8,
         ),

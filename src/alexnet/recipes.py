@@ -217,6 +217,9 @@ class Recipe:
     clip: Annotated[float, Between(0)] = 0.0
     # Stop after this many epochs without a better validation accuracy. 0: never.
     patience: Annotated[int, Between(0)] = 0
+    # The epoch whose weights are kept. best: of the highest validation accuracy. one-se: the last
+    # one at most one standard error below it, since of few images the highest is chance.
+    keep: Literal["best", "one-se"] = "best"
     # Decay per step of the moving average of the weights that is validated and kept. 0: no average.
     average: Annotated[float, Between(0, 0.99999)] = 0.0
     # Learn from a teacher, too: weights, as --weights, whose last feature map the network learns to

@@ -182,6 +182,7 @@ class Disk:
         before("mkdir", 0)
         before("rename", 1, "rename")
         before("replace", 1, "rename")
+        before("link", 1, "rename")
         before("sendfile", 0)
 
 

@@ -1,10 +1,8 @@
 """Putting classifiers to work: load one, find the files to classify, write tables and sorted
 copies. Imports torch only to load a run."""
 
-import contextlib
 import csv
 import glob
-import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -13,11 +11,11 @@ from typing import Self, TextIO
 
 import numpy as np
 
-from alexnet.atomic import replacing, write_csv, writing
+from alexnet.atomic import replacing, to_free_name, write_csv
 from alexnet.classification.classifier import STDIN, Classifier, Prediction
 from alexnet.data.images import EXTENSIONS
 from alexnet.data.trees import mark_output
-from alexnet.errors import DataError, DiskError
+from alexnet.errors import DataError
 from alexnet.words import cell
 
 
@@ -138,31 +136,11 @@ class Copies:
         Raises:
             DiskError: it cannot be written.
         """
-        folder = self.folders[label]
-        path, number = folder / file.name, 1
+        folder, names = self.folders[label], list[Path]()
         mark_output(folder.parent, "alexnet predict --copy-to")
-        with writing(path):
-            folder.mkdir(parents=True, exist_ok=True)
-            while not _taken(path):
-                number += 1
-                path = folder / f"{file.stem}-{number}{file.suffix}"
-        try:
-            with replacing(path) as aside:
-                shutil.copyfile(file, aside)
-        except DiskError:
-            with contextlib.suppress(OSError):
-                path.unlink()  # the name alone was taken
-            raise
-        return path
-
-
-def _taken(path: Path) -> bool:
-    """Takes a name for a file that is to come; False if there is something of that name."""
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-    except FileExistsError:
-        return False
-    return True
+        with replacing(folder / file.name, lambda *how: names.append(to_free_name(*how))) as aside:
+            shutil.copyfile(file, aside)
+        return names[0]
 
 
 def folder_names(names: Sequence[str]) -> list[str]:

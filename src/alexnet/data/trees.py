@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from alexnet import marks
-from alexnet.atomic import is_zip, replacing, writing
+from alexnet.atomic import is_taken, is_zip, replacing, writing
 from alexnet.data.archives import LARGEST_FILE, TAR_ENDINGS, TarTree, ZipTree, is_tar
 from alexnet.data.names import DEEPEST, hidden, told_outputs
 from alexnet.data.reading import parted
@@ -278,7 +278,7 @@ def mark_output(folder: Path, what: str) -> None:
     """
     with writing(folder / marks.OUTPUT):
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
+        if is_taken(folder):
             return
     with replacing(folder / marks.OUTPUT) as aside:
         aside.write_text(f"{what}\n", encoding="utf-8")

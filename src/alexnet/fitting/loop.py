@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ from alexnet.network.header import unreadable
 from alexnet.network.inference import predict_logits
 from alexnet.runtime import StopFlag, peak_memory, yielding_as_found
 
+Keep = Literal["best", "one-se"]
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -45,19 +47,30 @@ class Epoch:
     waiting: (
         float  # share of the training time spent on getting batches: reading, moving, augmenting
     )
-    best: bool  # the best validation accuracy so far (on a tie, the lower loss)
+    best: bool  # the one to keep, so far: see `is_kept`
     peak_memory: int = 0  # bytes: of the GPU that trains, else of this process; 0: not known
 
 
 def best_of(history: Sequence[Epoch]) -> Epoch | None:
-    """The best epoch so far."""
+    """The one whose weights are kept, so far."""
     return next((epoch for epoch in reversed(history) if epoch.best), None)
 
 
-def is_better(best: Epoch | None, val_top1: float, val_loss: float) -> bool:
-    """Whether an epoch with these scores is the best so far: the higher accuracy, on a tie the
-    lower loss."""
-    return best is None or (val_top1, -val_loss) > (best.val_top1, -best.val_loss)
+def is_kept(
+    history: Sequence[Epoch], val_top1: float, val_loss: float, *, images: int, keep: Keep
+) -> bool:
+    """Whether the weights of an epoch with these scores are the ones to keep, after those of
+    `history`. "best": of the highest accuracy, on a tie of the lowest loss. "one-se": of the last
+    epoch whose accuracy is at most one standard error, of so many `images`, below the highest
+    (Breiman et al., Classification and Regression Trees, 1984): of few images, the highest is
+    chance."""
+    if keep == "best":
+        best = best_of(history)
+        return best is None or (val_top1, -val_loss) > (best.val_top1, -best.val_loss)
+    highest = max([val_top1, *(one.val_top1 for one in history)])
+    # as if one more image had been taken rightly and one wrongly: all right is no certainty
+    share = (highest * images + 1) / (images + 2)
+    return val_top1 >= highest - math.sqrt(share * (1 - share) / images)
 
 
 @dataclass
@@ -87,7 +100,7 @@ class State:
 
     @property
     def best(self) -> Epoch | None:
-        """The best epoch so far."""
+        """The one whose weights are kept, so far."""
         return best_of(self.history)
 
     def save(self, path: Path) -> None:
@@ -165,6 +178,7 @@ def fit(
     loss: Loss,
     dtype: torch.dtype = torch.float32,
     clip: float = 0.0,
+    keep: Keep = "best",
     seed: int = 0,
     check_every: int = 50,
     stop: StopFlag | None = None,
@@ -181,6 +195,7 @@ def fit(
         loss: of logits (B, K) float32 and labels (B,).
         dtype: bfloat16 computes products in it (autocast); weights stay float32.
         clip: largest norm of the gradient; 0 for none.
+        keep: which epoch is marked as the best, see `is_kept`.
         seed: dropout in a step depends on (seed, epoch, step) alone.
         check_every: steps between two looks at whether the loss still is a number.
         stop: once true, Interrupted is raised between two steps.
@@ -218,7 +233,7 @@ def fit(
                 state.seconds += now - last
                 last = now
                 advance(1)
-        state.history.append(finish_epoch(state, train, val, epoch, loss, dtype))
+        state.history.append(finish_epoch(state, train, val, epoch, loss, dtype, keep))
         state.step, state.seconds, state.waited = 0, 0.0, 0.0
         yield state.history[-1]
         state.losses, state.correct, state.rates = [], [], []
@@ -227,7 +242,13 @@ def fit(
 
 
 def finish_epoch(
-    state: State, train: Batches, val: Batches, epoch: int, loss: Loss, dtype: torch.dtype
+    state: State,
+    train: Batches,
+    val: Batches,
+    epoch: int,
+    loss: Loss,
+    dtype: torch.dtype,
+    keep: Keep = "best",
 ) -> Epoch:
     """Validates, and sums up the epoch under way."""
     start = time.perf_counter()
@@ -251,7 +272,7 @@ def finish_epoch(
         seconds=state.seconds + time.perf_counter() - start,
         train_images_per_second=n / state.seconds,
         waiting=state.waited / state.seconds,
-        best=is_better(state.best, val_top1, val_loss),
+        best=is_kept(state.history, val_top1, val_loss, images=len(labels), keep=keep),
         peak_memory=peak_memory(val.device),
     )
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from alexnet.console import progress
 from alexnet.data.store import Batches
 from alexnet.errors import Interrupted, ModelError
-from alexnet.fitting.loop import Epoch, best_of, is_better
+from alexnet.fitting.loop import Epoch, Keep, best_of, is_kept
 from alexnet.fitting.optimization import Loss
 from alexnet.fitting.step import training_step
 from alexnet.network.checkpoint import load_tensors, save_tensors
@@ -224,6 +224,7 @@ def fit_stack(
     dtype: torch.dtype = torch.float32,
     clip: float = 0.0,
     patience: int = 0,
+    keep: Keep = "best",
     seed: int = 0,
     stop: StopFlag | None = None,
 ) -> Iterator[list[Epoch | None]]:
@@ -269,7 +270,8 @@ def fit_stack(
                 last = time.perf_counter()
                 advance(1)
         passed.seconds = time.perf_counter() - passed.started
-        yield _judged(state, passed, stack_logits(stack, val, dtype), loss, going, epoch + 1)
+        logits = stack_logits(stack, val, dtype)
+        yield _judged(state, passed, logits, loss, going, epoch + 1, keep)
 
 
 @dataclass
@@ -292,6 +294,7 @@ def _judged(
     loss: Loss,
     going: Sequence[int],
     number: int,
+    keep: Keep,
 ) -> list[Epoch | None]:
     """What epoch `number` came to for each model that is `going` on, from its logits (M, N, K) and
     labels (N,) of validation; kept in the state."""
@@ -316,7 +319,9 @@ def _judged(
             seconds=whole / len(going),
             train_images_per_second=passed.n * len(going) / passed.seconds,
             waiting=passed.waited / passed.seconds,
-            best=is_better(best_of(state.history[m]), float(val_top1[m]), val_loss),
+            best=is_kept(
+                state.history[m], float(val_top1[m]), val_loss, images=len(labels), keep=keep
+            ),
             peak_memory=peak_memory(state.optimizer.momentum.device),
         )
         if one.best:

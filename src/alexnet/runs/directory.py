@@ -6,7 +6,7 @@ RUN/
     environment.json    versions, machine, device, threads, precision, data fingerprint, command
                         line; went_on: the same of each resumption where other bits come out
     epochs.jsonl        one line per epoch (loop.Epoch)
-    best.safetensors    weights of the best validation epoch, with network, classes, preprocessing
+    best.safetensors    weights of the epoch that is kept, with network, classes, preprocessing
     last.safetensors    everything needed to go on bit for bit
     metrics.json        metrics.metrics of the evaluated split, and which epoch was chosen
     predictions.npz     logits (N, K), labels (N,), ids (N,), classes (K,) of that split

@@ -35,11 +35,11 @@ def report(
             f"Its trials are runs: {sweeps[0]}/trials/NAME.",
         )
     if pictures:
-        from alexnet.training.train import draw_report
+        from alexnet.training.train import prepare_report
 
         for run in every:
             if run not in sweeps:
-                draw_report(run)
+                prepare_report(run)
     if len(every) > 1:
         from alexnet.reporting.comparison import compare
 

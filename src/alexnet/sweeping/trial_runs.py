@@ -139,6 +139,7 @@ def run_stack(job: Job, trials: Sequence[Trial]) -> None:
             dtype=run.inputs.dtype,
             clip=first.clip,
             patience=first.patience,
+            keep=first.keep,
             seed=first.seed,
             stop=stop,
         ):

@@ -348,6 +348,7 @@ class Run:
                     loss=loss_of(recipe),
                     dtype=self.inputs.dtype,
                     clip=recipe.clip,
+                    keep=recipe.keep,
                     seed=recipe.seed,
                     stop=stop,
                 ):

@@ -125,7 +125,10 @@ def carried_out(
             run.plain_recall = recall_without(data, asked, run)
         run.evaluate(split)
         if run.recipe.report:
-            say(f"report: {draw_report(run.directory.path, run.inputs.store)}")
+            from alexnet.reporting.report import write_report  # imports matplotlib
+
+            prepare_report(run.directory.path, run.inputs.store)
+            say(f"report: {write_report(run.directory.path)}")
     return run.directory.path
 
 
@@ -146,9 +149,9 @@ def recall_without(data: Data, asked: Recipe, run: Run) -> list[float | None]:
     return [figures["per_class"].get(name, {}).get("top1") for name in run.inputs.store.names]
 
 
-def draw_report(run: str | Path, store: Store | None = None) -> Path:
-    """Writes the report of a run, and before it what it shows besides figures: the state of the
-    data and pictures. A part that fails is told and left out: the run is whole without it.
+def prepare_report(run: str | Path, store: Store | None = None) -> None:
+    """Makes what the report of a run shows besides figures: the state of the data and pictures. A
+    part that fails is told and left out: the run is whole without it.
 
     Args:
         run: a finished run directory.
@@ -159,7 +162,6 @@ def draw_report(run: str | Path, store: Store | None = None) -> Path:
     """
     from alexnet.checking.description import describe  # half a second that only this needs
     from alexnet.explaining.showcase import illustrate
-    from alexnet.reporting.report import write_report
 
     directory = RunDirectory(run)
     settings, split = directory.settings, directory.metrics()["split"]
@@ -180,7 +182,6 @@ def draw_report(run: str | Path, store: Store | None = None) -> Path:
             raise
         except AlexNetError as error:
             warn(f"the report is without {what}: {error.message}")
-    return write_report(directory.path)
 
 
 def set_up(data: Data, asked: Recipe, draw: str = "content") -> Run:
