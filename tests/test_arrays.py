@@ -250,7 +250,7 @@ class Deep:
         Evil(), Deep(), {"data": [Evil()]}, np.array([Evil()], dtype=object), {1, 2}, print,
         np.array(["a"]), np.datetime64("2024"), complex(1, 2),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_pickles_of_anything_else_are_refused_and_nothing_runs(

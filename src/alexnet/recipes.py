@@ -455,6 +455,7 @@ NEWER: dict[str, Any] = {
     "teacher_weight": 2.0,
     "teacher_size": "auto",
     "split_seed": "auto",
+    "keep": "best",
     "class_weights": "none",
     "sampling": "shuffled",
 }
