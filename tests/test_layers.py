@@ -135,6 +135,13 @@ def test_describing_a_network_by_name():
     assert alexnet.describe("small", classes=3, image_size=64).layers[-1].output == (3,)
 
 
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+def test_every_network_is_described_and_drawn(name):
+    found = alexnet.describe(name)
+    assert found.layers[-1].output == (found.classes,)
+    ElementTree.fromstring(found.drawing.svg)
+
+
 def test_describing_a_run(photos_run):
     found, trained = alexnet.describe(photos_run), RunDirectory(photos_run).load()
     assert found.parameters == parameter_count(trained.model)
