@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from makers import encoded, snapshot
+from makers import TINY, encoded, snapshot, tensors_sha256
 from PIL import Image
 
+import alexnet
 from alexnet.data import plain_pickle
 from alexnet.data.arrays import role_of
 from alexnet.data.datasets import open_data
@@ -147,6 +148,27 @@ def test_each_kind_is_the_same_as_class_folders(kind, folders, tmp_path):
         for name in ("x.bin", "y.npy"):
             assert found.info["sha256"][name] == expected.info["sha256"][name], place
     assert snapshot(tmp_path / "d") == before
+
+
+@pytest.mark.slow
+def test_each_kind_gives_the_same_weights(folders, tmp_path):
+    """As the same arrays, which test_handed.py holds to class folders; Parquet holds files, and is
+    held to class folders itself."""
+    for kind, make in MAKERS.items():
+        folder = tmp_path / kind
+        folder.mkdir()
+        make(folder)
+        pixels = GREY if "MNIST" in kind else PIXELS
+        names = [str(label) for label in range(3)] if "MNIST" in kind else NAMES
+        data: Any = {s: (pixels[s], [names[label] for label in LABELS[s]]) for s in SPLITS}
+        if kind == "Parquet":
+            data = folders["colour"]
+        recipe = TINY.replace(epochs=1, val_size=0.3)
+        place = folder / "data.npz" if kind == "npz" else folder
+        one = alexnet.train(place, recipe, out=tmp_path / f"{kind}-run")
+        other = alexnet.train(data, recipe, out=tmp_path / f"{kind}-other")
+        best = "best.safetensors"
+        assert tensors_sha256(one / best) == tensors_sha256(other / best), kind
 
 
 def test_coarse_labels_may_be_chosen(tmp_path):
