@@ -1,6 +1,7 @@
 """Images that lie together in one file: the same pixels and labels as class folders."""
 
 import gzip
+import io
 import json
 import os
 import pickle
@@ -283,6 +284,12 @@ def test_pickles_of_anything_else_are_refused_and_nothing_runs(
     with open(tmp_path / "p", "rb") as file, pytest.raises(DataError, match="nothing of it was"):
         plain_pickle.load(file, "p")
     assert not (tmp_path / "evil").exists()
+
+
+def test_a_pickle_that_wants_gigabytes_is_refused():
+    content = b"\x80\x02Nr" + struct.pack("<I", 2_000_000_000) + b"."
+    with pytest.raises(DataError, match="place 2,000,000,000 in 9 bytes"):
+        plain_pickle.load(io.BytesIO(content), "p")
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
