@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # with torch
 
 Probabilities = NDArray[np.float32]
 BATCH = 64
+TOLD = 5  # classes of a set that are named
 STDIN = Path("-")
 NUMBER = re.compile(r"-?[0-9]{1,18}\Z")
 
@@ -48,7 +49,9 @@ class PredictionSet:
         return len(self.classes) == 1 and not self.unlike
 
     def __str__(self) -> str:
-        told = " or ".join(map(shown, self.names)) or "none of these"
+        more = len(self.names) - TOLD
+        names = [*map(shown, self.names[:TOLD]), *([f"{more} more"] if more > 0 else [])]
+        told = " or ".join(names) or "none of these"
         return f"{told}; unlike anything seen" if self.unlike else told
 
 
