@@ -6,8 +6,8 @@ of airbench94, each seed in a process of its own, in turns; the images are packe
 - ours: the whole command, report included, and the seconds of its epochs, validation included;
 - airbench: the network, schedule, augmentation and views of Jordan, "94% on CIFAR-10 in 3.29
   seconds on a single GPU" (2024), in code of ours, from the same packed images, without any report;
-  2.2 instead of its 9.9 epochs, since 81.37 % is wanted and not 94. bfloat16 autocast, channels last,
-  and freed memory kept, as ours has them.
+  2.2 instead of its 9.9 epochs, since 81.37 % is wanted and not 94. bfloat16 autocast, channels
+  last, and freed memory kept, as ours has them.
 
 Prints mean accuracies, median seconds and their ratio, and writes all of it as JSON. The runs of
 ours stay in --runs, for `docs/results.py add cifar10-fast RUN ...`.
