@@ -40,7 +40,7 @@ def drawn(store, **fields):
     return make_splits(store, **sizes)
 
 
-@pytest.mark.parametrize("cases", [100, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cases", [50, pytest.param(1000, marks=pytest.mark.slow)])
 def test_draws_part_no_group(cases):
     random = np.random.default_rng(cases)
     parted = refused = 0
