@@ -87,6 +87,20 @@ def test_it_classifies_as_it_did(model, old, expected):
     np.testing.assert_allclose(found, expected[f"predict {model}"], atol=1e-6)
 
 
+@pytest.mark.slow
+def test_it_says_that_it_does_not_know_once_its_data_was_looked_at(old, expected, capsys):
+    picture = np.array(expected["picture"], np.uint8)
+    [found] = alexnet.load("run", precision="fp32").predict_set(picture, abstain=0.1)
+    assert "is calibrated, once" in capsys.readouterr().err
+    assert found.p == pytest.approx(np.array(expected["predict run"]), abs=1e-6)
+    calibration = RunDirectory("run").calibration()
+    assert len(calibration.test_p) == RunDirectory("run").metrics()["n"]
+    assert 0 < calibration.missed(0.1).value < 0.2
+    assert run("export", "run", "--abstain", "--out", "new.onnx") == 0
+    [again] = alexnet.load("new.onnx").predict_set(picture, abstain=0.1)
+    assert str(again) == str(found)
+
+
 def test_a_run_stopped_in_mid_epoch_goes_on_to_the_same_bits(old, expected, same_bits):
     before = Path("half/epochs.jsonl").read_bytes()
     words = ["train", "digits", "--epochs", 4, "--seed", 3, "--out", "half", "--resume"]

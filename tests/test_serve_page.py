@@ -203,10 +203,9 @@ def test_a_page_without_the_right_to_a_camera_says_how(served):
 
 
 def test_it_says_that_it_does_not_know(served, network):
-    network._calibration = Calibration(
-        *(np.linspace(low, 1, 99, dtype=np.float32) for low in (0.9, 0, 0.9, 0)),
-        np.zeros((1, 96), np.float16),
-    )
+    likely, near = (np.linspace(low, 1, 99, dtype=np.float32) for low in (0.9, 0))
+    memory = np.zeros((1, 96), np.float16)
+    network._calibration = Calibration(likely, near, likely, near, memory)
     sure = Running({"network": network, "colours": Colours()})
     with opened(sure, size=PHONE) as page:
         button = page.locator("#unsure")

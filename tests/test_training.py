@@ -51,7 +51,7 @@ def test_a_run_directory_holds_all_that_the_design_says(folder, tmp_path):
     events = [path for path in run.iterdir() if path.name.startswith("events.out.tfevents")]
     assert {path.name for path in run.iterdir()} - {path.name for path in events} == {
         "recipe.json", "environment.json", "epochs.jsonl", "best.safetensors", "last.safetensors",
-        "metrics.json", "predictions.npz",
+        "metrics.json", "predictions.npz", "calibration.npz",
     }  # fmt: skip
     saved = json.loads((run / "recipe.json").read_text())
     assert Recipe.from_dict(saved["asked"]).lr == TINY.lr

@@ -234,6 +234,8 @@ def test_a_blank_picture_is_unlike_those_of_the_run(photos_run, pictures):
 def test_sets_in_words():
     p = np.array([0.5, 0.4, 0.1], np.float32)
     assert str(PredictionSet(["n1", "n2"], ["cat", "dog"], p, False)) == "cat or dog"
+    many = PredictionSet(list("abcdefg"), list("abcdefg"), p, False)
+    assert str(many) == "a or b or c or d or e or 2 more" and not many.sure
     assert str(PredictionSet([], [], p, True)) == "none of these; unlike anything seen"
 
 

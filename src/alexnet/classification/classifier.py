@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # with torch
 
 Probabilities = NDArray[np.float32]
 BATCH = 64
+TOLD = 5  # classes of a set that are named
 STDIN = Path("-")
 NUMBER = re.compile(r"-?[0-9]{1,18}\Z")
 
@@ -48,7 +49,9 @@ class PredictionSet:
         return len(self.classes) == 1 and not self.unlike
 
     def __str__(self) -> str:
-        told = " or ".join(map(shown, self.names)) or "none of these"
+        more = len(self.names) - TOLD
+        names = [*map(shown, self.names[:TOLD]), *([f"{more} more"] if more > 0 else [])]
+        told = " or ".join(names) or "none of these"
         return f"{told}; unlike anything seen" if self.unlike else told
 
 
@@ -239,22 +242,12 @@ class Classifier(ABC):
             for one in self._sets(squares[start : start + BATCH], limits)
         ]
 
-    def prediction_set(
-        self, p: Probabilities, distance: np.floating[Any], limits: Thresholds
-    ) -> PredictionSet:
-        """What limits make of the probabilities (K,) of an image and its distance."""
-        held = limits.sets(p)
-        labels = [int(k) for k in np.argsort(-p, kind="stable") if held[k]]
-        return PredictionSet(
-            [self.classes[k] for k in labels],
-            [self.names[k] for k in labels],
-            p,
-            bool(limits.unlike(distance)),
-        )
-
-    def _sets(self, squares: Sequence[Pixels], limits: Thresholds) -> list[PredictionSet]:
-        both = zip(*self.examined(squares), strict=True)
-        return [self.prediction_set(p, distance, limits) for p, distance in both]
+    def _sets(self, squares: Sequence[Pixels], limits: Thresholds) -> Iterator[PredictionSet]:
+        for p, distance in zip(*self.examined(squares), strict=True):
+            held = limits.sets(p)
+            labels = [k for k in np.argsort(-p, kind="stable") if held[k]]
+            classes, names = ([known[k] for k in labels] for known in (self.classes, self.names))
+            yield PredictionSet(classes, names, p, bool(limits.unlike(distance)))
 
     def predict_files(self, files: Sequence[Path], *, abstain: float = 0) -> Iterator[Prediction]:
         """One Prediction per file, in order; STDIN stands for the image that standard input holds.
@@ -276,7 +269,7 @@ class Classifier(ABC):
                     except DataError as error:
                         loaded.append(error)
                 squares = [one for one in loaded if not isinstance(one, DataError)]
-                sets = iter(self._sets(squares, limits) if limits and squares else ())
+                sets = self._sets(squares, limits) if limits and squares else iter(())
                 rows = iter(self.probabilities(squares) if squares and not limits else ())
                 for file, one in zip(batch, loaded, strict=True):
                     if isinstance(one, DataError):

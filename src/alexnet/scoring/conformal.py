@@ -3,9 +3,9 @@ often than was promised, and pictures unlike anything it was trained on. Imports
 
 Sets are those of split conformal prediction (Papadopoulos et al., "Inductive confidence machines
 for regression", 2002) with the score 1 - p (Sadinle, Lei and Wasserman, "Least ambiguous set-valued
-classifiers with bounded error levels", 2019): smaller than with APS or RAPS, and alone in being
-empty where no class is likely (docs/unsure.md). The distance is that to the fifth nearest image
-(Sun et al., "Out-of-distribution detection with deep nearest neighbors", 2022).
+classifiers with bounded error levels", 2019): the smallest ones, smaller than with APS or RAPS
+(docs/unsure.md). The distance is that to the fifth nearest training image (Sun et al.,
+"Out-of-distribution detection with deep nearest neighbors", 2022).
 
 Shapes: N images, K classes, M training images that are remembered, D numbers of a descriptor
 (`AlexNet.descriptor`).

@@ -52,7 +52,9 @@ function limitsOf({ p, distance }) {
 
 function verdict(p, distance) {
   const held = p.map((_, label) => label).filter((label) => p[label] >= limits.p);
-  const names = held.sort((one, other) => p[other] - p[one]).map((label) => about.names[label]);
+  held.sort((one, other) => p[other] - p[one]);
+  const names = held.slice(0, TOP).map((label) => about.names[label]);
+  if (held.length > TOP) names.push(`${held.length - TOP} more`);
   return (names.join(" or ") || "none of these") + (distance > limits.distance ? "; unlike anything seen" : "");
 }
 
