@@ -152,24 +152,22 @@ def test_each_kind_is_the_same_as_class_folders(kind, folders, tmp_path):
 
 
 @pytest.mark.slow
-def test_each_kind_gives_the_same_weights(folders, tmp_path):
+@pytest.mark.parametrize("kind", MAKERS)
+def test_each_kind_gives_the_same_weights(kind, folders, tmp_path):
     """As the same arrays, which test_handed.py holds to class folders; Parquet holds files, and is
     held to class folders itself."""
-    for kind, make in MAKERS.items():
-        folder = tmp_path / kind
-        folder.mkdir()
-        make(folder)
-        pixels = GREY if "MNIST" in kind else PIXELS
-        names = [str(label) for label in range(3)] if "MNIST" in kind else NAMES
-        data: Any = {s: (pixels[s], [names[label] for label in LABELS[s]]) for s in SPLITS}
-        if kind == "Parquet":
-            data = folders["colour"]
-        recipe = TINY.replace(epochs=1, val_size=0.3)
-        place = folder / "data.npz" if kind == "npz" else folder
-        one = alexnet.train(place, recipe, out=tmp_path / f"{kind}-run")
-        other = alexnet.train(data, recipe, out=tmp_path / f"{kind}-other")
-        best = "best.safetensors"
-        assert tensors_sha256(one / best) == tensors_sha256(other / best), kind
+    (tmp_path / "d").mkdir()
+    MAKERS[kind](tmp_path / "d")
+    pixels = GREY if "MNIST" in kind else PIXELS
+    names = [str(label) for label in range(3)] if "MNIST" in kind else NAMES
+    data: Any = {s: (pixels[s], [names[label] for label in LABELS[s]]) for s in SPLITS}
+    if kind == "Parquet":
+        data = folders["colour"]
+    recipe = TINY.replace(epochs=1, val_size=0.3)
+    place = tmp_path / "d/data.npz" if kind == "npz" else tmp_path / "d"
+    one = alexnet.train(place, recipe, out=tmp_path / "run")
+    other = alexnet.train(data, recipe, out=tmp_path / "other")
+    assert tensors_sha256(one / "best.safetensors") == tensors_sha256(other / "best.safetensors")
 
 
 def test_coarse_labels_may_be_chosen(tmp_path):

@@ -68,6 +68,7 @@ def test_it_can_be_pickled(fitted):
     assert again.get_params() == fitted.get_params()
 
 
+@pytest.mark.slow
 def test_numbers_stay_numbers_and_in_order(tmp_path):
     y = np.array([10, 2] * 10)
     model = AlexNetClassifier(**BRIEF | {"epochs": 1}).fit(X, y)
@@ -75,6 +76,7 @@ def test_numbers_stay_numbers_and_in_order(tmp_path):
     assert set(model.predict(X[:4]).tolist()) <= {2, 10}
 
 
+@pytest.mark.slow
 def test_it_is_what_train_gives(fitted, tmp_path):
     run = alexnet.train({"train": (X, Y)}, "folder", out=tmp_path / "run", report=False, **BRIEF)
     other = pictures(10, start=500)

@@ -40,7 +40,7 @@ def drawn(store, **fields):
     return make_splits(store, **sizes)
 
 
-@pytest.mark.parametrize("cases", [100, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cases", [50, pytest.param(1000, marks=pytest.mark.slow)])
 def test_draws_part_no_group(cases):
     random = np.random.default_rng(cases)
     parted = refused = 0
@@ -164,6 +164,15 @@ def test_bursts_are_what_one_camera_took_within_seconds(tmp_path, capsys):
     assert twin == close and len({one, other, late, twin, none, dog}) == 6
     assert "4 bursts stay together" in capsys.readouterr().err
     assert burst_codes([("A", 0.0), ("A", 20.0), ("A", 10.0)]) == ["burst 0"] * 3
+
+
+def test_data_check_says_that_splits_part_a_group(tmp_path, capsys):
+    for split, name, number in itertools.product(("train", "test"), "ab", range(3)):
+        write_image(tmp_path / f"d/{split}/{name}/{number}-{split}.png")
+    words = ["data", "check", str(tmp_path / "d"), "--image-size", "8", "--group", r"(\d)-"]
+    assert main(words) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "test/a/0-test.png in test is of the same group as train/a/0-train.png in train" in said
 
 
 def test_data_check_proposes_groups(films, tmp_path, capsys, monkeypatch):

@@ -202,6 +202,7 @@ def test_the_same_weights_as_from_class_folders(tmp_path):
     assert alexnet.check(data)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_what_it_was_handed(tmp_path):
     run = alexnet.train((PIXELS, LABELS), TINY.replace(epochs=1), out=tmp_path / "run")
     assert alexnet.evaluate(run)["n"] == 2

@@ -16,6 +16,7 @@ from alexnet.data.datasets import LONG, open_data
 from alexnet.data.groups import proposed
 from alexnet.data.handed import Given, given
 from alexnet.data.sources import Data
+from alexnet.data.splits import require_apart
 from alexnet.data.store import Store
 from alexnet.errors import DataError, InputError
 from alexnet.presets import default_recipe
@@ -193,7 +194,12 @@ def _duplicates(store: Store) -> list[Finding]:
 
 
 def _grouping(store: Store) -> list[Finding]:
-    """Whether drawn splits would part what belongs together."""
+    """Whether splits part what belongs together, or would if they were drawn."""
+    if store.groups is not None:
+        try:
+            require_apart(store)
+        except DataError as error:
+            return [Finding("parted_groups", "problem", 1, error.message, error.hint)]
     if store.groups is not None or "all" not in store.info["splits"]:
         return []
     recipe = default_recipe("")
