@@ -134,9 +134,11 @@ class Calibration:
         if not missed.n:
             return f"{promised}; not measured, because the data has no test split"
         low, high = missed.interval
+        broken = ", which is more: they are not like those of validation" if low > rate else ""
         return (
             f"{promised}; of {missed.n:,} test images {missed.value:.1%} were missed (95 % "
-            f"interval {low:.1%} to {high:.1%}), {alarms.value:.1%} taken for unlike anything seen"
+            f"interval {low:.1%} to {high:.1%}){broken}; {alarms.value:.1%} were taken for unlike "
+            "anything seen"
         )
 
     def distances(self, descriptors: NDArray[np.floating[Any]]) -> Floats:
