@@ -37,7 +37,7 @@ from alexnet.scoring.significance import mean_interval, training_noise
 
 ROOT = Path(__file__).resolve().parent.parent
 # files of results/ that are no summaries
-NOT_RUN, CLAIMS, RACES = "not-run", "paper-claims", "transfer-"
+NOT_RUN, CLAIMS, RACES = "not-run", "paper-claims", ("transfer-", "cifar10-speed")
 # a table, or a figure inside a line: the name of a block, and of summaries
 MARKED = re.compile(r"(<!-- results: (\w+)([^>]*) -->).*?(<!-- end of results -->)", re.DOTALL)
 

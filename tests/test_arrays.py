@@ -1,6 +1,7 @@
 """Images that lie together in one file: the same pixels and labels as class folders."""
 
 import gzip
+import io
 import json
 import os
 import pickle
@@ -11,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from makers import encoded, snapshot
+from makers import TINY, encoded, snapshot, tensors_sha256
 from PIL import Image
 
+import alexnet
 from alexnet.data import plain_pickle
 from alexnet.data.arrays import role_of
 from alexnet.data.datasets import open_data
@@ -149,6 +151,27 @@ def test_each_kind_is_the_same_as_class_folders(kind, folders, tmp_path):
     assert snapshot(tmp_path / "d") == before
 
 
+@pytest.mark.slow
+def test_each_kind_gives_the_same_weights(folders, tmp_path):
+    """As the same arrays, which test_handed.py holds to class folders; Parquet holds files, and is
+    held to class folders itself."""
+    for kind, make in MAKERS.items():
+        folder = tmp_path / kind
+        folder.mkdir()
+        make(folder)
+        pixels = GREY if "MNIST" in kind else PIXELS
+        names = [str(label) for label in range(3)] if "MNIST" in kind else NAMES
+        data: Any = {s: (pixels[s], [names[label] for label in LABELS[s]]) for s in SPLITS}
+        if kind == "Parquet":
+            data = folders["colour"]
+        recipe = TINY.replace(epochs=1, val_size=0.3)
+        place = folder / "data.npz" if kind == "npz" else folder
+        one = alexnet.train(place, recipe, out=tmp_path / f"{kind}-run")
+        other = alexnet.train(data, recipe, out=tmp_path / f"{kind}-other")
+        best = "best.safetensors"
+        assert tensors_sha256(one / best) == tensors_sha256(other / best), kind
+
+
 def test_coarse_labels_may_be_chosen(tmp_path):
     cifar_100(tmp_path)
     source = listed(find_data(labelled(tmp_path, label_column="coarse")))
@@ -261,6 +284,12 @@ def test_pickles_of_anything_else_are_refused_and_nothing_runs(
     with open(tmp_path / "p", "rb") as file, pytest.raises(DataError, match="nothing of it was"):
         plain_pickle.load(file, "p")
     assert not (tmp_path / "evil").exists()
+
+
+def test_a_pickle_that_wants_gigabytes_is_refused():
+    content = b"\x80\x02Nr" + struct.pack("<I", 2_000_000_000) + b"."
+    with pytest.raises(DataError, match="place 2,000,000,000 in 9 bytes"):
+        plain_pickle.load(io.BytesIO(content), "p")
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])

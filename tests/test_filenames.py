@@ -3,8 +3,9 @@
 import shutil
 
 import pytest
-from makers import snapshot, write_image
+from makers import TINY, snapshot, tensors_sha256, write_image
 
+import alexnet
 from alexnet.data.datasets import open_data
 from alexnet.data.finding import find_data, listed
 from alexnet.data.handed import labelled
@@ -42,6 +43,20 @@ def test_a_pattern_finds_labels_in_names(pets, tmp_path):
     zipped = open_data(labelled(tmp_path / "z.zip", label_pattern=PETS), image_size=8)
     assert zipped.fingerprint == found.fingerprint
     assert snapshot(pets) == before
+
+
+@pytest.mark.slow
+def test_the_same_weights_as_from_class_folders(tmp_path):
+    for name in ("cat", "dog"):
+        for number in range(8):
+            write_image(tmp_path / f"d/{name}_{number}.png")
+            (tmp_path / f"f/{name}").mkdir(parents=True, exist_ok=True)
+            shutil.copy(tmp_path / f"d/{name}_{number}.png", tmp_path / f"f/{name}")
+    recipe = TINY.replace(epochs=1)
+    data = labelled(tmp_path / "d", label_pattern=PETS)
+    one = alexnet.train(data, recipe, out=tmp_path / "one")
+    other = alexnet.train(tmp_path / "f", recipe, out=tmp_path / "other")
+    assert tensors_sha256(one / "best.safetensors") == tensors_sha256(other / "best.safetensors")
 
 
 def test_what_does_not_fit_is_left_out_and_told(tmp_path):

@@ -127,6 +127,7 @@ def test_splits_are_given_by_name():
     source = given({"train": hugging_face(slice(8)), "test": hugging_face(slice(8, 12))})
     assert [one.split for one in source.examples] == ["train"] * 8 + ["test"] * 4
     assert outline(source) == (8, ["cat", "dog"])
+    assert [one.split for one in given({"train": (PIXELS, LABELS)}).examples] == ["train"] * 12
     with pytest.raises(DataError, match="'holdout' is no split"):
         given({"train": hugging_face(), "holdout": hugging_face()})
 
@@ -160,6 +161,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "no pair": (lambda: [1, 2], "item 0 is a int"),
     "a row without a label": (lambda: [{"image": PIXELS[0]}], "a dictionary of image"),
     "a number": (lambda: 7, "a int is no data"),
+    "a pattern": (lambda: labelled((PIXELS, LABELS), label_pattern="(.)"), "held by a program"),
+    "groups of a path": (lambda: labelled("photos", group=[1]), "not with a path"),
 }  # fmt: skip
 
 

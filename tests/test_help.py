@@ -82,7 +82,7 @@ TYPED = [
     ("alexnet tr", {"train"}),
     ("alexnet data ", {"prepare", "check", "subset", "fetch"}),
     ("alexnet help wei", {"weights"}),
-    ("alexnet train --optimizer ", {"sgd", "adam", "adamw"}),
+    ("alexnet train --optimizer ", {"sgd", "adam", "adamw", "muon"}),
     ("alexnet train digits --recipe dig", {"digits"}),
     ("alexnet train --no-fl", {"--no-flip"}),
     ("alexnet data check --sh", {"--sheets"}),

@@ -19,7 +19,7 @@ from alexnet.errors import InputError, ModelError, RunError, WeightsError
 from alexnet.network.checkpoint import save_network
 from alexnet.network.description import ARCHITECTURES, architecture
 from alexnet.network.layers import layers
-from alexnet.network.model import AlexNet, parameter_count
+from alexnet.network.model import AlexNet, Whitening, parameter_count
 from alexnet.runs.directory import RunDirectory
 
 
@@ -102,12 +102,14 @@ def test_receptive_fields_are_how_far_gradients_reach(name):
             nn.init.constant_(layer.weight, 0.01)
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
-    x = torch.zeros(1, 3, side, side, dtype=torch.float64, requires_grad=True)
-    found = [one for one in layers(own, 3, side) if one.kind in ("conv", "pool")]
+        if isinstance(layer, Whitening):
+            nn.init.constant_(layer.weight, 0.01)
+    x = torch.full((1, 3, side, side), 0.001, dtype=torch.float64, requires_grad=True)
+    found = [one for one in layers(own, 3, side) if one.kind in ("whitening", "conv", "pool")]
     maps, told = x, iter(found)
     for layer in model.features:
         maps = layer(maps)
-        if isinstance(layer, nn.Conv2d | nn.AvgPool2d):
+        if isinstance(layer, Whitening | nn.Conv2d | nn.AvgPool2d):
             middle = maps.shape[-1] // 2
             [gradient] = torch.autograd.grad(maps[0, 0, middle, middle], x, retain_graph=True)
             reached = (gradient[0, 0] != 0).any(0).sum()

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from alexnet.data.store import Batches, Store, StoreWriter
 from alexnet.errors import Interrupted, TrainingError, WeightsError
 from alexnet.fitting.loop import Epoch, State, best_of, fit, is_kept
-from alexnet.fitting.optimization import make_loss
+from alexnet.fitting.optimization import Muon, make_loss
 from alexnet.runtime import StopFlag
 
 
@@ -51,6 +51,10 @@ def new_state(average=False, optimizer="sgd", lr=0.1):
     kinds = {
         "sgd": lambda p: torch.optim.SGD(p, lr=lr, momentum=0.9),
         "adamw": lambda p: torch.optim.AdamW(p, lr=lr),
+        "muon": lambda p: Muon(
+            [{"params": [one], "orthogonal": one.ndim > 1, "weight_decay": 0.1} for one in p],
+            momentum=0.9,
+        ),
     }
     averaged = None
     if average:
@@ -135,7 +139,7 @@ def test_the_same_seed_gives_the_same_bits(store):
     assert not same(first.model, other.model)  # the seed decides the dropout
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 @pytest.mark.parametrize("average", [False, True])
 @pytest.mark.parametrize("steps", [1, 6, 9])
 def test_resuming_gives_the_bits_of_an_unbroken_run(store, tmp_path, optimizer, average, steps):

@@ -13,6 +13,7 @@ from alexnet.network.model import (
     AdaptiveAverage,
     AlexNet,
     AverageAndMaximum,
+    Conv2d,
     LocalResponseNorm,
     parameter_count,
 )
@@ -98,7 +99,33 @@ def test_averages_come_before_the_maximum_of_each_channel(side, height, width):
     assert torch.equal(found[:, -3:], nn.AdaptiveMaxPool2d(1)(x).flatten(1))
 
 
-@pytest.mark.parametrize("name", ["2012", "2014", "small", "compact"])
+@given(
+    batch=st.integers(1, 9),
+    height=st.integers(3, 9),
+    width=st.integers(1, 8),
+    kernel=st.sampled_from([1, 3, 5]),
+    groups=st.sampled_from([1, 2]),
+    bias=st.booleans(),
+)
+def test_small_maps_side_by_side_are_convolved_as_alone(batch, height, width, kernel, groups, bias):
+    generator = torch.Generator().manual_seed(0)
+    conv = Conv2d(4, 6, kernel, padding=kernel // 2, groups=groups, bias=bias)
+    for one in conv.parameters():
+        nn.init.normal_(one, generator=generator)
+    conv = conv.bfloat16()
+    x = torch.randn(batch, 4, height, width, generator=generator).bfloat16().requires_grad_()
+    want = nn.Conv2d.forward(conv, x)
+    g = torch.randn(want.shape, generator=generator).bfloat16()
+    found = conv(x)
+    assert found.shape == want.shape
+    inputs = [x, *conv.parameters()]
+    gradients = [torch.autograd.grad(y, inputs, g) for y in (found, want)]
+    torch.testing.assert_close(found, want, rtol=0.02, atol=0.1)
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0.02, atol=0.02 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["2012", "2014", "small", "compact", "fast"])
 @pytest.mark.parametrize(
     "changes",
     [{"conv_layers": n} for n in (3, 4)]

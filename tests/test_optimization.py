@@ -9,7 +9,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.optim import lr_scheduler
 
-from alexnet.fitting.optimization import learning_rate, make_loss, make_optimizer, plateau_drops
+from alexnet.fitting.optimization import (
+    learning_rate,
+    make_loss,
+    make_optimizer,
+    orthogonal,
+    plateau_drops,
+)
 from alexnet.network.description import architecture
 from alexnet.network.model import AlexNet
 
@@ -140,3 +146,39 @@ def test_sgd_follows_the_papers_rule():
         v = 0.9 * v - 5e-4 * 0.1 * w - 0.1 * gradient
         w += v
         assert math.isclose(float(weight.detach()), w, rel_tol=1e-6)
+
+
+def test_muons_steps_go_equally_far_in_all_directions():
+    generator = torch.Generator().manual_seed(2)
+    for shape in ((8, 30), (30, 8), (6, 6)):
+        matrix = torch.randn(shape, generator=generator)
+        u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+        found = u.T @ orthogonal(matrix) @ v.T  # diagonal: the same singular vectors
+        apart = found - found.diag().diag()
+        assert apart.abs().max() < 0.03
+        assert found.diag()[s > s.norm() / 50].sub(0.945).abs().max() < 0.3
+
+
+def test_muon_turns_all_layers_but_the_last():
+    torch.manual_seed(3)
+    model = AlexNet(architecture("fast", width=0.125), 3)
+    before = {name: one.detach().clone() for name, one in model.named_parameters()}
+    optimizer = make_optimizer(
+        model, "muon", lr=0.1, momentum=0.6, nesterov=False, weight_decay=0.5, decay_all=False
+    )
+    velocity = {name: torch.zeros_like(one) for name, one in before.items()}
+    for lr in (0.1, 0.2):
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        for one in model.parameters():
+            one.grad = torch.randn_like(one)
+        for name, one in model.named_parameters():
+            assert one.grad is not None
+            velocity[name] = 0.6 * velocity[name] + one.grad
+            direction = one.grad + 0.6 * velocity[name]
+            if one.ndim == 4:
+                direction = orthogonal(direction.flatten(1)).view(one.shape)
+            before[name] = before[name] * (1 - lr * 0.5 * (one.ndim > 1)) - lr * direction
+        optimizer.step()
+        for name, one in model.named_parameters():
+            torch.testing.assert_close(one.detach(), before[name], msg=name)

@@ -6,12 +6,14 @@ import torch
 from makers import change, class_folders, lines, store_of, write_pictures
 
 import alexnet
+from alexnet.data.augment import normalise
 from alexnet.data.datasets import open_data
 from alexnet.errors import ModelError, RecipeError
 from alexnet.network.checkpoint import load_tensors
 from alexnet.network.description import Preprocessing
 from alexnet.network.inference import predict_logits
-from alexnet.network.pixels import colour_axes, training_pixels
+from alexnet.network.model import Whitening
+from alexnet.network.pixels import colour_axes, training_pixels, whitening
 from alexnet.runs.directory import RunDirectory
 from alexnet.runs.own_data import own_data
 from alexnet.training.train import set_up
@@ -41,6 +43,22 @@ def test_a_sample_of_many_images_is_enough(tmp_path, monkeypatch):
     monkeypatch.setattr("alexnet.network.pixels.SAMPLE", 20)
     some, every = (training_pixels(store, np.arange(0, 40, step), how) for step in (2, 1))
     assert torch.equal(some.mean_image, every.mean_image)
+
+
+def test_patches_are_white_once_whitened(tmp_path):
+    class_folders(tmp_path / "noise", {"cat": 20, "dog": 20}, size=(6, 6))
+    store = open_data(tmp_path / "noise", image_size=6)
+    how = Preprocessing(6, 6, (0.5, 0.4, 0.6), (0.2, 0.3, 0.25))
+    seen = training_pixels(store, np.arange(40), how, patch=2)
+    layer = Whitening(2, stride=1)
+    layer.weight.copy_(whitening(seen.covariance, how.std))
+    x = normalise(torch.from_numpy(np.array(store.x[:])), how.mean, how.std)
+    found = layer(x)
+    assert found.shape == (40, 24, 5, 5)
+    one_way, other_way = found.chunk(2, 1)
+    values = (one_way - other_way).transpose(0, 1).flatten(1)
+    np.testing.assert_allclose(np.cov(values, bias=True), np.eye(12), atol=0.01)
+    assert not (one_way * other_way).any()
 
 
 @pytest.mark.slow

@@ -123,6 +123,7 @@ def test_only_heads_on_cached_features_train_side_by_side():
     assert sizes(GRID, change(FROZEN, freeze="none")) == [1] * 4
     assert sizes(GRID, change(FROZEN, finetune_epochs=1)) == [1] * 4
     assert sizes(GRID, change(FROZEN, average=0.9)) == [1] * 4
+    assert sizes(GRID, change(FROZEN, optimizer="muon")) == [1] * 4
     assert sizes({"freeze": ["conv", "all-but-last"], "schedule": ["constant", "cosine"]}) == [2, 2]
 
 

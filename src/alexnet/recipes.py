@@ -55,9 +55,10 @@ class Recipe:
     # -- the network -------------------------------------------------------------------------------
 
     # The network: 2012 (two columns, LRN), 2014 (one tower, torchvision's), small (3x3 kernels, for
-    # 32 to 64 px), compact (7x7 kernels with stride 2 first, for 64 to 128 px). auto: that of the
-    # weights, or small without weights.
-    model: Literal["auto", "2012", "2014", "small", "compact"] = "auto"
+    # 32 to 64 px), compact (7x7 kernels with stride 2 first, for 64 to 128 px), fast (whitened
+    # pixels with stride 2 first, for 32 px). auto: that of the weights, or small
+    # without weights.
+    model: Literal["auto", "2012", "2014", "small", "compact", "fast"] = "auto"
     # Start from these weights: a name of `alexnet weights list`, a run directory, or a .safetensors
     # file. They choose the network and how images are prepared. none: from scratch. auto: the
     # backbone that comes with alexnet, or the recipe scratch where it suits the data better.
@@ -80,13 +81,13 @@ class Recipe:
     columns: Open | Literal[1, 2, "unlinked"] = "auto"
     # Normalisation after a convolution: batch after each, lrn after the non-linearity of conv1 and
     # conv2, batch-for-lrn batch normalisation there instead; auto: what the network has by itself
-    # (2012: lrn, 2014: none, small and compact: batch).
+    # (2012: lrn, 2014: none, others: batch).
     norm: Literal["auto", "none", "lrn", "batch", "batch-for-lrn"] = "auto"
     # Normalisation of the features and after each hidden fully connected layer; auto: what the
     # network has by itself, which is none in all of them.
     fc_norm: Literal["auto", "none", "batch"] = "auto"
     # Pooling: max and average are 2x2 with stride 2, overlapping is max 3x3 with stride 2; auto:
-    # what the network has by itself, which is overlapping in all of them.
+    # what the network has by itself, which is max in fast and overlapping in the others.
     pool: Literal["auto", "max", "average", "overlapping"] = "auto"
     # Non-linearity after each layer; auto: what the network has by itself, which is relu in all of
     # them.
@@ -176,13 +177,14 @@ class Recipe:
     batch_size: Annotated[int, Between(1)] = 128
     # Passes over the training images. 0: evaluate the given weights.
     epochs: Annotated[int, Between(0)] = 30
-    # Optimiser.
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    # Optimiser. muon: Nesterov's momentum, made orthogonal in all layers but the last; its decay is
+    # that of adamw.
+    optimizer: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
     # Learning rate; the highest one of its schedule. auto: a short sweep over rates suggests one.
     lr: Annotated[float, Positive] | Open = 0.1
-    # Momentum of SGD, beta1 of Adam.
+    # Momentum of SGD and Muon, beta1 of Adam.
     momentum: Annotated[float, Between(0, 0.9999)] = 0.9
-    # Nesterov's momentum (SGD).
+    # Nesterov's momentum (SGD; Muon always has it).
     nesterov: bool = False
     # Weight decay per step, times the learning rate.
     weight_decay: Annotated[float, Between(0)] = 5e-4
@@ -489,7 +491,7 @@ class Resolved(Recipe):
     `weights` names what it started from, and `lr` is "auto" until the finder has found one.
     """
 
-    model: Literal["2012", "2014", "small", "compact"]
+    model: Literal["2012", "2014", "small", "compact", "fast"]
     conv_layers: Literal[3, 4, 5]
     fc_layers: Annotated[int, Between(1, 4)]
     hidden: Annotated[int, Between(0, 65536)]  # 0 where there is no hidden layer

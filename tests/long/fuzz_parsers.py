@@ -17,6 +17,7 @@ import itertools
 import json
 import logging
 import os
+import pickle
 import random
 import re
 import shutil
@@ -64,9 +65,10 @@ MOST_SECONDS, MOST_BYTES = 2.0, 500e6
 HANGING = 400.0  # seconds for a hundred inputs after which the process ends, and says where it was
 PORTION = 1_000  # inputs that a process is given at a time
 SHARES = {  # of a thousand
-    "tree": 30, "table": 10, "zip": 170, "tar": 150, "layout": 130, "annotations": 120,
-    "recipe": 130, "figures": 90, "sweep": 34, "index": 30, "weights": 10, "state": 10,
-    "foreign": 10, "predictions": 40, "store": 20, "http": 15, "onnx": 0.9, "page": 0.1,
+    "tree": 20, "table": 10, "arrays": 10, "zip": 170, "tar": 150, "layout": 130,
+    "annotations": 120, "recipe": 130, "figures": 90, "sweep": 34, "index": 30, "weights": 10,
+    "state": 10, "foreign": 10, "predictions": 40, "store": 20, "http": 15, "onnx": 0.9,
+    "page": 0.1,
 }  # fmt: skip
 
 
@@ -231,6 +233,52 @@ class Table(Kind):
             source, state = tables.table_file(table, reading, folder)
             assert state
             look_at(source)
+
+
+class Arrays(Kind):
+    """Images that lie together: .npz, idx, CIFAR's pickles and records."""
+
+    def __init__(self, folder):
+        grey, labels = np.arange(8 * 16, dtype=np.uint8).reshape(8, 4, 4), np.arange(8) % 2
+        packed = io.BytesIO()
+        np.savez(packed, x_train=grey, y_train=labels, class_names=np.array(["a", "b"]))
+        rows = np.zeros((8, 3072), np.uint8)
+        batch = {"data": rows, "labels": labels.tolist()}
+        hundred = {"data": rows, "fine_labels": labels.tolist()}
+        self.known = [
+            {"a.npz": packed.getvalue()},
+            {
+                "train-images-idx3-ubyte": b"\0\0\x08\x03" + b"\0\0\0\x08" + b"\0\0\0\x04" * 2
+                + grey.tobytes(),
+                "train-labels-idx1-ubyte": b"\0\0\x08\x01\0\0\0\x08" + bytes(labels.tolist()),
+            },
+            *(
+                {
+                    "data_batch_1": pickle.dumps(batch, protocol=protocol),
+                    "batches.meta": pickle.dumps({"label_names": ["a", "b"]}, protocol=protocol),
+                }
+                for protocol in (0, 2, 5)
+            ),
+            {
+                "train": pickle.dumps(hundred),
+                "test": pickle.dumps(hundred),
+                "meta": pickle.dumps({"fine_label_names": ["a", "b"]}),
+            },
+            {
+                "train.bin": bytes(2 * 3074),
+                "fine_label_names.txt": b"a\nb",
+            },
+        ]  # fmt: skip
+
+    def files(self, draw):
+        found = {name.encode(): content for name, content in draw.choice(self.known).items()}
+        name = draw.choice(list(found))
+        return found | {name: damaged([found[name]], draw)}
+
+    def read(self, folder):
+        npz = folder / "a.npz"
+        place = npz if npz.exists() else folder
+        look_at(read_tree(trees.open_tree(place, folder)))
 
 
 class Annotations(Layout):
@@ -675,7 +723,7 @@ class Http(Kind):
 
 
 KINDS: dict[str, Callable[[Path], Kind]] = {
-    "tree": Tree, "table": Table, "zip": Zip, "tar": Tar, "layout": Layout,
+    "tree": Tree, "table": Table, "arrays": Arrays, "zip": Zip, "tar": Tar, "layout": Layout,
     "annotations": Annotations, "recipe": Recipes, "figures": Figures, "sweep": Sweep,
     "index": Index, "weights": Weights,
     "state": Going, "foreign": Foreign, "predictions": Predictions, "store": Stores, "http": Http,

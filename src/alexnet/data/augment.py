@@ -56,7 +56,9 @@ def pad(x: Tensor, padding: int) -> Tensor:
     """A mirrored border of `padding` px, without repeating the edge pixel."""
     if not padding:
         return x
-    # reflection of bytes is not implemented everywhere; an index is exact on every device
+    if x.is_cpu:
+        return F.pad(x, (padding,) * 4, mode="reflect")
+    # reflection of bytes is not implemented elsewhere; an index is exact on every device
     rows = _mirrored(x.shape[-2], padding, x)
     columns = _mirrored(x.shape[-1], padding, x)
     return x.index_select(-2, rows).index_select(-1, columns)
@@ -74,10 +76,8 @@ def random_crop(x: Tensor, size: int, generator: Generator) -> Tensor:
         return x
     top = integers(height - size + 1, (batch, 1), generator, x)
     left = integers(width - size + 1, (batch, 1), generator, x)
-    side = torch.arange(size, device=x.device)
-    rows = (top + side)[:, None, :, None].expand(-1, x.shape[1], -1, width)  # (B, C, size, W)
-    columns = (left + side)[:, None, None, :].expand(-1, x.shape[1], size, -1)  # (B, C, size, size)
-    return x.gather(2, rows).gather(3, columns)
+    windows = x.unfold(2, size, 1).unfold(3, size, 1)  # (B, C, tops, lefts, size, size), no copy
+    return windows[torch.arange(batch, device=x.device), :, top[:, 0], left[:, 0]]
 
 
 def random_resized_crop(x: Tensor, size: int, area: float, generator: Generator) -> Tensor:
@@ -145,13 +145,14 @@ def erase_square(x: Tensor, share: float, fill: Sequence[float], generator: Gene
 
 def normalise(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """(x / 255 - mean) / std per channel, float32, channels last in memory."""
-    scale = torch.tensor([1 / (255 * s) for s in std], device=x.device).view(1, -1, 1, 1)
-    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=x.device).view(
-        1, -1, 1, 1
-    )
+    scale = torch.tensor([1 / (255 * s) for s in std], device=x.device)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=x.device)
     # reordered while they are bytes, then in place: large new arrays cost more than the arithmetic
     y = x.contiguous(memory_format=torch.channels_last).float()
-    return torch.addcmul(shift, y, scale, out=y)
+    rows = y.permute(0, 2, 3, 1).flatten(2)  # (B, H, W * 3): whole rows, not 3 values at a time
+    width = x.shape[-1]
+    torch.addcmul(shift.repeat(width), rows, scale.repeat(width), out=rows)
+    return y
 
 
 def add_lighting(

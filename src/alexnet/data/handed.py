@@ -142,18 +142,19 @@ def labelled(
     Raises:
         DataError: it is no data, or some of it cannot be used; says what and where.
     """
-    if isinstance(data, str | os.PathLike):
-        word = group if isinstance(group, str) else ""
-        reading = Reading(
-            images=str(images), path_column=path_column, label_column=label_column,
-            split_column=split_column, label_pattern=label_pattern, group=word,
-        )  # fmt: skip
-        return addressed(os.fspath(data), reading)
+    word = group if isinstance(group, str) else ""
     reading = Reading(
         images=str(images), path_column=path_column, label_column=label_column,
-        split_column=split_column, group=group if isinstance(group, str) else "",
+        split_column=split_column, label_pattern=label_pattern, group=word,
     )  # fmt: skip
-    return source_of(data, reading, None if isinstance(group, str) else group)
+    if not isinstance(data, str | os.PathLike):
+        return source_of(data, reading, None if isinstance(group, str) else group)
+    if not isinstance(group, str):
+        raise DataError(
+            "a group for each image goes with what a program holds, not with a path.",
+            "Name a column of the table, or give a pattern.",
+        )
+    return addressed(os.fspath(data), reading)
 
 
 def given(data: Given) -> Data:
@@ -169,11 +170,13 @@ def source_of(data: Any, reading: Reading, groups: Sequence[Any] | None = None) 
     Raises:
         DataError: it is none of these, or a row of it cannot be used.
     """
+    if reading.label_pattern:
+        raise DataError(
+            "a pattern finds labels in the names of files, and this is held by a program.",
+            "Leave out label_pattern.",
+        )
     if hasattr(data, "columns") and hasattr(data, "itertuples"):
-        found = _frame(data, reading)
-        if isinstance(found, Source):
-            return found
-        data = found
+        return _frame(data, reading)
     parts = {}
     if isinstance(data, Mapping):
         for name, one in data.items():
@@ -196,7 +199,7 @@ def joined(
     for split, part in parts.items():
         width = len(str(len(part.labels)))
         for place, label in enumerate(part.labels):
-            name = f"{split}-{place:0{width}}" if len(parts) > 1 else f"{place:0{width}}"
+            name = f"{place:0{width}}" if split == "all" else f"{split}-{place:0{width}}"
             pictures[name] = part, place
             group = "" if part.groups is None else words_of(part.groups[place])
             rows.append([name, _label(label, part.names, place), split, group])
@@ -207,7 +210,7 @@ def joined(
         yield 0, ["path", "label", "split", "group"]
         yield from enumerate(rows)
 
-    says = len(parts) > 1
+    says = "all" not in parts
     how = Reading(
         path_column="path", label_column="label", split_column="split" if says else "",
         group="group" if any(part.groups is not None for part in parts.values()) else "",
@@ -402,8 +405,8 @@ def _hugging_face(data: Any) -> Part:
     return Part(lambda place: data[place][picture], list(data[label]), names)
 
 
-def _frame(data: Any, reading: Reading) -> Source | Any:
-    """A DataFrame of paths as a Source; of one of pictures (pictures, labels)."""
+def _frame(data: Any, reading: Reading) -> Source:
+    """The images of a DataFrame, which holds their paths, or the pictures themselves."""
     columns = [str(one) for one in data.columns]
     for place, name in enumerate(columns):
         first = data.iloc[0, place] if len(data) else None

@@ -1,8 +1,10 @@
 """Pickles of NumPy arrays and plain containers, and of nothing else: whatever another pickle asks
 to be made or called is refused, and nothing is run. CIFAR's python version comes as such."""
 
+import io
 import math
 import pickle
+import pickletools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +47,7 @@ class _Array:
             raise ValueError("an array of other things than numbers")
         if math.prod(shape) * kind.dtype.itemsize != len(content):
             raise ValueError(f"an array of shape {shape} with {len(content):,} bytes")
-        self.array = np.frombuffer(content, kind.dtype).reshape(shape, order=order)
+        self.array = np.frombuffer(bytes(content), kind.dtype).reshape(shape, order=order)
 
 
 def _reconstruct(*_: Any) -> _Array:
@@ -98,13 +100,23 @@ def load(file: IO[bytes], where: Path | str) -> Any:
         DataError: it is damaged, or holds anything else; nothing of that was made or run.
     """
     try:
-        return _plain(_Plain(file, encoding="latin1").load())
+        content = file.read()
+        _refuse_costly(content)
+        return _plain(_Plain(io.BytesIO(content), encoding="latin1").load())
     except Exception as error:  # of every kind: what a damaged pickle trips over
         raise DataError(
             f"{where} is no pickle of arrays and plain containers alone ({str(error)[:200]}); "
             "nothing of it was run.",
             "Fetch it again; write other pickles as .npz or as image files.",
         ) from error
+
+
+def _refuse_costly(content: bytes) -> None:
+    """ValueError where a place is noted that there cannot be: the reader makes room for all below
+    it, gigabytes perhaps."""
+    for code, argument, _ in pickletools.genops(content):
+        if "PUT" in code.name and isinstance(argument, int) and argument > len(content):
+            raise ValueError(f"place {argument:,} in {len(content):,} bytes")
 
 
 def _plain(value: Any, deep: int = 0) -> Any:

@@ -26,6 +26,7 @@ from alexnet.network.model import (
     AverageAndMaximum,
     LocalResponseNorm,
     MeanImage,
+    Whitening,
 )
 from alexnet.scoring.conformal import NEIGHBOUR, SHORTEST
 
@@ -287,6 +288,11 @@ def _layer(graph: Graph, layer: nn.Module, x: str, int8: bool) -> str:
                 pads=[int(one) for one in layer.padding] * 2,
                 group=layer.groups,
             )
+        case Whitening():
+            weight = graph.constant(_array(layer.weight))
+            sides, strides = [*layer.weight.shape[2:]], [layer.stride] * 2
+            x = graph.add("Conv", x, weight, kernel_shape=sides, strides=strides)
+            return graph.add("Relu", x)
         case MeanImage():
             return graph.add("Sub", x, graph.constant(_array(layer.image)))
         case nn.Linear():

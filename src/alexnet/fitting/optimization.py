@@ -4,11 +4,13 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from alexnet.runtime import cpu_has_bf16
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Kind = TypeVar("Kind", bound=torch.optim.Optimizer)
@@ -71,25 +73,78 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimiser. Biases and normalisation (parameters of one dimension) do not decay unless
     `decay_all`. Each layer's rate is `lr_decay_below` times that of the layer above it; the share
-    stands in its group as "lr_share"."""
+    stands in its group as "lr_share". Muon makes the steps of all layers but the last
+    orthogonal."""
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     share, below = {}, len(layers)
     for layer in model.modules():  # normalisation belongs to the layer before it
         below -= isinstance(layer, nn.Conv2d | nn.Linear)
         for parameter in layer.parameters(recurse=False):
             share[parameter] = lr_decay_below ** min(below, len(layers) - 1)
-    kinds: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    turned = {one.weight for one in layers[:-1]} if name == "muon" else set()
+    kinds: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
-        kinds.setdefault((parameter.ndim > 1 or decay_all, share[parameter]), []).append(parameter)
+        kind = (parameter.ndim > 1 or decay_all, share[parameter], parameter in turned)
+        kinds.setdefault(kind, []).append(parameter)
     groups = [
         {"params": parameters, "weight_decay": weight_decay * decays, "lr_share": part}
-        for (decays, part), parameters in sorted(kinds.items(), key=lambda item: -item[0][0])
+        | ({"orthogonal": orthogonal} if name == "muon" else {})
+        for (decays, part, orthogonal), parameters in sorted(
+            kinds.items(), key=lambda item: -item[0][0]
+        )
     ]
+    if name == "muon":
+        return without_compiler(Muon)(groups, momentum=momentum)
     if name == "sgd":
         sgd = without_compiler(torch.optim.SGD)
         return sgd(groups, lr=lr, momentum=momentum, nesterov=nesterov)
     adam = without_compiler(torch.optim.AdamW if name == "adamw" else torch.optim.Adam)
     return adam(groups, lr=lr, betas=(momentum, 0.999))
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov's momentum, made orthogonal (Jordan et al., "Muon: an optimizer for hidden layers in
+    neural networks", 2024): of a weight seen as a matrix (outputs, inputs) each step goes equally
+    far in all directions that the momentum has, whatever their share in it. Groups that are not
+    "orthogonal" take the step as it is. Decay is that of AdamW."""
+
+    def __init__(self, groups: Any, *, momentum: float) -> None:
+        super().__init__(groups, {"lr": 0.0, "momentum": momentum, "orthogonal": False})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step."""
+        for group in self.param_groups:
+            lr, momentum = group["lr"], group["momentum"]
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                slots = self.state[parameter]
+                if not slots:
+                    slots["velocity"] = torch.zeros_like(parameter)
+                velocity = slots["velocity"].mul_(momentum).add_(parameter.grad)
+                direction = parameter.grad.add(velocity, alpha=momentum)
+                if group["orthogonal"]:
+                    matrix = direction.flatten(1)
+                    factor = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+                    direction = orthogonal(matrix).mul_(factor).view(direction.shape)
+                parameter.mul_(1 - lr * group["weight_decay"]).sub_(lr * direction)
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """(R, C) with its singular values brought near 1: those of a fiftieth of its norm or more to
+    between 0.68 and 1.21, by three steps of the iteration of Newton and Schulz with Jordan's
+    coefficients. In bfloat16 where the processor has it."""
+    fast = matrix.is_cuda or (matrix.is_cpu and cpu_has_bf16())
+    x = matrix.to(torch.bfloat16 if fast else torch.float32)
+    x = x / (x.norm() + 1e-7)
+    wide = x.T if len(x) > x.shape[1] else x
+    for _ in range(3):
+        square = wide @ wide.T
+        square = torch.addmm(square, square, square, beta=-4.7750, alpha=2.0315)
+        wide = torch.addmm(wide, square, wide, beta=3.4445)
+    found: Tensor = (wide.T if len(x) > x.shape[1] else wide).to(matrix.dtype)
+    return found
 
 
 def without_compiler(kind: type[Kind]) -> type[Kind]:

@@ -61,6 +61,9 @@ class Architecture:
     # side in px of a mean image of its own, which it subtracts before anything else; 0: it has none
     mean_image: Annotated[int, Between(0, 2048)] = 0
     map_maximum: bool = False  # the maximum of each channel of the last map goes beside the average
+    # side in px of the patches that a fixed first layer whitens (`model.Whitening`); 0: none
+    whitening: Annotated[int, Between(0, 16)] = 0
+    whitening_stride: Annotated[int, Between(1, 16)] = 1  # px from one patch to the next
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, for the metadata of a weights file."""
@@ -103,6 +106,8 @@ class Architecture:
     def feature_side(self, side: int) -> int:
         """Side of the last feature map for input images of `side` px, before it is averaged; 0 if
         nothing is left."""
+        if self.whitening:
+            side = (side - self.whitening) // self.whitening_stride + 1
         for conv in self.convs:
             side = (side + 2 * conv.padding - conv.kernel) // conv.stride + 1
             if conv.pool:
@@ -210,6 +215,24 @@ ARCHITECTURES = {
         pool_first=True,
         map_maximum=True,
     ),
+    "fast": Architecture(
+        name="fast",
+        convs=(
+            Conv(64, 3, lrn=True),  # 32 -> 15 (whitened) -> 13
+            Conv(96, 3, padding=1, lrn=True, pool=True, paper_bias=1.0),  # 13 -> 6
+            Conv(128, 3, padding=1),
+            Conv(192, 3, padding=1, pool=True, paper_bias=1.0),  # 6 -> 3
+            Conv(256, 3, padding=1, paper_bias=1.0),  # 3
+        ),
+        hidden=(),
+        map_side=1,
+        norm="batch",
+        pool="max",
+        pool_first=True,
+        map_maximum=True,
+        whitening=3,
+        whitening_stride=2,
+    ),
 }
 
 
@@ -231,7 +254,7 @@ def architecture(
     """The description of a network of the family, changed where something is given.
 
     Args:
-        base: "2012", "2014", "small" or "compact", or the description to start from.
+        base: "2012", "2014", "small", "compact" or "fast", or the description to start from.
         conv_layers: 3 to 5; without conv4, then without conv3 (the 2012 paper removes middle layers
             too).
         fc_layers: 1 to 4, the last one (the classes) included.

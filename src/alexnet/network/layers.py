@@ -15,7 +15,8 @@ WORDS = {"relu": "ReLU", "leaky-relu": "leaky ReLU", "lrn": "LRN", "batch": "bat
 class Layer:
     """A layer with what follows it. Numbers are for one image."""
 
-    kind: str  # input, conv, pool, average, maximum (which goes beside the average), dense
+    # input, whitening, conv, pool, average, maximum (which goes beside the average), dense
+    kind: str
     name: str  # conv1, fc6, ...
     output: tuple[int, ...]  # (C, S, S), or (D,)
     then: tuple[str, ...] = ()  # what its output goes through before the next layer
@@ -64,6 +65,8 @@ class _Tracing:
     def rows(self, classes: int) -> list[Layer]:
         if self.own.mean_image:
             self._then("minus mean image")
+        if self.own.whitening:
+            self._whitening(self.own.whitening)
         for number, conv in enumerate(self.own.convs, 1):
             self._convolution(f"conv{number}", conv)
             for step in self.own.after(conv):
@@ -83,6 +86,15 @@ class _Tracing:
             self._hidden(units)
         self._dense(classes)
         return self.found
+
+    def _whitening(self, side: int) -> None:
+        filters = 2 * 3 * side**2
+        stride = self.own.whitening_stride
+        self._slide("whitening", "whitening", side, stride, channels=filters)
+        last = self.found[-1]
+        products = 3 * side**2 * filters * last.side**2
+        self.found[-1] = dataclasses.replace(last, multiplications=products)
+        self._then("relu")
 
     def _convolution(self, name: str, conv: Conv) -> None:
         weights = conv.kernel**2 * self.found[-1].channels // conv.groups * conv.channels

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from alexnet.network.description import Preprocessing
 from alexnet.network.inference import evaluating
-from alexnet.network.model import AlexNet
+from alexnet.network.model import AlexNet, Whitening
 from alexnet.scoring.metrics import Floats, Labels
 
 ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.Tanh)
@@ -110,10 +110,10 @@ def hidden(length: int, patch: int, stride: int) -> Tensor:
 
 
 def first_layer_filters(model: AlexNet) -> NDArray[np.uint8]:
-    """The filters of the first convolution as one image (H, W, 3) uint8 RGB: a grid with white
-    lines between, small ones enlarged by a whole factor. Each is stretched so that its largest
-    weight is black or white, and grey is zero."""
-    first = next(one for one in model.features if isinstance(one, nn.Conv2d))
+    """The filters of the first convolution, or of the whitening before it, as one image (H, W, 3)
+    uint8 RGB: a grid with white lines between, small ones enlarged by a whole factor. Each is
+    stretched so that its largest weight is black or white, and grey is zero."""
+    first = next(one for one in model.features if isinstance(one, nn.Conv2d | Whitening))
     weight = first.weight.detach().float().cpu()
     largest = weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
     tiles = ((weight / largest + 1) * 127.5).round().byte().numpy().transpose(0, 2, 3, 1)

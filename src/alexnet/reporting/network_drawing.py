@@ -157,6 +157,7 @@ def write_words(axes: "Axes", column: Column) -> None:
     x = first.x + (first.width + first.back[0]) / 2
     axes.text(x, BELOW - 20, layer.name, ha="center", va="top", fontsize=9.5)
     done = {"pool": "pooled", "average": "averaged", "maximum": "and maximum"}
+    done["whitening"] = "whitened"
     words = "\n".join(f"{done[one.kind]} to {one.side}" for one in column.between)
     axes.text(x, BELOW - 34, words, ha="center", va="top", fontsize=8, color=LIGHT[FAINT])
 

@@ -15,8 +15,8 @@ from alexnet.data.sources import Data, Source
 from alexnet.data.splits import Splits
 from alexnet.data.store import Store, keyed_seed
 from alexnet.errors import AlexNetError, DiskError, RecipeError
-from alexnet.network.model import AlexNet, MeanImage
-from alexnet.network.pixels import colour_axes, training_pixels
+from alexnet.network.model import AlexNet, MeanImage, Whitening
+from alexnet.network.pixels import colour_axes, training_pixels, whitening
 from alexnet.network.weights import carry_over
 from alexnet.recipes import Recipe
 from alexnet.runs.choice import settled
@@ -220,9 +220,14 @@ def set_up(data: Data, asked: Recipe, draw: str = "content") -> Run:
 def _look_at_pixels(
     resolution: Resolution, store: Store, splits: Splits, model: AlexNet
 ) -> Resolution:
-    """Takes from the training images what a recipe wants of them: the mean image of a new network,
-    and the colours of the lighting. Equal images give equal bits."""
+    """Takes from the training images what a recipe wants of them: the mean image and the whitening
+    of a new network, and the colours of the lighting. Equal images give equal bits."""
     recipe, how, fresh = resolution.recipe, resolution.preprocessing, resolution.weights is None
+    patch = resolution.architecture.whitening
+    if fresh and patch:
+        seen = training_pixels(store, splits.train, how, patch)
+        filters = whitening(seen.covariance, how.std)
+        cast(Whitening, model.features.whitening).weight.copy_(filters)
     wants_mean = fresh and resolution.architecture.mean_image > 0
     if not wants_mean and not recipe.lighting:
         return resolution
