@@ -402,13 +402,16 @@ class RunDirectory:
         name, hint = "calibration.npz", "Delete it: predict --abstain makes it again."
         try:
             names = [one.name for one in dataclasses.fields(Calibration)]
-            found = Calibration(**read_arrays(self.path / name, names)).checked()
+            arrays = read_arrays(self.path / name, names)
+            if len(arrays) < len(names):
+                raise ValueError(f"it has not all of {', '.join(names)}")
+            found = Calibration(**arrays).checked()
             if not len(found.memory) or width not in (0, found.memory.shape[1]):
                 raise ValueError("what it remembers is not of this network")
             return found
         except FileNotFoundError as error:
             raise self._missing(name, hint) from error
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise self._damaged(name, error, hint) from error
 
     # -- weights -----------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def upper_quantile(values: NDArray[np.floating[Any]], rate: float) -> float:
             f"Ask for --abstain {math.ceil(100 / (n + 1)) / 100:g} or more, or train with more "
             "validation images (--val-size).",
         )
-    rank = math.ceil((n + 1) * (1 - Fraction(str(rate))))  # exact: 0.1 * 30 is above 3
+    rank = math.ceil((n + 1) * (1 - Fraction(str(rate))))  # exact: 100 * 0.55 is above 55
     return float(np.sort(values)[rank - 1])
 
 
@@ -176,8 +176,9 @@ class Calibration:
                 raise ValueError("probabilities and distances are not of the same images")
         if self.memory.ndim != 2:
             raise ValueError("there is no memory")
-        if not all(np.isfinite(getattr(self, one.name)).all() for one in fields(self)):
-            raise ValueError("there are values that are no numbers")
+        for one in (getattr(self, field.name) for field in fields(self)):
+            if one.dtype.kind != "f" or not np.isfinite(one).all():
+                raise ValueError("there are values that are no numbers")
         return self
 
 
