@@ -174,7 +174,11 @@ def test_the_mirror_is_averaged_in_as_prediction_does(folder, made, tmp_path):
 
 def test_layers_that_are_frozen_untrained_are_told(folder, made, tmp_path, capsys):
     recipe = change(FROZEN, freeze="all-but-last", fc_layers=2, hidden=8)
-    alexnet.train(folder, recipe, out=tmp_path / "run")
+    run = alexnet.train(folder, recipe, out=tmp_path / "run")
+    # it has not looked at the last map, and does so when it is asked whether it knows
+    model = alexnet.load(run)
+    assert not model.calibrated
+    assert len(model.calibration.test_p) == figures(run)["n"] and model.calibrated
     said = " ".join(capsys.readouterr().err.split())
     assert "of these, classifier.0 are frozen too, with random weights" in said
 

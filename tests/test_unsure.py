@@ -86,7 +86,8 @@ def test_sets_hold_the_true_class_as_often_as_promised():
     for trial in range(trials):
         logits = 2 * generator.normal(size=(n + each, 5))
         p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-        labels = np.array([generator.choice(5, p=(one + 0.2) / 2) for one in p])  # too sure
+        # drawn from (p + 0.2) / 2: the network is too sure
+        labels = (np.log(p + 0.2) + generator.gumbel(size=p.shape)).argmax(1)
         true = p[np.arange(n + each), labels].astype(np.float32)
         limits = Calibration(true[:n], true[:n], true, true, FORGETFUL).thresholds(rate)
         sets = limits.sets(p[n:].astype(np.float32))
@@ -123,6 +124,14 @@ def test_accuracy_against_answers():
     shares, accuracy = answered(p, np.array([0, 0, 0, 1]))
     assert shares.tolist() == [0.25, 0.5, 1]
     assert accuracy.tolist() == [1, 0.5, 0.75]
+
+
+def test_a_promise_that_was_not_kept_is_said():
+    p = np.linspace(0.5, 1, 99, dtype=np.float32)
+    for test, said in ((p, False), (p - np.float32(0.2), True)):
+        told = Calibration(p, p, test, p, FORGETFUL).told(0.05)
+        assert ("which is more" in told) == said
+    assert "no test split" in Calibration(p, p, p[:0], p[:0], FORGETFUL).told(0.05)
 
 
 def test_a_calibration_travels():
@@ -182,6 +191,9 @@ def test_gone_data_and_damage_are_said(photos_run, pictures, tmp_path, capsys):
     words = ["predict", str(run), str(pictures[0]), "--abstain", str(RATE)]
     assert main(words) == 2
     assert "calibration.npz is damaged" in capsys.readouterr().err
+    RunDirectory(run).write_calibration(calibration())  # of another network
+    assert main(words) == 2
+    assert "what it remembers is not of this network" in capsys.readouterr().err
     file.unlink()
     recipe = run / "recipe.json"
     recipe.write_text(recipe.read_text().replace(str(photos_run.parent), "/nowhere").strip())
@@ -239,6 +251,7 @@ def test_sets_in_words():
     assert str(PredictionSet([], [], p, True)) == "none of these; unlike anything seen"
 
 
+@pytest.mark.slow
 def test_an_exported_file_says_the_same(photos_run, pictures, tmp_path, capsys):
     file = alexnet.export(photos_run, out=tmp_path / "model.onnx", abstain=True)
     run, exported = alexnet.load(photos_run, precision="fp32"), alexnet.load(file)
@@ -252,6 +265,7 @@ def test_an_exported_file_says_the_same(photos_run, pictures, tmp_path, capsys):
     assert np.array_equal(exported.predict_proba(pictures[:1]), exported.examined(squares[:1])[0])
 
 
+@pytest.mark.slow
 def test_files_without_calibration(photos_run, pictures, tmp_path, capsys):
     plain = OnnxClassifier(alexnet.export(photos_run, out=tmp_path / "plain.onnx"))
     assert [one.name for one in plain.session.get_outputs()] == ["probabilities"]

@@ -67,8 +67,8 @@ PORTION = 1_000  # inputs that a process is given at a time
 SHARES = {  # of a thousand
     "tree": 20, "table": 10, "arrays": 10, "zip": 170, "tar": 150, "layout": 130,
     "annotations": 120, "recipe": 130, "figures": 90, "sweep": 34, "index": 30, "weights": 10,
-    "state": 10, "foreign": 10, "predictions": 40, "store": 20, "http": 15, "onnx": 0.9,
-    "page": 0.1,
+    "state": 10, "foreign": 10, "predictions": 30, "calibration": 10, "store": 20,
+    "http": 15, "onnx": 0.9, "page": 0.1,
 }  # fmt: skip
 
 
@@ -463,6 +463,26 @@ class Predictions(Kind):
         assert all(isinstance(one, str) for one in (*found.ids, *found.classes))
 
 
+class Calibrations(Kind):
+    """calibration.npz."""
+
+    documented = (errors.RunError,)
+
+    def files(self, draw):
+        known = {
+            name: np.linspace(0, 1, 9, dtype=np.float32)
+            for name in ("p", "distance", "test_p", "test_distance")
+        }
+        memory = np.ones((3, 4), np.float16)
+        return {b"calibration.npz": mutations.npz({**known, "memory": memory}, draw)}
+
+    def read(self, folder):
+        found = RunDirectory(folder).calibration()
+        assert found.distances(np.ones((2, found.memory.shape[1]))).shape == (2,)
+        if len(found.p):
+            assert found.told(0.5)
+
+
 class Stores(Kind):
     """A Store, whose own checksum is right, wrong or, as in 0.1.0, missing."""
 
@@ -726,7 +746,8 @@ KINDS: dict[str, Callable[[Path], Kind]] = {
     "tree": Tree, "table": Table, "arrays": Arrays, "zip": Zip, "tar": Tar, "layout": Layout,
     "annotations": Annotations, "recipe": Recipes, "figures": Figures, "sweep": Sweep,
     "index": Index, "weights": Weights,
-    "state": Going, "foreign": Foreign, "predictions": Predictions, "store": Stores, "http": Http,
+    "state": Going, "foreign": Foreign, "predictions": Predictions, "calibration": Calibrations,
+    "store": Stores, "http": Http,
     "onnx": Onnx, "page": Page,
 }  # fmt: skip
 IN_MEMORY = (Layout, Http)  # nothing lies on disk

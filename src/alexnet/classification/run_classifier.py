@@ -92,7 +92,7 @@ class RunClassifier(Classifier):
     def calibration(self) -> Calibration:
         if self._calibration is None:
             self._calibration = (
-                self.run.calibration()
+                self.run.calibration(self.model.descriptor_width)
                 if self.run.calibrated
                 else calibrate(self.run, self.trained, self.dtype)
             )

@@ -228,6 +228,11 @@ class AlexNet(nn.Module):
         logits: Tensor = self.classifier(torch.flatten(self.avgpool(maps), 1))
         return logits
 
+    @property
+    def descriptor_width(self) -> int:
+        """2C."""
+        return 2 * self.architecture.convs[-1].channels
+
     def descriptor(self, pooled: Tensor) -> Tensor:
         """What of an image is compared with others (B, 2C), of what goes into the fully connected
         layers, (B, D): the mean of each channel of the last map and its maximum, each of length

@@ -390,8 +390,9 @@ class RunDirectory:
         with replacing(self.path / "calibration.npz") as aside, open(aside, "wb") as file:
             np.savez_compressed(file, **vars(calibration))
 
-    def calibration(self) -> "Calibration":
-        """What the network needs to say that it does not know.
+    def calibration(self, width: int = 0) -> "Calibration":
+        """What the network needs to say that it does not know; `width` is that of its descriptors,
+        where it is known.
 
         Raises:
             RunError: there is none, or it is damaged.
@@ -400,13 +401,17 @@ class RunDirectory:
 
         name, hint = "calibration.npz", "Delete it: predict --abstain makes it again."
         try:
-            arrays = read_arrays(
-                self.path / name, [one.name for one in dataclasses.fields(Calibration)]
-            )
-            return Calibration(**arrays).checked()
+            names = [one.name for one in dataclasses.fields(Calibration)]
+            arrays = read_arrays(self.path / name, names)
+            if len(arrays) < len(names):
+                raise ValueError(f"it has not all of {', '.join(names)}")
+            found = Calibration(**arrays).checked()
+            if not len(found.memory) or width not in (0, found.memory.shape[1]):
+                raise ValueError("what it remembers is not of this network")
+            return found
         except FileNotFoundError as error:
             raise self._missing(name, hint) from error
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise self._damaged(name, error, hint) from error
 
     # -- weights -----------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def upper_quantile(values: NDArray[np.floating[Any]], rate: float) -> float:
             f"Ask for --abstain {math.ceil(100 / (n + 1)) / 100:g} or more, or train with more "
             "validation images (--val-size).",
         )
-    rank = math.ceil((n + 1) * (1 - Fraction(str(rate))))  # exact: 0.1 * 30 is above 3
+    rank = math.ceil((n + 1) * (1 - Fraction(str(rate))))  # exact: 100 * 0.55 is above 55
     return float(np.sort(values)[rank - 1])
 
 
@@ -134,9 +134,11 @@ class Calibration:
         if not missed.n:
             return f"{promised}; not measured, because the data has no test split"
         low, high = missed.interval
+        broken = ", which is more: they are not like those of validation" if low > rate else ""
         return (
             f"{promised}; of {missed.n:,} test images {missed.value:.1%} were missed (95 % "
-            f"interval {low:.1%} to {high:.1%}), {alarms.value:.1%} taken for unlike anything seen"
+            f"interval {low:.1%} to {high:.1%}){broken}; {alarms.value:.1%} were taken for unlike "
+            "anything seen"
         )
 
     def distances(self, descriptors: NDArray[np.floating[Any]]) -> Floats:
@@ -174,8 +176,9 @@ class Calibration:
                 raise ValueError("probabilities and distances are not of the same images")
         if self.memory.ndim != 2:
             raise ValueError("there is no memory")
-        if not all(np.isfinite(getattr(self, one.name)).all() for one in fields(self)):
-            raise ValueError("there are values that are no numbers")
+        for one in (getattr(self, field.name) for field in fields(self)):
+            if one.dtype.kind != "f" or not np.isfinite(one).all():
+                raise ValueError("there are values that are no numbers")
         return self
 
 
