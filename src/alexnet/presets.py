@@ -153,7 +153,7 @@ RECIPES: dict[str, Preset] = {
             warmup=0.6,
             label_smoothing=0.05,
         ),
-        summary="CIFAR-10 from scratch in under a minute",
+        summary="CIFAR-10 from scratch in about a minute of training",
         source="ours; whitening and Muon after airbench94 (Jordan, 2024)",
         command="alexnet train cifar10 --recipe cifar10-fast",
         expected=_expected("cifar10-fast"),
