@@ -20,8 +20,10 @@ from alexnet.errors import InputError, RunError
 from alexnet.runs.directory import RunDirectory
 from alexnet.scoring.conformal import (
     Calibration,
+    Share,
     abstaining,
     answered,
+    by_chance,
     distances,
     images_needed,
     upper_quantile,
@@ -124,6 +126,18 @@ def test_accuracy_against_answers():
     shares, accuracy = answered(p, np.array([0, 0, 0, 1]))
     assert shares.tolist() == [0.25, 0.5, 1]
     assert accuracy.tolist() == [1, 0.5, 0.75]
+
+
+@pytest.mark.parametrize(("n", "images", "rate"), [(19, 37, 0.05), (200, 500, 0.1)])
+def test_what_few_images_miss_by_chance_is_no_broken_promise(n, images, rate):
+    generator, broken = np.random.default_rng(5), 0
+    for _ in range(400):
+        threshold = -upper_quantile(-generator.random(n), rate)
+        missed = int((generator.random(images) < threshold).sum())
+        broken += by_chance(Share(missed, images), n, rate) < 0.025
+    assert broken < 400 * 0.025 + 3 * 400**0.5 * 0.16  # three standard errors
+    assert by_chance(Share(images, images), n, rate) < 1e-9
+    assert by_chance(Share(0, images), n, rate) == pytest.approx(1)
 
 
 def test_a_promise_that_was_not_kept_is_said():

@@ -95,6 +95,18 @@ class Share:
         return wilson_interval(self.count, self.n)
 
 
+def by_chance(missed: Share, validation: int, rate: float) -> float:
+    """The probability that so many sets or more miss, of test images like those of validation. How
+    often all sets of a threshold miss is chance as well, and follows a beta distribution over draws
+    of so many validation images (Vovk, "Conditional validity of inductive conformal predictors",
+    2012)."""
+    from scipy import stats  # half a second
+
+    below = math.floor((validation + 1) * Fraction(str(rate)))  # of the threshold
+    beta = stats.betabinom(missed.n, below, validation + 1 - below)
+    return float(beta.sf(missed.count - 1))
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What a trained network needs to say that it does not know: how it did on images that it was
@@ -134,7 +146,8 @@ class Calibration:
         if not missed.n:
             return f"{promised}; not measured, because the data has no test split"
         low, high = missed.interval
-        broken = ", which is more: they are not like those of validation" if low > rate else ""
+        chance = by_chance(missed, len(self.p), rate)
+        broken = ", which is more: they are not like those of validation" if chance < 0.025 else ""
         return (
             f"{promised}; of {missed.n:,} test images {missed.value:.1%} were missed (95 % "
             f"interval {low:.1%} to {high:.1%}){broken}; {alarms.value:.1%} were taken for unlike "
