@@ -12,10 +12,11 @@ import pytest
 from makers import FROZEN, Colours, encoded, noise, write_pictures
 
 import alexnet
-from alexnet import atomic, cli
+from alexnet import atomic, cli, marks
 from alexnet.atomic import replacing, sync
 from alexnet.classification.predict import Copies, Table
 from alexnet.commands.about import Recipes
+from alexnet.data.trees import mark_output
 from alexnet.errors import DiskError
 from alexnet.sweeping import sweep
 from alexnet.sweeping.trials import Space
@@ -89,6 +90,18 @@ def test_a_copy_that_was_killed_between_its_two_names(tmp_path):
     assert Copies(tmp_path / "copies", ["cat"]).add(tmp_path / "a.png", 0).read_bytes() == b"two"
     assert copy.read_bytes() == b"one"
     assert sorted(path.name for path in copy.parent.iterdir()) == ["a-2.png", "a.png"]
+
+
+def test_a_folder_that_was_killed_before_its_mark_gets_it(tmp_path):
+    """Not so one that holds anything else."""
+    for name in ("killed", "theirs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f".{marks.OUTPUT}.{atomic.FIRST}").touch()
+    (tmp_path / "theirs/a.txt").touch()
+    mark_output(tmp_path / "killed", "copies")
+    mark_output(tmp_path / "theirs", "copies")
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == [marks.OUTPUT]
+    assert not (tmp_path / "theirs" / marks.OUTPUT).exists()
 
 
 def test_a_table_is_whole_or_not_there(tmp_path):

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from alexnet.commands.early import look_at_data, look_at_model, look_at_recipe
 from alexnet.commands.flags import Arg
-from alexnet.commands.options import Data, Labels
+from alexnet.commands.options import Data, LabelFlags
 from alexnet.console import say, waiting
 from alexnet.errors import CheckError, InputError
 from alexnet.recipes import Between, Open, Recipe
@@ -29,7 +29,7 @@ class DataFetch:
 
 
 @dataclass(kw_only=True)
-class DataPrepare(Labels):
+class DataPrepare(LabelFlags):
     """Pack DATA now as `alexnet train` with the same words packs it, verify the checksums, and
     print where the Store is and what it holds.
 
@@ -69,7 +69,7 @@ class DataPrepare(Labels):
 
 
 @dataclass(kw_only=True)
-class DataCheck(Labels):
+class DataCheck(LabelFlags):
     """Say what is wrong with DATA before anyone trains on it: bad files, duplicates within and
     across splits, blank images, class balance, doubtful labels. Nothing is changed.
 
@@ -122,7 +122,7 @@ class DataCheck(Labels):
 
 
 @dataclass(kw_only=True)
-class DataSubset(Labels):
+class DataSubset(LabelFlags):
     """Copy some classes of DATA, and some images of each, into a new folder with train, val and
     test splits, all drawn from its training images."""
 

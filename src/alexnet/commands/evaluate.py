@@ -17,7 +17,7 @@ from alexnet.commands.early import (
     look_at_model,
 )
 from alexnet.commands.flags import Arg
-from alexnet.commands.options import BadImages, Data, Device, Images, Labels, Precision, Run
+from alexnet.commands.options import BadImages, Data, Device, Images, LabelFlags, Precision, Run
 from alexnet.console import say, waiting
 from alexnet.errors import InputError
 from alexnet.words import cell
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Eval(Labels):
+class Eval(LabelFlags):
     """Evaluate RUN on its own test split, or on other DATA whose classes have the same names."""
 
     run_directory: Run

@@ -41,7 +41,7 @@ Data = Annotated[
 
 
 @dataclass(kw_only=True)
-class Labels:
+class LabelFlags:
     """Flags that say how the labels of DATA are found where its folders do not say them."""
 
     images: Annotated[

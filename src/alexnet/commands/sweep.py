@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from alexnet.commands.early import at_least, look_at_data, look_at_recipe
 from alexnet.commands.flags import Arg
-from alexnet.commands.options import Data, Labels
+from alexnet.commands.options import Data, LabelFlags
 from alexnet.errors import InputError
 from alexnet.presets import study
 from alexnet.recipes import Recipe
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Sweep(Labels):
+class Sweep(LabelFlags):
     """Train many recipes on DATA, choose on validation, and say what is signal and what is noise.
 
     Trials that differ only in learning rate, momentum, weight decay or schedule train side by side

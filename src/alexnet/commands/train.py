@@ -6,14 +6,14 @@ from typing import Annotated, ClassVar
 
 from alexnet.commands.early import look_at_data, look_at_recipe
 from alexnet.commands.flags import Arg
-from alexnet.commands.options import Data, Labels, Run
+from alexnet.commands.options import Data, LabelFlags, Run
 from alexnet.console import say, waiting
 from alexnet.presets import told
 from alexnet.recipes import Recipe
 
 
 @dataclass(kw_only=True)
-class Train(Labels):
+class Train(LabelFlags):
     """Train a classifier on DATA, evaluate it once on the test split, and print the run directory.
 
     The layout of a path is recognised: class folders (CLASS/, or train/CLASS/ with val/ and test/),

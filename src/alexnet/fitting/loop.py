@@ -248,7 +248,7 @@ def finish_epoch(
     epoch: int,
     loss: Loss,
     dtype: torch.dtype,
-    keep: Keep = "best",
+    keep: Keep,
 ) -> Epoch:
     """Validates, and sums up the epoch under way."""
     start = time.perf_counter()
