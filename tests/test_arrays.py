@@ -268,7 +268,7 @@ class Deep:
 @pytest.mark.parametrize(
     "value",
     [
-        Evil(), Deep(), {"data": [Evil()]}, np.array([Evil()], dtype=object), {1, 2}, print,
+        Evil(), Deep(), {"data": [Evil()]}, np.array([Evil()], dtype=object), {1, 2}, len,
         np.array(["a"]), np.datetime64("2024"), complex(1, 2),
     ],
     ids=lambda value: type(value).__name__,
