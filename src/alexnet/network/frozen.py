@@ -37,6 +37,8 @@ from alexnet.data.store import (
 from alexnet.errors import DataError, ModelError
 from alexnet.network.description import Preprocessing
 from alexnet.network.inference import evaluation_transforms
+from alexnet.network.model import drops_for
+from alexnet.ranks import WHOLE, Sharding
 
 VERSION = 1  # of the arithmetic; part of every key
 CHUNK = 512  # examples written at once
@@ -114,6 +116,7 @@ class FrozenPart:
 
         def both(x: Tensor, generator: Generator) -> Tensor:
             x = transform(x, generator)
+            drops_for(self.after_convolutions, getattr(generator, "rows", None))
             seed_dropout(x.device, int(torch.randint(2**62, (1,), generator=generator)))
             return self(x).float()
 
@@ -278,6 +281,7 @@ def feature_batches(
     shuffle: bool = False,
     balanced: bool = False,
     seed: int = 0,
+    sharding: Sharding = WHOLE,
 ) -> Batches:
     """Batches (B, D) float32 of the features of `indices`, examples of the Store of images.
 
@@ -292,4 +296,5 @@ def feature_batches(
         shuffle=shuffle,
         balanced=balanced,
         seed=seed,
+        sharding=sharding,
     )

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from alexnet import ranks
 from alexnet.data import augment
 from alexnet.data.splits import Splits
 from alexnet.data.store import Batches, Store, keyed_seed
@@ -123,6 +124,7 @@ class Inputs:
             "shuffle": True,
             "balanced": recipe.sampling == "balanced",
             "seed": recipe.seed,
+            "sharding": ranks.sharding(int(recipe.shards)),
         }
         if freeze != "none" and recipe.cache:
             cached = enumerate(self.cached_views())

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from alexnet.console import in_words, say
+from alexnet.data.store import Batch, Shard
 from alexnet.fitting.step import training_step
 from alexnet.network.frozen import FrozenPart, missing_views
 from alexnet.network.inference import EVALUATION_BATCH, forward
@@ -115,6 +116,7 @@ def training_steps(run: Run, model: nn.Module, x: Tensor, models: int) -> Iterat
     """Steps of the training of `model`, or of a stack of that many."""
     recipe = run.recipe
     y = torch.randint(len(run.inputs.store.classes), (len(x),), device=x.device)
+    batch = Batch([Shard.whole(x, y)])
     optimizer: torch.optim.Optimizer
     if models > 1 and isinstance(model, nn.Sequential):
         model, optimizer = stack_of([recipe] * models, model, x.device)
@@ -124,8 +126,7 @@ def training_steps(run: Run, model: nn.Module, x: Tensor, models: int) -> Iterat
         training_step(
             model,
             optimizer,
-            x,
-            y,
+            batch,
             lr=torch.full((models,), TINY) if models > 1 else TINY,
             loss=loss_of(recipe),
             dtype=run.inputs.dtype,

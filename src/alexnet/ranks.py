@@ -1,0 +1,583 @@
+"""Several processes that train one network together: who they are, and all that they say to each
+other. The only module that knows about ranks; in a process of its own its functions change nothing.
+
+A batch is cut into shards. What comes of each (gradients, statistics, loss) is a vector, and these
+are added two by two, as a binary tree whose leaves are the shards: whoever computes which, the sum
+has the same bits. Started by torchrun, by `alexnet train --nproc`, or by whatever sets its
+variables: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT. Imports torch
+only when they have work to do.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from alexnet.console import say, speaking_as, warn
+from alexnet.errors import InputError, RankError, RecipeError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+T = TypeVar("T")
+WAIT = 45.0  # seconds that one waits for the others in the middle of a training
+START = 300.0  # seconds within which all must have come
+BEAT = 0.5  # seconds between two signs of life
+STILL = 20.0  # seconds without one after which a process is given up
+TOLD = 30.0  # seconds between two lines about whom one waits for
+FAULT = "fault"  # the key under which the first who finds out says what is wrong
+
+
+# -- who -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a launcher says of this process."""
+
+    rank: int
+    size: int
+    local: int  # which of those on this machine
+    local_size: int
+    restarts: int  # how often all were started anew
+    may_restart: bool
+
+
+def launch() -> Launch | None:
+    """What a launcher says of this process; None where it was started by itself."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return None
+    names = "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"
+    absent = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    words = [os.environ.get(name, absent.get(name, "")) for name in names]
+    if not all(word.isdecimal() for word in words) or int(words[0]) >= int(words[1]):
+        said = ", ".join(f"{name}={word!r}" for name, word in zip(names, words, strict=True))
+        raise InputError(
+            f"{said}: these are not the numbers of a process among several.",
+            "Start it with torchrun or --nproc, or unset WORLD_SIZE.",
+        )
+    restarts, most = (
+        int(os.environ.get(f"TORCHELASTIC_{name}", "0")) for name in ("RESTART_COUNT", "MAX_RESTARTS")
+    )
+    rank, size, local, local_size = map(int, words)
+    return Launch(rank, size, local, local_size, restarts, most > 0)
+
+
+def own_device(name: str) -> str:
+    """Of several GPUs the one of this process, where none is named."""
+    me = launch()
+    return f"cuda:{me.local}" if me and name == "cuda" else name
+
+
+@contextlib.contextmanager
+def voice() -> Iterator[None]:
+    """While the block runs, of several processes only the first says what it does and prints
+    results; what the others warn of bears their name."""
+    me = launch()
+    if me is None or me.rank == 0:
+        yield
+        return
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        speaking_as(f"rank {me.rank}"),
+    ):
+        yield
+
+
+def require_one() -> None:
+    """InputError where several processes were started for what needs one."""
+    me = launch()
+    if me:
+        raise InputError(
+            f"{me.size} processes were started together, but only a training can be shared: "
+            "`alexnet train`, `resume`, `repeat`.",
+            "Start this command without torchrun.",
+        )
+
+
+def start(count: int) -> None:
+    """Runs this command line in so many processes of this machine, and waits.
+
+    Raises:
+        RankError: one of them failed, with its exit code; it has said why.
+    """
+    import logging
+    import uuid
+
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    cores = os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "alexnet", *sys.argv[1:])
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        raise RankError(
+            f"rank {rank} ended with exit code {failure.exitcode}.",
+            exit_code=failure.exitcode if failure.exitcode > 0 else 1,
+        ) from error
+    except SignalException as error:
+        raise RankError("stopped.", exit_code=130) from error
+
+
+# -- the group -------------------------------------------------------------------------------------
+
+
+class Group:
+    """The processes that train together, while they do."""
+
+    def __init__(self, me: Launch) -> None:
+        import torch
+        import torch.distributed as dist
+
+        self.me, self.rank, self.size = me, me.rank, me.size
+        self.entered = 0  # how often this one has waited for all
+        self.over = threading.Event()
+        try:
+            self.store = next(dist.rendezvous("env://", timeout=timedelta(seconds=START)))[0]
+        except (RuntimeError, ValueError) as error:
+            raise _no_meeting(error) from error
+        self.heart = threading.Thread(target=self._beat, daemon=True)
+        self.heart.start()
+        self._wait("life", "has not come yet", START)
+        gpus = torch.cuda.device_count()
+        if gpus:
+            torch.cuda.set_device(me.local % gpus)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if gpus else "gloo",
+            store=dist.PrefixStore("group", self.store),
+            rank=self.rank,
+            world_size=self.size,
+            timeout=timedelta(seconds=WAIT),
+        )
+
+    def _beat(self) -> None:
+        count = 0
+        with contextlib.suppress(RuntimeError):  # the store has gone, which others find out too
+            while True:
+                self.store.set(f"life/{self.rank}", f"{count} {self.entered}")
+                count += 1
+                if self.over.wait(BEAT):
+                    return
+
+    def _lives(self) -> list[tuple[int, int]]:
+        """Of each rank its last sign of life, and how often it had waited for all by then."""
+        words = [self.store.get(f"life/{rank}").decode().split() for rank in range(self.size)]
+        return [(int(beat), int(entered)) for beat, entered in words]
+
+    def _wait(self, what: str, is_late: str, seconds: float = float("inf")) -> None:
+        """Until all have said that; those who are late are named every now and then.
+
+        Raises:
+            RankError: somebody has not within so many seconds, or shows no sign of life.
+        """
+        begun = told = time.monotonic()
+        seen: dict[int, tuple[tuple[int, int], float]] = {}
+        while late := [r for r in range(self.size) if not self.store.check([f"{what}/{r}"])]:
+            time.sleep(0.05)
+            now = time.monotonic()
+            if self.store.check([FAULT]):
+                raise RankError(self.store.get(FAULT).decode())
+            if what != "life" and now - told > 1:
+                for rank, life in enumerate(self._lives()):
+                    if rank not in seen or seen[rank][0] != life:
+                        seen[rank] = life, now
+            still = [rank for rank in late if rank in seen and now - seen[rank][1] > STILL]
+            if now - begun > seconds or still:
+                raise RankError(self._blame(f"{_ranks(still or late)} {_have(still or late)}"))
+            if now - told > TOLD:
+                told = now
+                warn(f"waiting for {_ranks(late)}, which {is_late}")
+
+    def together(self, call: Callable[[], T]) -> T:
+        """What all call at the same time; RankError that names who does not."""
+        self.entered += 1
+        try:
+            return call()
+        except RuntimeError as error:
+            try:
+                found = self._missing()
+            except RuntimeError:
+                found = "the store of the group has gone, and with it rank 0 or the launcher."
+            raise RankError(found, f"The others say: {str(error).splitlines()[0]}") from error
+
+    def _missing(self) -> str:
+        """Who is not where this one waits, in words."""
+        before = self._lives()
+        time.sleep(4 * BEAT)
+        if self.store.check([FAULT]):  # somebody knew before
+            return str(self.store.get(FAULT).decode())
+        now = self._lives()
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        dead = [rank for rank in others if now[rank][0] == before[rank][0]]
+        behind = [rank for rank in others if now[rank][1] < self.entered and rank not in dead]
+        found = [f"{_ranks(dead)} {_have(dead)}"] * bool(dead)
+        late = "has" if len(behind) == 1 else "have"
+        found += [f"{_ranks(behind)} {late} not come to where the others wait."] * bool(behind)
+        return self._blame(" ".join(found) or "the connection between the ranks broke.")
+
+    def _blame(self, words: str) -> str:
+        """The first who finds out says what is wrong for all."""
+        return str(self.store.compare_set(FAULT, "", words).decode())
+
+    def alike(self, facts: Mapping[str, str]) -> None:
+        """InputError on every rank unless all say the same; names what differs, and who."""
+        self.store.set(f"facts/{self.rank}", json.dumps(facts))
+        self._wait("facts", "has not prepared its data yet")
+        said = [json.loads(self.store.get(f"facts/{rank}")) for rank in range(self.size)]
+        for name in facts:
+            for rank, other in enumerate(said):
+                if other.get(name) != said[0].get(name):
+                    raise InputError(
+                        f"rank 0 and rank {rank} differ in {name}: {said[0].get(name)} and "
+                        f"{other.get(name)}.",
+                        "All must have the same data, recipe and versions.",
+                    )
+
+    def close(self, error: BaseException | None) -> None:
+        """Leaves; where that is because of an error, the others are told."""
+        import torch.distributed as dist
+
+        if error and not isinstance(error, RankError):
+            words = str(error).splitlines() or [type(error).__name__]
+            with contextlib.suppress(RuntimeError):
+                self._blame(f"rank {self.rank} stopped: {words[0]}")
+        self.over.set()
+        self.heart.join()
+        with contextlib.suppress(RuntimeError):
+            dist.destroy_process_group()
+
+
+def _ranks(found: Sequence[int]) -> str:
+    return f"rank{'s' * (len(found) > 1)} {' and '.join(map(str, found))}"
+
+
+def _have(found: Sequence[int]) -> str:
+    return f"{'have' if len(found) > 1 else 'has'} died or {'do' if len(found) > 1 else 'does'} " \
+        "not move any more."
+
+
+def _no_meeting(error: Exception) -> Exception:
+    """What it means that the processes do not find each other."""
+    where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    if "EADDRINUSE" in str(error) or "in use" in str(error):
+        return InputError(
+            f"the port of {where} is in use by another program.", "Choose another MASTER_PORT."
+        )
+    return RankError(
+        f"rank 0 cannot be reached at {where}.",
+        f"All need the same MASTER_ADDR and MASTER_PORT ({str(error).splitlines()[0]}).",
+    )
+
+
+_group: Group | None = None
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """While the block runs, this process is one of those that were started together; see `leave`."""
+    global _group
+    me = launch()
+    if me is None or _group is not None:
+        yield
+        return
+    cores = os.cpu_count() or 1
+    if me.rank == 0 and me.local_size > cores:
+        warn(f"{me.local_size} processes on {cores} cores: no faster than {cores}")
+    _group = Group(me)
+    failed: BaseException | None = None
+    try:
+        yield
+    except BaseException as error:
+        failed = error
+        raise
+    finally:
+        _close(failed)
+
+
+def _close(error: BaseException | None = None) -> None:
+    global _group
+    if _group is not None:
+        _group.close(error)
+        _group = None
+
+
+def leave() -> bool:
+    """Ends the group when all have come here. Whether this process goes on, alone."""
+    if _group is None:
+        return True
+    first = _group.rank == 0
+    any_of(False)
+    _close()
+    return first
+
+
+def size() -> int:
+    """How many processes train together."""
+    return _group.size if _group else 1
+
+
+def is_first() -> bool:
+    """Whether this is the one that writes."""
+    return _group is None or _group.rank == 0
+
+
+def require_alike(facts: Callable[[], Mapping[str, str]]) -> None:
+    """Compares what all ranks say; see `Group.alike`."""
+    if _group:
+        _group.alike(facts())
+
+
+def restarted() -> bool:
+    """Whether the launcher started all anew, because one of them failed."""
+    return _group is not None and _group.me.restarts > 0
+
+
+def require_named(out: str | Path | None) -> None:
+    """InputError where a restart could not find the run directory."""
+    if _group and _group.me.may_restart and not out:
+        raise InputError(
+            "after a restart the run directory would not be found.",
+            "Name it: --out RUN, or leave out --max-restarts.",
+        )
+
+
+# -- what is the first one's -----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def directory_of_first(path: str | Path, names: Iterable[str]) -> Iterator[str | Path]:
+    """A folder as the first rank has it: there itself; elsewhere one for the time of the block, with
+    copies of these files, as far as they are there."""
+    if _group is None:
+        yield path
+        return
+    if _group.rank == 0:
+        for name in names:
+            _send(Path(path) / name)
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="alexnet-rank-") as folder:
+        for name in names:
+            _receive(Path(folder) / name)
+        yield Path(folder)
+
+
+def _send(path: Path) -> None:
+    import numpy as np
+    import torch
+
+    data = np.fromfile(path, np.uint8) if path.is_file() else None
+    _broadcast(torch.tensor([-1 if data is None else len(data)]))
+    if data is not None and len(data):
+        _broadcast(torch.from_numpy(data))
+
+
+def _receive(path: Path) -> None:
+    import torch
+
+    count = torch.empty(1, dtype=torch.int64)
+    _broadcast(count)
+    if int(count) >= 0:
+        data = torch.empty(int(count), dtype=torch.uint8)
+        if int(count):
+            _broadcast(data)
+        data.numpy().tofile(path)
+
+
+def _broadcast(tensor: "Tensor") -> None:
+    import torch.distributed as dist
+
+    assert _group is not None  # noqa: S101  who calls has looked
+    _group.together(lambda: dist.broadcast(tensor, 0))
+
+
+def on_first(call: Callable[..., object], *given: Any) -> None:
+    """Calls it, on the first rank alone."""
+    if is_first():
+        call(*given)
+
+
+def from_first(module: "torch.nn.Module", load: Callable[[], object]) -> None:
+    """Has the first rank load the weights of a module, and all have them."""
+    on_first(load)
+    if _group:
+        for tensor in module.state_dict().values():
+            plain = tensor.contiguous()
+            _broadcast(plain)
+            tensor.copy_(plain)
+
+
+# -- what is everybody's ---------------------------------------------------------------------------
+
+
+def any_of(flag: bool) -> bool:
+    """Whether one of the ranks says so."""
+    if _group is None:
+        return flag
+    import torch
+    import torch.distributed as dist
+
+    found = torch.tensor([int(flag)])
+    _group.together(lambda: dist.all_reduce(found, dist.ReduceOp.MAX))
+    return bool(found)
+
+
+def part(count: int) -> range:
+    """Which of so many, in order, are this process's."""
+    if _group is None:
+        return range(count)
+    return _part(count, _group.rank, _group.size)
+
+
+def _part(count: int, rank: int, size: int) -> range:
+    return range(count * rank // size, count * (rank + 1) // size)
+
+
+def concatenated(pieces: Sequence["Tensor"], dtype: "torch.dtype") -> "Tensor":
+    """The rows of all ranks, in their order, on the CPU: (n, ...) of each piece -> (N, ...)."""
+    import torch
+    import torch.distributed as dist
+
+    own = torch.cat(list(pieces)).cpu() if pieces else torch.empty(0, dtype=dtype)
+    if _group is None:
+        return own
+    group, width = _group, own[:1].numel()
+    shapes = torch.zeros(group.size, 8, dtype=torch.int64)
+    shape = torch.zeros(8, dtype=torch.int64)
+    shape[: own.ndim + 1] = torch.tensor([own.ndim if pieces else 0, *own.shape])
+    group.together(lambda: dist.all_gather_into_tensor(shapes.view(-1), shape))
+    most = int(shapes[:, 0].argmax())
+    rest = shapes[most, 2 : 1 + int(shapes[most, 0])].tolist()
+    longest = int(shapes[:, 1].max())
+    sent = torch.zeros(longest, *rest, dtype=dtype)
+    if width:
+        sent[: len(own)] = own
+    all_rows = torch.zeros(group.size, longest, *rest, dtype=dtype)
+    group.together(lambda: dist.all_gather_into_tensor(all_rows.view(-1), sent.view(-1)))
+    return torch.cat([rows[: int(shapes[r, 1])] for r, rows in enumerate(all_rows)])
+
+
+# -- shards ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """Into how many shards each batch is cut, and which of them are this process's."""
+
+    count: int = 1
+    mine: range = range(1)
+    alone: bool = True  # no other process computes the rest
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is nothing to add."""
+        return self.alone and self.count == 1
+
+
+WHOLE = Sharding()
+
+
+def sharding(count: int) -> Sharding:
+    """How this process shares the work; RecipeError where there is none for all."""
+    if is_first() and count < size():
+        warn(
+            f"{size()} processes, but batches are cut into {count} shards: "
+            f"{size() - count} of them have nothing to compute"
+        )
+    return Sharding(count, part(count), _group is None)
+
+
+Part = tuple[int, int, "Tensor"]  # the first of some shards, how many they are, their sum
+
+
+def added(parts: Iterable[Part]) -> list[Part]:
+    """Parts in order, added up as far as they are halves of a whole: of a binary tree whose leaves
+    are the shards. So each sum has its bits from the shards alone, whoever adds them."""
+    found: list[Part] = []
+    for one in parts:
+        found.append(one)
+        while len(found) > 1 and found[-2][1] == found[-1][1] and found[-2][0] % (2 * one[1]) == 0:
+            (start, count, left), (_, _, right) = found[-2:]
+            one = (start, 2 * count, left.add_(right))
+            found[-2:] = [one]
+    return found
+
+
+def _whole(parts: Iterable[Part]) -> "Tensor":
+    """The sum of all parts."""
+    *rest, (_, _, total) = added(parts)
+    for _, _, left in reversed(rest):
+        total = left.add_(total)
+    return total
+
+
+def _nodes(shards: range) -> list[tuple[int, int]]:
+    """What `added` makes of these shards: the first and the number of each part."""
+    found: list[tuple[int, int]] = []
+    start = shards.start
+    while start < shards.stop:
+        count = 1
+        while start % (2 * count) == 0 and start + 2 * count <= shards.stop:
+            count *= 2
+        found.append((start, count))
+        start += count
+    return found
+
+
+def total(parts: Iterable[Part], count: int, like: "Tensor") -> "Tensor":
+    """The sum over all shards of all ranks, in one order whatever their number.
+
+    Args:
+        parts: of the shards of this process, in order: each (P,).
+        count: of all shards.
+        like: (P,) an empty vector on the right device.
+    """
+    if _group is None:
+        return _whole(parts)
+    import torch
+    import torch.distributed as dist
+
+    group, own = _group, added(parts)
+    each = [_nodes(_part(count, rank, group.size)) for rank in range(group.size)]
+    width = -(-len(like) // group.size)  # each rank adds up a piece of the vector
+    pad = width * group.size - len(like)
+    sent = like.new_empty(group.size, len(own), width)
+    for place, (_, _, vector) in enumerate(own):
+        sent[:, place] = torch.nn.functional.pad(vector, (0, pad)).view(group.size, width)
+    received = like.new_empty(sum(map(len, each)), width)
+    group.together(
+        lambda: dist.all_to_all_single(
+            received.view(-1),
+            sent.view(-1),
+            [len(nodes) * width for nodes in each],
+            [len(own) * width] * group.size,
+        )
+    )
+    nodes = [node for found in each for node in found]
+    piece = _whole((*node, row) for node, row in zip(nodes, received, strict=True))
+    whole = like.new_empty(group.size * width)
+    group.together(lambda: dist.all_gather_into_tensor(whole, piece.contiguous()))
+    return whole[: len(like)]
