@@ -17,6 +17,7 @@ import time
 import torch
 
 from alexnet.data import augment
+from alexnet.data.store import Batch, Shard
 from alexnet.fitting.step import training_step
 from alexnet.network.model import AlexNet, parameter_count
 from alexnet.presets import preset
@@ -58,8 +59,7 @@ def seconds_of_steps(name: str, steps: int) -> list[float]:
         value, _ = training_step(
             model,
             optimizer,
-            batch,
-            y.to(resolution.device),
+            Batch([Shard.whole(batch, y.to(resolution.device))]),
             lr=float(recipe.lr),
             loss=loss_of(recipe),
             dtype=resolution.dtype,

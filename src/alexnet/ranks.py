@@ -21,8 +21,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from alexnet.console import say, speaking_as, warn
-from alexnet.errors import InputError, RankError, RecipeError
+from alexnet.console import speaking_as, warn
+from alexnet.errors import AlexNetError, InputError, RankError
 
 if TYPE_CHECKING:
     import torch
@@ -65,11 +65,10 @@ def launch() -> Launch | None:
             f"{said}: these are not the numbers of a process among several.",
             "Start it with torchrun or --nproc, or unset WORLD_SIZE.",
         )
-    restarts, most = (
-        int(os.environ.get(f"TORCHELASTIC_{name}", "0")) for name in ("RESTART_COUNT", "MAX_RESTARTS")
-    )
     rank, size, local, local_size = map(int, words)
-    return Launch(rank, size, local, local_size, restarts, most > 0)
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    may_restart = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
+    return Launch(rank, size, local, local_size, restarts, may_restart)
 
 
 def own_device(name: str) -> str:
@@ -83,6 +82,8 @@ def voice() -> Iterator[None]:
     """While the block runs, of several processes only the first says what it does and prints
     results; what the others warn of bears their name."""
     me = launch()
+    if me:  # else its store, when it ends, is told about in stack traces of C++
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if me is None or me.rank == 0:
         yield
         return
@@ -151,12 +152,14 @@ class Group:
     def __init__(self, me: Launch) -> None:
         import torch
         import torch.distributed as dist
+        from torch.distributed.rendezvous import rendezvous
 
         self.me, self.rank, self.size = me, me.rank, me.size
         self.entered = 0  # how often this one has waited for all
         self.over = threading.Event()
         try:
-            self.store = next(dist.rendezvous("env://", timeout=timedelta(seconds=START)))[0]
+            meeting = rendezvous("env://", timeout=timedelta(seconds=START))
+            self.store = next(meeting)[0]
         except (RuntimeError, ValueError) as error:
             raise _no_meeting(error) from error
         self.heart = threading.Thread(target=self._beat, daemon=True)
@@ -167,7 +170,7 @@ class Group:
             torch.cuda.set_device(me.local % gpus)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if gpus else "gloo",
-            store=dist.PrefixStore("group", self.store),
+            store=self.store,
             rank=self.rank,
             world_size=self.size,
             timeout=timedelta(seconds=WAIT),
@@ -206,7 +209,7 @@ class Group:
                         seen[rank] = life, now
             still = [rank for rank in late if rank in seen and now - seen[rank][1] > STILL]
             if now - begun > seconds or still:
-                raise RankError(self._blame(f"{_ranks(still or late)} {_have(still or late)}"))
+                raise RankError(self._blame(_ranks(still or late, *DEAD)))
             if now - told > TOLD:
                 told = now
                 warn(f"waiting for {_ranks(late)}, which {is_late}")
@@ -221,7 +224,7 @@ class Group:
                 found = self._missing()
             except RuntimeError:
                 found = "the store of the group has gone, and with it rank 0 or the launcher."
-            raise RankError(found, f"The others say: {str(error).splitlines()[0]}") from error
+            raise RankError(found) from error
 
     def _missing(self) -> str:
         """Who is not where this one waits, in words."""
@@ -233,9 +236,7 @@ class Group:
         others = [rank for rank in range(self.size) if rank != self.rank]
         dead = [rank for rank in others if now[rank][0] == before[rank][0]]
         behind = [rank for rank in others if now[rank][1] < self.entered and rank not in dead]
-        found = [f"{_ranks(dead)} {_have(dead)}"] * bool(dead)
-        late = "has" if len(behind) == 1 else "have"
-        found += [f"{_ranks(behind)} {late} not come to where the others wait."] * bool(behind)
+        found = [_ranks(one, *how) for one, how in ((dead, DEAD), (behind, BEHIND)) if one]
         return self._blame(" ".join(found) or "the connection between the ranks broke.")
 
     def _blame(self, words: str) -> str:
@@ -257,26 +258,42 @@ class Group:
                     )
 
     def close(self, error: BaseException | None) -> None:
-        """Leaves; where that is because of an error, the others are told."""
+        """Leaves; where that is because of an error, the others are told. What the first rank says
+        as well is said once."""
         import torch.distributed as dist
 
-        if error and not isinstance(error, RankError):
-            words = str(error).splitlines() or [type(error).__name__]
+        if error:
             with contextlib.suppress(RuntimeError):
-                self._blame(f"rank {self.rank} stopped: {words[0]}")
+                words = (str(error).splitlines() or [type(error).__name__])[0]
+                self.store.set(f"end/{self.rank}", words)
+                if not isinstance(error, RankError):
+                    self._blame(f"rank {self.rank} stopped: {words}")
+                if self._first_says(words) and isinstance(error, AlexNetError):
+                    error.message = error.hint = ""
         self.over.set()
         self.heart.join()
         with contextlib.suppress(RuntimeError):
             dist.destroy_process_group()
 
 
-def _ranks(found: Sequence[int]) -> str:
-    return f"rank{'s' * (len(found) > 1)} {' and '.join(map(str, found))}"
+    def _first_says(self, words: str) -> bool:
+        """Whether this is another than the first rank, which ends with the same words within a
+        moment; the first, which may hold the store, waits for the others as long."""
+        until = time.monotonic() + 4 * BEAT
+        keys = ["end/0"] if self.rank else [f"end/{rank}" for rank in range(self.size)]
+        while not (told := self.store.check(keys)) and time.monotonic() < until:
+            time.sleep(BEAT / 10)
+        return self.rank > 0 and told and self.store.get("end/0").decode() == words
 
 
-def _have(found: Sequence[int]) -> str:
-    return f"{'have' if len(found) > 1 else 'has'} died or {'do' if len(found) > 1 else 'does'} " \
-        "not move any more."
+def _ranks(found: Sequence[int], one_has: str = "", all_have: str = "") -> str:
+    several = len(found) > 1
+    names = f"rank{'s' * several} {' and '.join(map(str, found))}"
+    return " ".join(filter(None, [names, all_have if several else one_has]))
+
+
+DEAD = "has died or does not move any more.", "have died or do not move any more."
+BEHIND = "has not come to where the others wait.", "have not come to where the others wait."
 
 
 def _no_meeting(error: Exception) -> Exception:
@@ -297,7 +314,7 @@ _group: Group | None = None
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """While the block runs, this process is one of those that were started together; see `leave`."""
+    """While the block runs, this process is one of those that were started together."""
     global _group
     me = launch()
     if me is None or _group is not None:
@@ -369,8 +386,8 @@ def require_named(out: str | Path | None) -> None:
 
 @contextlib.contextmanager
 def directory_of_first(path: str | Path, names: Iterable[str]) -> Iterator[str | Path]:
-    """A folder as the first rank has it: there itself; elsewhere one for the time of the block, with
-    copies of these files, as far as they are there."""
+    """A folder as the first rank has it: there itself; elsewhere one for the time of the block,
+    with copies of these files, as far as they are there."""
     if _group is None:
         yield path
         return

@@ -20,12 +20,7 @@ GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # ITU-R 601 luma, as torchvision and Pill
 
 
 def uniform(
-    shape: Sequence[int],
-    low: float,
-    high: float,
-    generator: Generator,
-    like: Tensor,
-    rows: int = 0,
+    shape: Sequence[int], low: float, high: float, generator: Generator, like: Tensor, rows: int = 0
 ) -> Tensor:
     """Numbers from `low` to `high` (float32), drawn on the CPU, on the device of `like`, along
     whose first dimension the dimension `rows` of the shape goes."""

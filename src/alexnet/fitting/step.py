@@ -92,20 +92,20 @@ def _backward_in_shards(
     itself, and remembers the mean of what it saw."""
     sharding = batch.sharding
     parameters = [one for one in model.parameters() if one.requires_grad]
-    norms = [one for one in model.modules() if isinstance(one, nn.BatchNorm1d | nn.BatchNorm2d)]
-    seen = [one for norm in norms for one in (norm.running_mean, norm.running_var)]
-    before = [one.clone() for one in seen]
-    counts = [norm.num_batches_tracked + 1 for norm in norms]
+    buffers = list(model.named_buffers())
+    seen = [one for name, one in buffers if name.endswith(("running_mean", "running_var"))]
+    counts = [one for name, one in buffers if name.endswith("num_batches_tracked")]
+    before = [one.clone() for one in (*seen, *counts)]
 
     def parts() -> Iterator[ranks.Part]:
         for place, shard in zip(sharding.mine, batch.shards, strict=True):
-            _put(seen, before)
+            _put([*seen, *counts], before)
             drops_for(model, shard.rows)
             share = (shard.rows.stop - shard.rows.start) / shard.rows.of
             losses, right = _backward(model, shard, loss, dtype, key, share)
-            found = [one.grad for one in parameters]
-            shares = [one * share for one in (*seen, losses)]
-            yield place, 1, torch.cat([one.reshape(-1) for one in (*found, *shares, right)])
+            found = [one.grad for one in parameters if one.grad is not None]
+            found += [one * share for one in (*seen, losses)] + [right]
+            yield place, 1, torch.cat([one.reshape(-1) for one in found])
             for parameter in parameters:
                 parameter.grad = None
 
@@ -116,8 +116,7 @@ def _backward_in_shards(
     for parameter, piece in zip(parameters, pieces, strict=False):
         parameter.grad = torch.empty_like(parameter).copy_(piece.view(parameter.shape))
     _put(seen, pieces[len(parameters) : -2])
-    for norm, count in zip(norms, counts, strict=True):
-        norm.num_batches_tracked.copy_(count)
+    _put(counts, [one + 1 for one in before[len(seen) :]])
     return pieces[-2][0], pieces[-1][0].long()
 
 

@@ -27,7 +27,8 @@ def predict_logits(
     """Runs a model in evaluation mode over batches of each view of the same examples: logits (N, K)
     float32, averaged over the views, and labels (N,) int64, both on the CPU.
 
-    Of several ranks each computes a part, whole batches, and all get all. Progress is shown under the name `what`. The model's mode is as before afterwards.
+    Of several ranks each computes some of the batches, and all get all. Progress is shown under the
+    name `what`. The model's mode is as before afterwards.
     """
     logits: list[Tensor] = []
     labels: list[Tensor] = []

@@ -73,7 +73,9 @@ def starting_weights(where: str) -> Network:
     return find_weights(where)
 
 
-def resolve(asked: Recipe, draw: str = "content", shards: int | Literal["auto"] = "auto") -> Resolution:
+def resolve(
+    asked: Recipe, draw: str = "content", shards: int | Literal["auto"] = "auto"
+) -> Resolution:
     """Fills in what a recipe leaves to the weights, the network and the machine; `draw` is the rule
     of the splits, which an older run that goes on keeps, as a run keeps its `shards`.
 
