@@ -11,6 +11,7 @@ only when they have work to do.
 import contextlib
 import json
 import os
+import secrets
 import sys
 import tempfile
 import threading
@@ -27,6 +28,7 @@ from alexnet.errors import AlexNetError, InputError, RankError
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+    from torch.distributed import Store  # type: ignore[attr-defined]
 
 T = TypeVar("T")
 WAIT = 45.0  # seconds that one waits for the others in the middle of a training
@@ -48,7 +50,6 @@ class Launch:
     size: int
     local: int  # which of those on this machine
     local_size: int
-    restarts: int  # how often all were started anew
     may_restart: bool
 
 
@@ -66,9 +67,8 @@ def launch() -> Launch | None:
             "Start it with torchrun or --nproc, or unset WORLD_SIZE.",
         )
     rank, size, local, local_size = map(int, words)
-    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     may_restart = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
-    return Launch(rank, size, local, local_size, restarts, may_restart)
+    return Launch(rank, size, local, local_size, may_restart)
 
 
 def own_device(name: str) -> str:
@@ -159,22 +159,47 @@ class Group:
         self.over = threading.Event()
         try:
             meeting = rendezvous("env://", timeout=timedelta(seconds=START))
-            self.store = next(meeting)[0]
+            self.store = self._own_store(next(meeting)[0])
         except (RuntimeError, ValueError) as error:
             raise _no_meeting(error) from error
         self.heart = threading.Thread(target=self._beat, daemon=True)
         self.heart.start()
-        self._wait("life", "has not come yet", START)
         gpus = torch.cuda.device_count()
         if gpus:
             torch.cuda.set_device(me.local % gpus)
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if gpus else "gloo",
-            store=self.store,
-            rank=self.rank,
-            world_size=self.size,
-            timeout=timedelta(seconds=WAIT),
+        self.together(
+            lambda: dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if gpus else "gloo",
+                store=self.store,
+                rank=self.rank,
+                world_size=self.size,
+                timeout=timedelta(seconds=WAIT),
+            )
         )
+
+    def _own_store(self, shared: "Store") -> "Store":
+        """A store without what an earlier start left: torchrun's is the same after a restart, and
+        the number of restarts is not, on several machines. So the first rank draws a prefix, and
+        tells it to whoever asks with a number drawn for this time."""
+        from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+
+        asked = [f"hello/{rank}" for rank in range(self.size)]
+        own = secrets.token_hex()
+        if self.rank:
+            shared.set(asked[self.rank], own)
+            _until(lambda: [0] * (not shared.check([own])))
+            return PrefixStore(shared.get(own).decode(), shared)
+        store = PrefixStore(own, shared)
+
+        def absent() -> list[int]:
+            late = [rank for rank in range(1, self.size) if not store.check([f"life/{rank}"])]
+            for rank in late:
+                if shared.check([asked[rank]]):
+                    shared.set(shared.get(asked[rank]).decode(), own)
+            return late
+
+        _until(absent)
+        return store
 
     def _beat(self) -> None:
         count = 0
@@ -190,29 +215,23 @@ class Group:
         words = [self.store.get(f"life/{rank}").decode().split() for rank in range(self.size)]
         return [(int(beat), int(entered)) for beat, entered in words]
 
-    def _wait(self, what: str, is_late: str, seconds: float = float("inf")) -> None:
-        """Until all have said that; those who are late are named every now and then.
+    def _wait(self, what: str) -> None:
+        """Until all have said that, however long they take, as long as they show signs of life."""
+        seen: dict[int, tuple[int, float]] = {}  # of each rank the last beat, and when it was new
 
-        Raises:
-            RankError: somebody has not within so many seconds, or shows no sign of life.
-        """
-        begun = told = time.monotonic()
-        seen: dict[int, tuple[tuple[int, int], float]] = {}
-        while late := [r for r in range(self.size) if not self.store.check([f"{what}/{r}"])]:
-            time.sleep(0.05)
-            now = time.monotonic()
+        def late() -> list[int]:
             if self.store.check([FAULT]):
                 raise RankError(self.store.get(FAULT).decode())
-            if what != "life" and now - told > 1:
-                for rank, life in enumerate(self._lives()):
-                    if rank not in seen or seen[rank][0] != life:
-                        seen[rank] = life, now
-            still = [rank for rank in late if rank in seen and now - seen[rank][1] > STILL]
-            if now - begun > seconds or still:
-                raise RankError(self._blame(_ranks(still or late, *DEAD)))
-            if now - told > TOLD:
-                told = now
-                warn(f"waiting for {_ranks(late)}, which {is_late}")
+            now = time.monotonic()
+            for rank, (beat, _) in enumerate(self._lives()):
+                if rank not in seen or seen[rank][0] != beat:
+                    seen[rank] = beat, now
+            found = [rank for rank in range(self.size) if not self.store.check([f"{what}/{rank}"])]
+            if still := [rank for rank in found if now - seen[rank][1] > STILL]:
+                raise RankError(self._blame(_ranks(still, *DEAD)))
+            return found
+
+        _until(late, seconds=float("inf"))
 
     def together(self, call: Callable[[], T]) -> T:
         """What all call at the same time; RankError that names who does not."""
@@ -246,7 +265,7 @@ class Group:
     def alike(self, facts: Mapping[str, str]) -> None:
         """InputError on every rank unless all say the same; names what differs, and who."""
         self.store.set(f"facts/{self.rank}", json.dumps(facts))
-        self._wait("facts", "has not prepared its data yet")
+        self.together(lambda: self._wait("facts"))
         said = [json.loads(self.store.get(f"facts/{rank}")) for rank in range(self.size)]
         for name in facts:
             for rank, other in enumerate(said):
@@ -265,7 +284,6 @@ class Group:
         if error:
             with contextlib.suppress(RuntimeError):
                 words = (str(error).splitlines() or [type(error).__name__])[0]
-                self.store.set(f"end/{self.rank}", words)
                 if not isinstance(error, RankError):
                     self._blame(f"rank {self.rank} stopped: {words}")
                 if self._first_says(words) and isinstance(error, AlexNetError):
@@ -275,15 +293,20 @@ class Group:
         with contextlib.suppress(RuntimeError):
             dist.destroy_process_group()
 
-
     def _first_says(self, words: str) -> bool:
         """Whether this is another than the first rank, which ends with the same words within a
-        moment; the first, which may hold the store, waits for the others as long."""
+        moment; the first, which may hold the store, waits until the others have seen that."""
+        heard = [f"heard/{rank}" for rank in range(1, self.size)]
+        if not self.rank:
+            self.store.set("end", words)
+        awaited = ["end"] if self.rank else heard
         until = time.monotonic() + 4 * BEAT
-        keys = ["end/0"] if self.rank else [f"end/{rank}" for rank in range(self.size)]
-        while not (told := self.store.check(keys)) and time.monotonic() < until:
+        while not (there := self.store.check(awaited)) and time.monotonic() < until:
             time.sleep(BEAT / 10)
-        return self.rank > 0 and told and self.store.get("end/0").decode() == words
+        same = self.rank > 0 and there and self.store.get("end").decode() == words
+        if self.rank:
+            self.store.set(heard[self.rank - 1], "")
+        return same
 
 
 def _ranks(found: Sequence[int], one_has: str = "", all_have: str = "") -> str:
@@ -294,6 +317,20 @@ def _ranks(found: Sequence[int], one_has: str = "", all_have: str = "") -> str:
 
 DEAD = "has died or does not move any more.", "have died or do not move any more."
 BEHIND = "has not come to where the others wait.", "have not come to where the others wait."
+
+
+def _until(late: Callable[[], Sequence[int]], seconds: float = START) -> None:
+    """Waits until no rank is late any more, and says every now and then who is; RankError after so
+    many seconds."""
+    begun = told = time.monotonic()
+    while found := late():
+        now = time.monotonic()
+        if now - begun > seconds:
+            raise RankError(_ranks(found, "has not come.", "have not come."))
+        if now - told > TOLD:
+            told = now
+            warn(f"waiting for {_ranks(found)}")
+        time.sleep(BEAT / 10)
 
 
 def _no_meeting(error: Exception) -> Exception:
@@ -367,14 +404,15 @@ def require_alike(facts: Callable[[], Mapping[str, str]]) -> None:
         _group.alike(facts())
 
 
-def restarted() -> bool:
-    """Whether the launcher started all anew, because one of them failed."""
-    return _group is not None and _group.me.restarts > 0
+def may_restart() -> bool:
+    """Whether the launcher starts all anew if one of them fails, so that this may be such a
+    start."""
+    return _group is not None and _group.me.may_restart
 
 
 def require_named(out: str | Path | None) -> None:
     """InputError where a restart could not find the run directory."""
-    if _group and _group.me.may_restart and not out:
+    if may_restart() and not out:
         raise InputError(
             "after a restart the run directory would not be found.",
             "Name it: --out RUN, or leave out --max-restarts.",

@@ -136,7 +136,7 @@ def _directory(out: str | Path | None, resume: bool) -> Iterator[tuple[str | Pat
     """Where a run is written, and whether it goes on there: all ranks but the first have a folder
     of their own, with what is needed to go on."""
     ranks.require_named(out)
-    resume = resume or (ranks.restarted() and Path(out or "").is_dir())
+    resume = resume or (ranks.may_restart() and Path(out or "").is_dir())
     with ranks.directory_of_first(out or "", STATE if resume else ()) as place:
         yield place, resume
 
