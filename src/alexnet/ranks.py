@@ -219,16 +219,19 @@ class Group:
         """Until all have said that, however long they take, as long as they show signs of life."""
         seen: dict[int, tuple[int, float]] = {}  # of each rank the last beat, and when it was new
 
+        def absent() -> list[int]:
+            return [rank for rank in range(self.size) if not self.store.check([f"{what}/{rank}"])]
+
         def late() -> list[int]:
-            if self.store.check([FAULT]):
-                raise RankError(self.store.get(FAULT).decode())
+            if self.store.check([FAULT]) and absent():
+                raise self._fault("")
             now = time.monotonic()
             for rank, (beat, _) in enumerate(self._lives()):
                 if rank not in seen or seen[rank][0] != beat:
                     seen[rank] = beat, now
-            found = [rank for rank in range(self.size) if not self.store.check([f"{what}/{rank}"])]
+            found = absent()
             if still := [rank for rank in found if now - seen[rank][1] > STILL]:
-                raise RankError(self._blame(_ranks(still, *DEAD)))
+                raise self._fault(_ranks(still, *DEAD))
             return found
 
         _until(late, seconds=float("inf"))
@@ -242,25 +245,27 @@ class Group:
             try:
                 found = self._missing()
             except RuntimeError:
-                found = "the store of the group has gone, and with it rank 0 or the launcher."
-            raise RankError(found) from error
+                found = RankError("the store has gone, and with it rank 0 or the launcher.")
+            raise found from error
 
-    def _missing(self) -> str:
-        """Who is not where this one waits, in words."""
+    def _missing(self) -> RankError:
+        """Who is not where this one waits."""
         before = self._lives()
         time.sleep(4 * BEAT)
         if self.store.check([FAULT]):  # somebody knew before
-            return str(self.store.get(FAULT).decode())
+            return self._fault("")
         now = self._lives()
         others = [rank for rank in range(self.size) if rank != self.rank]
         dead = [rank for rank in others if now[rank][0] == before[rank][0]]
         behind = [rank for rank in others if now[rank][1] < self.entered and rank not in dead]
         found = [_ranks(one, *how) for one, how in ((dead, DEAD), (behind, BEHIND)) if one]
-        return self._blame(" ".join(found) or "the connection between the ranks broke.")
+        return self._fault(" ".join(found) or "the connection between the ranks broke.")
 
-    def _blame(self, words: str) -> str:
-        """The first who finds out says what is wrong for all."""
-        return str(self.store.compare_set(FAULT, "", words).decode())
+    def _fault(self, words: str, code: int = 1) -> RankError:
+        """What is wrong: the first who finds out says it for all."""
+        known = self.store.compare_set(FAULT, "", f"{code} {words}").decode()
+        said, _, why = known.partition(" ")
+        return RankError(why, exit_code=int(said))
 
     def alike(self, facts: Mapping[str, str]) -> None:
         """InputError on every rank unless all say the same; names what differs, and who."""
@@ -285,7 +290,8 @@ class Group:
             with contextlib.suppress(RuntimeError):
                 words = (str(error).splitlines() or [type(error).__name__])[0]
                 if not isinstance(error, RankError):
-                    self._blame(f"rank {self.rank} stopped: {words}")
+                    code = getattr(error, "exit_code", 1)
+                    self._fault(f"{_ranks([self.rank])} stopped: {words}", code)
                 if self._first_says(words) and isinstance(error, AlexNetError):
                     error.message = error.hint = ""
         self.over.set()
@@ -303,7 +309,8 @@ class Group:
         until = time.monotonic() + 4 * BEAT
         while not (there := self.store.check(awaited)) and time.monotonic() < until:
             time.sleep(BEAT / 10)
-        same = self.rank > 0 and there and self.store.get("end").decode() == words
+        end = self.store.get("end").decode() if self.rank and there else None
+        same = end is not None and words in (end, f"rank 0 stopped: {end}")
         if self.rank:
             self.store.set(heard[self.rank - 1], "")
         return same

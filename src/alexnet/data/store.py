@@ -558,7 +558,7 @@ class Batches:
     ) -> None:
         """`transform` is an `augment.Transform`; `indices` (n,) are the examples to use. `balanced`
         says which of them an epoch has: of small classes some several times, of large ones not
-        all, but others in the next epoch. `sharding` is what `shards` cuts batches into.
+        all, but others in the next epoch. `sharding` is for `shards`.
 
         Raises:
             RecipeError: a shard would have fewer than two examples.
@@ -633,8 +633,8 @@ class Batches:
             yield self._made(chosen, epoch, keyed_generator(self.seed, epoch, step))
 
     def shards(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
-        """The same, as this process trains on it: whole, or its shards of it, for which the
-        transform draws what it draws for them in the whole batch."""
+        """The same batches, as this process trains on them: whole, or its shards of them, for
+        which the transform draws what it draws for these rows in the whole batch."""
         if self.sharding.is_whole:
             for x, y in self.epoch(epoch, start):
                 yield Batch([Shard.whole(x, y)])
