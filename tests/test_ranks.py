@@ -26,6 +26,7 @@ from alexnet.data.store import Batches, Rows, ShardGenerator
 from alexnet.errors import InputError, RecipeError
 from alexnet.fitting.optimization import make_loss
 from alexnet.fitting.step import training_step
+from alexnet.network import frozen
 from alexnet.network.inference import predict_logits
 from alexnet.network.model import Dropout
 from alexnet.ranks import Sharding, added
@@ -246,7 +247,7 @@ def test_one_process_for_what_needs_one(monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     assert cli.main(["sweep", "digits", "--grid", "lr=0.1,0.2"]) == 2
-    assert "only a training can be shared" in capsys.readouterr().err
+    assert "only these can be shared" in capsys.readouterr().err
     monkeypatch.setenv("RANK", "1")
     assert cli.main(["recipes"]) == 2
     said = capsys.readouterr()
@@ -344,6 +345,45 @@ def test_evaluation_on_three_ranks_is_that_of_one(tmp_path):
 
     for end in in_ranks(3, look, tmp_path):
         assert end.code == 0, end.said
+
+
+@pytest.mark.slow
+def test_features_and_figures_on_ranks_are_those_of_one(photos, tmp_path, monkeypatch, capsys):
+    """Byte for byte, also where one of them died when a part was written."""
+    monkeypatch.setattr("alexnet.network.frozen.CHUNK", 8)
+    how = "--recipe folder --image-size 32 --crop 28 --epochs 1 --warmup 0 --no-report --shards 1"
+
+    def train(count: int, rank: int = 0, dies_at: int = 99) -> int:
+        os.environ["ALEXNET_CACHE"] = str(tmp_path / f"cache{count}")
+        chunks = iter(range(99))
+
+        def dying(*given: Any) -> Any:
+            if next(chunks) == dies_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return chunk(*given)
+
+        chunk = frozen._chunk
+        monkeypatch.setattr(frozen, "_chunk", dying)
+        run = ["train", str(photos), "--out", str(tmp_path / f"run{count}"), *how.split()]
+        return cli.main([*run, "--resume"] if (tmp_path / f"run{count}").exists() else run)
+
+    def features(count: int) -> dict[str, bytes]:
+        files = (tmp_path / f"cache{count}" / "features").rglob("*")
+        return {one.name: one.read_bytes() for one in files if one.is_file()}
+
+    assert train(1) == 0
+    assert in_ranks(3, lambda rank: train(3, rank, 99 if rank else 2), tmp_path)[0].code < 0
+    assert "chunks.txt" in features(3), "something was kept"
+    for end in in_ranks(3, lambda rank: train(3), tmp_path):
+        assert end.code == 0, end.said
+    assert features(1) and features(1) == features(3)
+    evaluate = ["eval", str(tmp_path / "run1"), "--split", "all", "--format", "json"]
+    capsys.readouterr()
+    assert cli.main(evaluate) == 0
+    one = capsys.readouterr().out
+    ends = in_ranks(2, lambda rank: cli.main(evaluate), tmp_path)
+    assert [end.code for end in ends] == [0, 0] and not ends[1].said
+    assert ends[0].said == one
 
 
 @pytest.mark.slow

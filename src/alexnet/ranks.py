@@ -9,6 +9,7 @@ only when they have work to do.
 """
 
 import contextlib
+import importlib.metadata
 import json
 import os
 import secrets
@@ -100,8 +101,8 @@ def require_one() -> None:
     me = launch()
     if me:
         raise InputError(
-            f"{me.size} processes were started together, but only a training can be shared: "
-            "`alexnet train`, `resume`, `repeat`.",
+            f"{me.size} processes were started together, but only these can be shared: "
+            "`alexnet train`, `resume`, `repeat`, `eval`.",
             "Start this command without torchrun.",
         )
 
@@ -215,12 +216,12 @@ class Group:
         words = [self.store.get(f"life/{rank}").decode().split() for rank in range(self.size)]
         return [(int(beat), int(entered)) for beat, entered in words]
 
-    def _wait(self, what: str) -> None:
-        """Until all have said that, however long they take, as long as they show signs of life."""
+    def wait(self, what: str, whom: Sequence[int]) -> None:
+        """Until these have said that, however long they take, as long as all show signs of life."""
         seen: dict[int, tuple[int, float]] = {}  # of each rank the last beat, and when it was new
 
         def absent() -> list[int]:
-            return [rank for rank in range(self.size) if not self.store.check([f"{what}/{rank}"])]
+            return [rank for rank in whom if not self.store.check([f"{what}/{rank}"])]
 
         def late() -> list[int]:
             if self.store.check([FAULT]) and absent():
@@ -234,7 +235,12 @@ class Group:
                 raise self._fault(_ranks(still, *DEAD))
             return found
 
-        _until(late, seconds=float("inf"))
+        self.together(lambda: _until(late, seconds=float("inf")))
+
+    def say(self, what: str, words: str = "") -> None:
+        """Tells the others, who may wait for it."""
+        with contextlib.suppress(RuntimeError):  # the store has gone, which comes out when waiting
+            self.store.set(f"{what}/{self.rank}", words)
 
     def together(self, call: Callable[[], T]) -> T:
         """What all call at the same time; RankError that names who does not."""
@@ -267,10 +273,10 @@ class Group:
         said, _, why = known.partition(" ")
         return RankError(why, exit_code=int(said))
 
-    def alike(self, facts: Mapping[str, str]) -> None:
-        """InputError on every rank unless all say the same; names what differs, and who."""
-        self.store.set(f"facts/{self.rank}", json.dumps(facts))
-        self.together(lambda: self._wait("facts"))
+    def alike(self, facts: Mapping[str, object]) -> None:
+        """See `require_alike`."""
+        self.say("facts", json.dumps({name: str(one) for name, one in facts.items()}))
+        self.wait("facts", range(self.size))
         said = [json.loads(self.store.get(f"facts/{rank}")) for rank in range(self.size)]
         for name in facts:
             for rank, other in enumerate(said):
@@ -402,13 +408,40 @@ def size() -> int:
 
 def is_first() -> bool:
     """Whether this is the one that writes."""
-    return _group is None or _group.rank == 0
+    me = launch()
+    return me is None or me.rank == 0
 
 
-def require_alike(facts: Callable[[], Mapping[str, str]]) -> None:
-    """Compares what all ranks say; see `Group.alike`."""
+def is_first_here() -> bool:
+    """Whether this is the one that writes on its machine."""
+    return _group is None or _group.me.local == 0
+
+
+@contextlib.contextmanager
+def first_here_first(what: str) -> Iterator[None]:
+    """The block runs on the first rank of each machine, and then on the others: they find what it
+    has made."""
+    group = _group
+    if group and group.me.local:
+        group.wait(what, [group.rank - group.me.local])
+    yield
+    if group and not group.me.local:
+        group.say(what)
+
+
+def meet(what: str) -> None:
+    """All wait here for all, however long it takes."""
     if _group:
-        _group.alike(facts())
+        _group.say(what)
+        _group.wait(what, range(_group.size))
+
+
+def require_alike(facts: Mapping[str, object]) -> None:
+    """InputError on every rank unless all have the same facts and versions, which may take long to
+    find; names what differs, and who."""
+    if _group:
+        versions = {name: importlib.metadata.version(name) for name in ("alexnet", "torch")}
+        _group.alike({**versions, **facts})
 
 
 def may_restart() -> bool:
@@ -497,14 +530,19 @@ def from_first(module: "torch.nn.Module", load: Callable[[], object]) -> None:
 
 def any_of(flag: bool) -> bool:
     """Whether one of the ranks says so."""
+    return flag if _group is None else least(-flag) < 0
+
+
+def least(number: int) -> int:
+    """The least of what the ranks say."""
     if _group is None:
-        return flag
+        return number
     import torch
     import torch.distributed as dist
 
-    found = torch.tensor([int(flag)])
-    _group.together(lambda: dist.all_reduce(found, dist.ReduceOp.MAX))
-    return bool(found)
+    found = torch.tensor([number])
+    _group.together(lambda: dist.all_reduce(found, dist.ReduceOp.MIN))
+    return int(found)
 
 
 def part(count: int) -> range:
@@ -526,20 +564,18 @@ def concatenated(pieces: Sequence["Tensor"], dtype: "torch.dtype") -> "Tensor":
     own = torch.cat(list(pieces)).cpu() if pieces else torch.empty(0, dtype=dtype)
     if _group is None:
         return own
-    group, width = _group, own[:1].numel()
-    shapes = torch.zeros(group.size, 8, dtype=torch.int64)
+    group = _group
     shape = torch.zeros(8, dtype=torch.int64)
-    shape[: own.ndim + 1] = torch.tensor([own.ndim if pieces else 0, *own.shape])
+    shape[: own.ndim] = torch.tensor(own.shape)
+    shapes = torch.zeros(group.size, 8, dtype=torch.int64)
     group.together(lambda: dist.all_gather_into_tensor(shapes.view(-1), shape))
-    most = int(shapes[:, 0].argmax())
-    rest = shapes[most, 2 : 1 + int(shapes[most, 0])].tolist()
-    longest = int(shapes[:, 1].max())
-    sent = torch.zeros(longest, *rest, dtype=dtype)
-    if width:
+    longest, *rest = shapes.amax(0).tolist()  # who has no rows does not know the rest
+    sent = torch.zeros(longest, *filter(None, rest), dtype=dtype)
+    if len(own):
         sent[: len(own)] = own
-    all_rows = torch.zeros(group.size, longest, *rest, dtype=dtype)
-    group.together(lambda: dist.all_gather_into_tensor(all_rows.view(-1), sent.view(-1)))
-    return torch.cat([rows[: int(shapes[r, 1])] for r, rows in enumerate(all_rows)])
+    found = torch.zeros(group.size, *sent.shape, dtype=dtype)
+    group.together(lambda: dist.all_gather_into_tensor(found.view(-1), sent.view(-1)))
+    return torch.cat([rows[:count] for rows, count in zip(found, shapes[:, 0], strict=True)])
 
 
 # -- shards ----------------------------------------------------------------------------------------

@@ -69,6 +69,11 @@ class Inputs:
             self._features = feature_stores(frozen, self.store, rows, views, self.recipe.crop)
         return self._features
 
+    def prepare(self) -> None:
+        """On several ranks features are made, together, before the training."""
+        if ranks.size() > 1 and self.recipe.freeze != "none" and self.recipe.cache:
+            _ = self.features
+
     def cached_views(self) -> list[View]:
         """The centre; its mirror, where training or evaluation looks at it; augmented ones."""
         recipe, how = self.recipe, self.preprocessing

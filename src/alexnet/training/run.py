@@ -186,15 +186,12 @@ class Run:
             warn(f"not bit for bit what it would have been: {'; '.join(differing)}")
             self.directory.note_going_on(self.surroundings)
 
-    def facts(self) -> dict[str, str]:
-        """What must be the same on all ranks that train together; their features are there then."""
-        if self.recipe.freeze != "none" and self.recipe.cache:
-            _ = self.inputs.features
+    def facts(self) -> dict[str, Any]:
+        """What must be the same on all ranks that train together."""
         return {
-            **{f"version of {name}": one for name, one in self.surroundings["versions"].items()},
             "data (fingerprint)": self.inputs.store.fingerprint,
             "weights (checksum)": self.surroundings["weights_sha256"],
-            **{name: str(one) for name, one in self.recipe.to_dict().items() if name != "device"},
+            **{name: one for name, one in self.recipe.to_dict().items() if name != "device"},
         }
 
     # -- training ----------------------------------------------------------------------------------

@@ -118,7 +118,8 @@ def carried_out(
         run.introduction += [choice] if choice else []
         if like:
             run.require_same_inputs(like)
-        ranks.require_alike(run.facts)
+        ranks.require_alike(run.facts())
+        run.inputs.prepare()
         with run.opened(place, goes_on, more):
             run.introduce()
             if only_find_lr:
@@ -216,7 +217,8 @@ def set_up(
         make_deterministic(device)
     elif device.type == "cuda":
         torch.backends.cudnn.benchmark = True
-    store = resolution.open_store(data)
+    with ranks.first_here_first("data"):
+        store = resolution.open_store(data)
     resolution = resolution.over(store)
     splits = splits_of(store, resolution.recipe)
     torch.manual_seed(keyed_seed(recipe.seed))
