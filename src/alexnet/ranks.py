@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 import threading
@@ -37,6 +38,7 @@ START = 300.0  # seconds within which all must have come
 BEAT = 0.5  # seconds between two signs of life
 STILL = 20.0  # seconds without one after which a process is given up
 TOLD = 30.0  # seconds between two lines about whom one waits for
+ASIDE = "alexnet-rank-"  # how the folders of ranks that do not write begin
 FAULT = "fault"  # the key under which the first who finds out says what is wrong
 
 
@@ -474,10 +476,17 @@ def directory_of_first(path: str | Path, names: Iterable[str]) -> Iterator[str |
             _send(Path(path) / name)
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="alexnet-rank-") as folder:
+    from filelock import FileLock, Timeout
+
+    with tempfile.TemporaryDirectory(prefix=ASIDE) as folder, FileLock(f"{folder}.lock") as lock:
+        for left in Path(folder).parent.glob(f"{ASIDE}*.lock"):  # by those who were killed
+            with contextlib.suppress(OSError, Timeout), FileLock(left, timeout=0):
+                shutil.rmtree(left.with_suffix(""), ignore_errors=True)
+                left.unlink()
         for name in names:
             _receive(Path(folder) / name)
         yield Path(folder)
+        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _send(path: Path) -> None:
