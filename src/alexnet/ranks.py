@@ -113,7 +113,7 @@ def start(count: int) -> None:
     """Runs this command line in so many processes of this machine, and waits.
 
     Raises:
-        RankError: one of them failed, with its exit code; it has said why.
+        RankError: one of them failed, with its exit code; without words where it has said why.
     """
     import logging
     import uuid
@@ -122,7 +122,7 @@ def start(count: int) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    logging.disable()  # what the launcher says of ranks they have said themselves
     cores = os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))
     config = LaunchConfig(
@@ -138,12 +138,11 @@ def start(count: int) -> None:
         elastic_launch(config, sys.executable)("-m", "alexnet", *sys.argv[1:])
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        raise RankError(
-            f"rank {rank} ended with exit code {failure.exitcode}.",
-            exit_code=failure.exitcode if failure.exitcode > 0 else 1,
-        ) from error
+        if failure.exitcode < 0:
+            raise RankError(f"rank {rank} was ended by signal {-failure.exitcode}.") from error
+        raise RankError("", exit_code=failure.exitcode) from error
     except SignalException as error:
-        raise RankError("stopped.", exit_code=130) from error
+        raise RankError("", exit_code=130) from error
 
 
 # -- the group -------------------------------------------------------------------------------------
@@ -167,6 +166,10 @@ class Group:
             raise _no_meeting(error) from error
         self.heart = threading.Thread(target=self._beat, daemon=True)
         self.heart.start()
+        if self.rank:
+            _until(lambda: [0] * (not self.store.check(["all"])))
+        else:
+            self.store.set("all", "")
         gpus = torch.cuda.device_count()
         if gpus:
             torch.cuda.set_device(me.local % gpus)
@@ -237,7 +240,7 @@ class Group:
                 raise self._fault(_ranks(still, *DEAD))
             return found
 
-        self.together(lambda: _until(late, seconds=float("inf")))
+        self.watched(lambda: _until(late, seconds=float("inf")))
 
     def say(self, what: str, words: str = "") -> None:
         """Tells the others, who may wait for it."""
@@ -247,6 +250,10 @@ class Group:
     def together(self, call: Callable[[], T]) -> T:
         """What all call at the same time; RankError that names who does not."""
         self.entered += 1
+        return self.watched(call)
+
+    def watched(self, call: Callable[[], T]) -> T:
+        """Calls what fails where another rank does, and names that."""
         try:
             return call()
         except RuntimeError as error:
@@ -362,27 +369,31 @@ def _no_meeting(error: Exception) -> Exception:
 
 
 _group: Group | None = None
+_inside = False  # a block of `joined`, also after `leave`
 
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """While the block runs, this process is one of those that were started together."""
-    global _group
+    """While the block runs, or until it has left, this process is one of those that were started
+    together."""
+    global _group, _inside
     me = launch()
-    if me is None or _group is not None:
+    if me is None or _inside:
         yield
         return
     cores = os.cpu_count() or 1
     if me.rank == 0 and me.local_size > cores:
         warn(f"{me.local_size} processes on {cores} cores: no faster than {cores}")
-    _group = Group(me)
+    _inside = True
     failed: BaseException | None = None
     try:
+        _group = Group(me)
         yield
     except BaseException as error:
         failed = error
         raise
     finally:
+        _inside = False
         _close(failed)
 
 

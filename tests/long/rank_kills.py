@@ -25,7 +25,7 @@ from alexnet.training.again import differing
 
 RECIPE = """--recipe scratch --width 0.2 --image-size 40 --crop 36 --batch-size 24 --jitter 0.2
 --shards 4 --average 0.9 --no-report --no-tensorboard""".split()
-MOST_SECONDS = 12.0  # from a start to its kill: some are killed before they have met
+MOST_SECONDS = 9.0  # from a start to its kill: some are killed before they have met
 
 
 def workers(agent: int) -> list[int]:
@@ -42,22 +42,20 @@ def killed_at_random(agent: subprocess.Popen[bytes], kills: int, draw: random.Ra
     """Kills one of the ranks after the other, each time a while after all have been started anew;
     how many."""
     known: set[int] = set()
-    for done in range(kills):
-        while not (new := [one for one in workers(agent.pid) if one not in known]):
-            if agent.poll() is not None:
-                return done
+    done = 0
+    while done < kills and agent.poll() is None:
+        if not set(workers(agent.pid)) - known:
             time.sleep(0.05)
+            continue
         wait = draw.uniform(0, MOST_SECONDS)
-        try:
-            agent.wait(wait)
-            return done
-        except subprocess.TimeoutExpired:
-            there = workers(agent.pid)
-            known |= {*new, *there}
+        time.sleep(wait)
+        if there := workers(agent.pid):
+            known |= set(there)
             place = draw.randrange(len(there))
             os.kill(there[place], signal.SIGKILL)
-            print(f"kill {done + 1}: rank {place}, {wait:.1f} s after the start", flush=True)
-    return kills
+            done += 1
+            print(f"kill {done}: rank {place}, {wait:.1f} s after the start", flush=True)
+    return done
 
 
 def main() -> int:
