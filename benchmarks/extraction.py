@@ -5,7 +5,6 @@ rate of a large matrix product that is. Weights are random: the time does not de
 """
 
 import statistics
-import time
 from functools import partial
 
 import torch
@@ -15,27 +14,9 @@ from alexnet.network.description import ARCHITECTURES
 from alexnet.network.frozen import FrozenPart
 from alexnet.network.model import AlexNet
 from alexnet.runtime import choose_device, choose_precision
+from alexnet.sweeping.limits import best_seconds, matrix_rate
 
-
-def median_seconds(function, repeats=7):
-    function()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def matrix_rate(device, dtype):
-    """The best rate of a square matrix product, FLOP/s."""
-    best = 0.0
-    for n in (1024, 2048, 4096):
-        a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-        best = max(best, 2 * n**3 / median_seconds(lambda a=a, b=b: a @ b))
-    return best
+SIDES = (1024, 2048, 4096)
 
 
 def flop_per_image(model, side):
@@ -74,8 +55,8 @@ def main():
         x = x.contiguous(memory_format=torch.channels_last)
         speeds, shares, rates = [], [], []
         for _ in range(5):  # in turn, so that both see the same moments of a noisy machine
-            rates.append(matrix_rate(device, dtype))
-            speeds.append(512 / median_seconds(partial(frozen, x), 1))
+            rates.append(matrix_rate(device, dtype, SIDES))
+            speeds.append(512 / best_seconds(partial(frozen, x), 1))
             shares.append(speeds[-1] * work / rates[-1])
         print(
             f"{name}, freeze {freeze}: {statistics.median(speeds):,.0f} images/s, "
