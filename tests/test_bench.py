@@ -83,8 +83,11 @@ def test_wrong_words_are_refused_at_once(words, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_is_timed(name):
+@pytest.mark.parametrize(
+    "name",
+    "cifar10-fast backbone finetune tiny-imagenet-frozen tiny-imagenet-frozen-as-run".split(),
+)
+def test_recipes_of_every_kind_are_timed(name):
     made = bench.bench(recipes=[name], seconds=0)["recipes"][0]
     assert made["seconds"] > made["epoch"] > 0
 
