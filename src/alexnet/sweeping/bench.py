@@ -32,6 +32,7 @@ from alexnet.runtime import (
 )
 from alexnet.sweeping.estimates import Images, measure
 from alexnet.sweeping.limits import machine_rates, share_of_processor
+from alexnet.training.run import Run
 from alexnet.training.train import set_up
 
 LEFT = 0.9  # of the processor; with less, another program is at work
@@ -169,16 +170,9 @@ def time_recipe(
     if asked.weights == "auto":
         few = images.train <= MANY
         asked = from_backbone(asked, images.train) if few else from_scratch(asked)[0]
-    for field in ("weights", "teacher"):
-        if (wanted := getattr(asked, field)) != "none" and wanted not in named_weights():
-            asked = asked.replace(**{field: str(stand_in(wanted, work))})
-    asked = asked.replace(fraction=1.0)  # of the pictures that are made up
-    starts = described_weights(asked.weights) if asked.weights != "none" else None
-    side = preprocessing_of(asked, starts).image_size
-    store = made_up(work / "stores", name, side, extent.classes, asked.batch_size)
     known = forget_peak_memory(device)
     with hushed():
-        run = set_up(str(store.path), asked)
+        run = on_made_up(asked, extent.classes, work)
         kinds = 2 + (run.recipe.freeze != "none") + 2 * bool(run.recipe.finetune_epochs)
         speed = measure(run, images=images, least=STEPS, seconds=seconds / kinds)
     return Timed(
@@ -194,21 +188,33 @@ def time_recipe(
     )
 
 
-def made_up(parent: Path, name: str, side: int, classes: int, batch: int) -> Store:
-    """A Store of noise: a batch to train on, and an image for each of the other splits."""
-    count = batch + 2
+def on_made_up(asked: Recipe, classes: int, work: Path, steps: int = 1) -> Run:
+    """A run of a recipe whose weights are named, on noise of its size, so many steps of it, in the
+    folder `work`."""
+    for field in ("weights", "teacher"):
+        if (wanted := getattr(asked, field)) != "none" and wanted not in named_weights():
+            asked = asked.replace(**{field: str(stand_in(wanted, work))})
+    starts = described_weights(asked.weights) if asked.weights != "none" else None
+    side = preprocessing_of(asked, starts).image_size
+    store = made_up(work / "stores", side, classes, steps * asked.batch_size)
+    return set_up(str(store.path), asked.replace(fraction=1.0))
+
+
+def made_up(parent: Path, side: int, classes: int, train: int) -> Store:
+    """A Store of noise: so many images to train on, and one for each of the other splits."""
+    count = train + 2
     generator = np.random.default_rng(0)
-    splits = {"train": (0, batch), "val": (batch, batch + 1), "test": (batch + 1, count)}
     words = [f"class {number}" for number in range(classes)]
     info = {
-        "source": name,
+        "source": "noise",
         "classes": words,
         "names": words,
-        "splits": splits,
+        "splits": {"train": (0, train), "val": (train, train + 1), "test": (train + 1, count)},
         "bad": [],
         "left_out": [],
         "fingerprint": "0" * 64,
     }
+    name = f"noise-{side}-{classes}-{train}"
     with StoreWriter(parent, (3, side, side), "uint8") as writer:
         writer.append(generator.integers(0, 256, (count, 3, side, side), dtype=np.uint8))
         labels = np.arange(count) % classes

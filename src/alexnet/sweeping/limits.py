@@ -55,11 +55,11 @@ def copy_rate(device: torch.device) -> float:
     return COPIED / best_seconds(lambda: b.copy_(a))
 
 
-def made_up_jpeg() -> bytes:
+def made_up_jpeg(seed: int = 0, size: tuple[int, int] = PICTURE) -> bytes:
     """A picture of about as many bytes as a photograph of its size."""
-    small = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    noise = np.random.default_rng(seed).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     file = io.BytesIO()
-    picture = Image.fromarray(small).resize(PICTURE, Image.Resampling.BICUBIC)
+    picture = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
     picture.save(file, "JPEG", quality=95)
     return file.getvalue()
 
