@@ -6,10 +6,10 @@
     uv run python docs/results.py                               # writes docs/benchmarks.md
 
 Each contestant runs in a process of its own, in turns, the order turned round from round to round,
-so that all see the same moments of a noisy machine. results/speed/PART.json is written after every
-round, with how much of the processor other programs left; a part that this version of src/ was
-measured with is gone on with, or kept as it is, unless --again. Everything else lies in a temporary
-folder, the cache included.
+so that all see the same moments of a noisy machine; a round waits until other programs leave the
+processor alone. results/speed/PART.json is written after every round, with what they left at its
+beginning or its end; a part that this version of src/ was measured with is gone on with, or kept as
+it is, unless --again. Everything else lies in a temporary folder, the cache included.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ import torch
 from alexnet.runtime import choose_device, choose_precision, environment
 from alexnet.sweeping.limits import share_of_processor
 
+QUIET = 0.9  # of the processor is free for a round to begin
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "speed"
 
@@ -62,7 +64,18 @@ def contest(part: str, contestant: str, work: Path) -> dict[str, float]:
     return figures
 
 
-def measure(name: str, rounds: int, again: bool) -> None:
+def quiet(patience: float) -> float:
+    """Waits until other programs leave the processor alone, for so many seconds at most; returns
+    what share of it is free."""
+    until = time.monotonic() + patience
+    while (left := share_of_processor(torch.get_num_threads())) < QUIET:
+        if time.monotonic() > until:
+            break
+        time.sleep(5)
+    return left
+
+
+def measure(name: str, rounds: int, again: bool, patience: float) -> None:
     """Measures a part until there are so many rounds of this version."""
     part, path, now = parts.PARTS[name], RESULTS / f"{name}.json", version()
     found = {} if again or not path.exists() else json.loads(path.read_text(encoding="utf-8"))
@@ -86,8 +99,9 @@ def measure(name: str, rounds: int, again: bool) -> None:
         part.prepare(work)
         while len(found["rounds"]) < rounds:
             turned = contestants[:: -1 if len(found["rounds"]) % 2 else 1]
-            left = share_of_processor(torch.get_num_threads())
+            left = quiet(patience)
             figures = {one: contest(name, one, work) for one in turned}
+            left = min(left, quiet(0))
             found["rounds"].append(
                 {"processor_share": round(left, 3)} | {one: figures[one] for one in contestants}
             )
@@ -104,6 +118,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=parts.PARTS, default=[*parts.PARTS])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--again", action="store_true", help="what is there is measured anew")
+    parser.add_argument(
+        "--patience", type=float, default=60, help="seconds to wait for a quiet machine each round"
+    )
     parser.add_argument("--earlier", default="", help="PYTHONPATH of a release, for start")
     parser.add_argument("--contestant", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -115,7 +132,7 @@ def main() -> None:
         print(json.dumps({what: round(one, 6) for what, one in figures.items()}))
         return
     for name in asked.only:
-        measure(name, asked.rounds, asked.again)
+        measure(name, asked.rounds, asked.again, asked.patience)
 
 
 if __name__ == "__main__":
