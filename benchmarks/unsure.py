@@ -31,7 +31,8 @@ from torch import nn
 import alexnet
 from alexnet.data.datasets import open_data
 from alexnet.network.frozen import FrozenPart, evaluation_view
-from alexnet.scoring.conformal import REMEMBERED, distances, unit, upper_quantile
+from alexnet.runs.calibration import distances, unit
+from alexnet.scoring.conformal import REMEMBERED, upper_quantile
 from alexnet.scoring.metrics import softmax
 from alexnet.training.train import set_up
 
@@ -165,11 +166,11 @@ def unlike(features, far, classes, seed):
     x |= {"other classes": features.x[features.test[~inside]]} | far
     model = head(features.x[train], label[train], classes)
     remembered = features.x[np.sort(generator.permutation(train)[:REMEMBERED])]
-    memory = unit(features.descriptors(remembered)).astype(np.float16)
-    whole = unit(model[0](remembered.float()).detach().numpy()).astype(np.float16)
+    memory = unit(features.descriptors(remembered)).half().numpy()
+    whole = unit(model[0](remembered.float())).detach().half().numpy()
     kinds = {
         "descriptor": lambda x: distances(features.descriptors(x), memory),
-        "last layer's": lambda x: distances(model[0](x.float()).detach().numpy(), whole),
+        "last layer's": lambda x: distances(model[0](x.float()).detach(), whole),
         "1 - max p": lambda x: 1 - probabilities(model, x).max(1),
     }
     found = {}

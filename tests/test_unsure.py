@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from makers import Colours
@@ -17,6 +18,7 @@ from alexnet.classification.classifier import PredictionSet
 from alexnet.classification.onnx_classifier import OnnxClassifier
 from alexnet.cli import main
 from alexnet.errors import InputError, RunError
+from alexnet.runs.calibration import distances
 from alexnet.runs.directory import RunDirectory
 from alexnet.scoring.conformal import (
     Calibration,
@@ -24,7 +26,6 @@ from alexnet.scoring.conformal import (
     abstaining,
     answered,
     by_chance,
-    distances,
     images_needed,
     upper_quantile,
 )
@@ -113,7 +114,7 @@ def test_figures_of_a_rate():
 def test_the_distance_is_that_of_the_fifth_nearest():
     angles = np.radians([0, 10, 20, 30, 40, 50, 60])
     memory = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float16)
-    there = np.array([[3.0, 0.0], [0.0, 0.5], [0.0, 0.0]])
+    there = torch.tensor([[3.0, 0.0], [0.0, 0.5], [0.0, 0.0]])
     expected = [1 - math.cos(math.radians(40)), 1 - math.cos(math.radians(70)), 1]
     assert distances(there, memory) == pytest.approx(expected, abs=1e-3)
     assert distances(there[:1], memory[:3]) == pytest.approx(

@@ -58,6 +58,7 @@ from alexnet.fitting.loop import Epoch, State  # noqa: E402
 from alexnet.network import checkpoint, description, header, weights  # noqa: E402
 from alexnet.network.model import outline  # noqa: E402
 from alexnet.reporting import illustrations, report  # noqa: E402
+from alexnet.runs.calibration import distances  # noqa: E402
 from alexnet.runs.directory import RunDirectory  # noqa: E402
 from alexnet.sweeping.directory import SweepDirectory  # noqa: E402
 
@@ -478,7 +479,8 @@ class Calibrations(Kind):
 
     def read(self, folder):
         found = RunDirectory(folder).calibration()
-        assert found.distances(np.ones((2, found.memory.shape[1]))).shape == (2,)
+        there = torch.ones(2, found.memory.shape[1])
+        assert distances(there, found.memory).shape == (2,)
         if len(found.p):
             assert found.told(0.5)
 

@@ -144,8 +144,8 @@ class Whitening(nn.Module):
     def __init__(self, side: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        # as if images were white already
-        axes = torch.eye(3 * side**2).view(-1, 3, side, side)
+        # as if images were white already; on the meta device this would load a second of torch
+        axes = torch.eye(3 * side**2, device="cpu").view(-1, 3, side, side)
         self.register_buffer("weight", torch.cat([axes, -axes]))
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 3, S, S) -> (B, 6 side^2, s, s)

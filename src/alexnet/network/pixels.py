@@ -42,8 +42,8 @@ def training_pixels(store: Store, rows: Labels, how: Preprocessing, patch: int =
     with progress("looking at colours", len(batches)) as advance:
         for x, _ in batches.epoch():
             total += x.sum(0, dtype=torch.float64)
-            for image in x:
-                patches = F.unfold(image.double(), patch)
+            for images in x.split(max(1, (256 // how.crop) ** 2)):  # what fits into a cache
+                patches = F.unfold(images.double(), patch).transpose(0, 1).flatten(1)
                 products += patches @ patches.T
             advance(1)
     patches = F.unfold(total, patch)

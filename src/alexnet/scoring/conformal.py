@@ -154,10 +154,6 @@ class Calibration:
             "anything seen"
         )
 
-    def distances(self, descriptors: NDArray[np.floating[Any]]) -> Floats:
-        """How far (N, D) descriptors are from those remembered, (N,)."""
-        return distances(descriptors, self.memory)
-
     def to_dict(self) -> dict[str, list[float]]:
         """All but the memory, JSON-ready, each number as short as float32 is."""
         return {
@@ -193,22 +189,6 @@ class Calibration:
             if one.dtype.kind != "f" or not np.isfinite(one).all():
                 raise ValueError("there are values that are no numbers")
         return self
-
-
-def distances(descriptors: NDArray[np.floating[Any]], memory: NDArray[np.float16]) -> Floats:
-    """The cosine distance, 0 to 2, of each of (N, D) descriptors to its NEIGHBOUR-th nearest of
-    (M, D), (N,); to the furthest where there are fewer."""
-    near = unit(descriptors) @ memory.T.astype(np.float32)
-    place = max(0, near.shape[1] - NEIGHBOUR)
-    far: Floats = 1 - np.partition(near, place, axis=1)[:, place]
-    return far
-
-
-def unit(descriptors: NDArray[np.floating[Any]]) -> Floats:
-    """(N, D) descriptors, each divided by its length."""
-    exact = descriptors.astype(np.float32)
-    length = np.linalg.norm(exact, axis=1, keepdims=True)
-    return np.asarray(exact / np.maximum(length, SHORTEST))
 
 
 def abstaining(
