@@ -276,6 +276,46 @@ def speed(names: list[str]) -> str:
     return f"\n{wrapped(text)}\n"
 
 
+def part(names: list[str]) -> str:
+    """A part of benchmarks/run.py: medians of its rounds, and their range."""
+    found = read(f"speed/{names[0]}")
+    rounds, contestants = found["rounds"], found["contestants"]
+    first = contestants[0]
+    figures = list(dict.fromkeys(what for one in contestants for what in rounds[0][one]))
+
+    def cell(one: str, what: str) -> str:
+        seen = [each[one][what] for each in rounds if what in each[one]]
+        if not seen:
+            return ""
+        low, middle, high = map(rounded, (min(seen), statistics.median(seen), max(seen)))
+        return middle if low == high else f"{middle} ({low} to {high})"
+
+    def compared(one: str) -> str:
+        what = next(iter(rounds[0][first]))
+        if what not in rounds[0][one]:
+            return ""
+        ratios = [each[one][what] / each[first][what] for each in rounds]
+        return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+    rows = [[one, *(cell(one, what) for what in figures), compared(one)] for one in contestants]
+    around = found["environment"]
+    left = min(each["processor_share"] for each in rounds)
+    text = (
+        f"Medians of {len(rounds)} rounds (least to most); the last column is the first figure "
+        f"over that of the first row, round by round. {cores(around['threads'])} of an "
+        f"{hardware(around)}, torch {around['torch']}, alexnet {around['alexnet']} (sources "
+        f"{found['sources']}), {found['date']}; before and after each round other programs "
+        f"left {left:.0%} of the processor or more."
+    )
+    heads = ["", *figures, "times the first"]
+    return f"\n{found['what']}.\n{table(heads, rows)}\n{wrapped(text)}\n"
+
+
+def rounded(number: float) -> str:
+    """A figure with three digits that count."""
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
+
+
 def medians(contestant: dict[str, Any]) -> tuple[float, float]:
     """Seconds of a first run and of one that finds what the first kept, if it kept anything."""
     first = float(statistics.median(contestant["seconds"]))
@@ -356,6 +396,7 @@ BLOCKS: dict[str, Callable[[list[str]], str]] = {
     "main": main_table,
     "share": one_share,
     "speed": speed,
+    "part": part,
     "programs": programs_table,
     "all": all_table,
     "claims": claims_table,

@@ -138,6 +138,7 @@ def test_a_run_is_repeated_from_its_own_files(photos, tmp_path, capsys):
     ).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_that_went_on_is_repeated_as_it_went(photos, tmp_path):
     run = alexnet.train(photos, change(schedule="cosine"), out=tmp_path / "run")
     alexnet.resume(run, epochs=3)

@@ -66,6 +66,7 @@ def test_a_teacher_sees_the_pictures_as_it_was_made_for_them():
     torch.testing.assert_close(teacher(normalised(prepared)), expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_student_learns_to_predict_its_teacher():
     _, teacher = teacher_of(MADE_FOR)
     student = Student(AlexNet(SMALL, 2), teacher, weight=2.0)
@@ -85,6 +86,7 @@ def test_a_student_learns_to_predict_its_teacher():
     assert not any("teacher" in name for name in student.state_dict())
 
 
+@pytest.mark.slow
 def test_a_run_with_a_teacher_keeps_the_network_alone(folder, made, tmp_path, capsys):
     run = alexnet.train(folder, TAUGHT, out=tmp_path / "run")
     assert "teacher made: the small network, at 20 px" in capsys.readouterr().err
@@ -97,6 +99,7 @@ def test_a_run_with_a_teacher_keeps_the_network_alone(folder, made, tmp_path, ca
     assert RunDirectory(averaged).network().tensors.keys() == ours.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [2, 4])
 def test_resuming_with_a_teacher_gives_the_same_bits(stop_at, folder, made, tmp_path, monkeypatch):
     whole = alexnet.train(folder, TAUGHT, out=tmp_path / "whole")
@@ -128,6 +131,7 @@ def test_a_teacher_that_nobody_could_learn_from(folder, made, tmp_path):
 # -- a head that is solved, and then everything
 
 
+@pytest.mark.slow
 def test_a_solved_head_is_kept_unless_finetuning_is_better(folder, made, tmp_path):
     solved = change(FROZEN, head="logistic")
     head = alexnet.train(folder, solved, out=tmp_path / "head")

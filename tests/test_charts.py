@@ -168,6 +168,7 @@ def test_labels_are_short_and_hold_what_xml_can_hold():
     assert label("exactly 10", 10) == "exactly 10"
 
 
+@pytest.mark.slow
 def test_users_settings_do_not_change_figures(plain):
     import matplotlib
 

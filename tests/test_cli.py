@@ -145,6 +145,7 @@ def test_weights_commands(tmp_path, capsys):
     assert "Did you mean 'imagenet-2014'?" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_find_lr_stops_after_the_curve(folder, tmp_path, capsys):
     command = ["train", str(folder), *TINY, "--out", str(tmp_path / "run"), "--find-lr"]
     assert main(command) == 0

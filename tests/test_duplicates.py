@@ -59,6 +59,7 @@ def test_changed_copies_are_found_and_nothing_else(change, side):
     assert all(0 <= pair.distance <= 0.2 for pair in found.pairs)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.sampled_from([8, 16, 32, 64]))
 def test_clean_textures_have_none(seed, side):
     found = search(pixels(textures(60, side, seed)))

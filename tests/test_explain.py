@@ -363,6 +363,7 @@ def test_neighbours_are_looked_for_among_a_part(run, folder, monkeypatch, capsys
     assert (first.rows == explanation.Gallery(classifier.trained, classifier.run).rows).all()
 
 
+@pytest.mark.slow
 def test_without_its_data_a_run_is_explained_without_neighbours(run, folder, tmp_path, capsys):
     new = tmp_path / "new.png"
     shutil.copy(folder / "red" / "1.png", new)
@@ -379,6 +380,7 @@ def test_without_its_data_a_run_is_explained_without_neighbours(run, folder, tmp
     assert opened(path)[0] == (1280, 370)
 
 
+@pytest.mark.slow
 def test_a_class_can_be_chosen(run, folder, tmp_path, capsys):
     image = str(folder / "red" / "1.png")
     command = ["explain", str(run), image, "--neighbours", "0", "--out", str(tmp_path / "out")]
@@ -485,6 +487,7 @@ def test_illustrations_are_what_the_predictions_say(run, folder):
             assert near["id"].startswith(near["label"])
 
 
+@pytest.mark.slow
 def test_maps_lie_over_the_photograph_at_its_own_resolution(tmp_path):
     """Not over the few pixels that the network saw of it."""
     folder = tmp_path / "photos"

@@ -207,11 +207,13 @@ def test_a_run_becomes_a_file(run, tmp_path, capsys):
     assert model.predict_proba([]).shape == (0, 3)
 
 
+@pytest.mark.slow
 def test_equal_runs_give_equal_bytes(run, tmp_path):
     one, other = (export(run, out=tmp_path / name).read_bytes() for name in ("a.onnx", "b.onnx"))
     assert one == other
 
 
+@pytest.mark.slow
 def test_the_file_needs_no_torch_and_onnxruntime_writes_no_identifier(run, tmp_path):
     model, image = export(run, out=tmp_path / "model.onnx"), tmp_path / "a.png"
     (home := tmp_path / "home").mkdir()
@@ -256,6 +258,7 @@ def test_pt2(run, tmp_path):
         export(run, format="pt2", int8=True)
 
 
+@pytest.mark.slow
 def test_int8_is_smaller_and_says_what_it_costs(run, tmp_path, capsys):
     whole, small = (export(run, out=tmp_path / f"{int8}.onnx", int8=int8) for int8 in (False, True))
     exported: Any = alexnet.load(small)

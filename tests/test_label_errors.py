@@ -144,6 +144,7 @@ def test_folds_share_out_every_class():
     assert counts.max(1).tolist() == [3, 2]
 
 
+@pytest.mark.slow
 def test_many_features_are_projected():
     x, labels = blobs(n=90, d=3000)
     assert projected(x.astype(np.float16)).shape == (90, module.MOST_FEATURES + 1)

@@ -172,6 +172,7 @@ def test_what_cannot_be_described(tmp_path):
     assert alexnet.describe(path, classes=5).classes == 5
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_writes_a_drawing(tmp_path, capsys):
     for ending in ("svg", "png", "csv"):
         path = tmp_path / f"network.{ending}"

@@ -57,6 +57,7 @@ def test_features_are_what_the_last_layer_sees(model):
     assert (model.features(IMAGES[0]) == features[:1]).all()
 
 
+@pytest.mark.slow
 def test_explanations_are_pictures_and_numbers(model):
     found = model.explain(IMAGES, neighbours=2)
     assert len(found) == 3

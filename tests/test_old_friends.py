@@ -114,6 +114,7 @@ def test_a_run_stopped_in_mid_epoch_goes_on_to_the_same_bits(old, expected, same
         assert tensors_sha256("half/best.safetensors") == expected["tensors whole"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "command"), [("sweep", "sweep"), ("heads-sweep", "heads")])
 def test_a_sweep_half_done_is_finished(name, command, old, expected, same_bits):
     done = snapshot(Path(name, "trials")) if name == "sweep" else {}
@@ -176,6 +177,7 @@ def without(path, *names):
 # what follows fails on 0.1.0 itself, but for a few of the refusals
 
 
+@pytest.mark.slow
 def test_a_run_without_two_fields(old, expected, same_bits):
     for name in ("run", "half"):
         without(old / name, "greyscale", "views")

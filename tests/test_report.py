@@ -390,6 +390,7 @@ def test_a_page_elsewhere_keeps_its_files_beside_it(run, tmp_path):
     assert kind_of(tmp_path / "mine" / "my page_files"), "it could be taken for data"
 
 
+@pytest.mark.slow
 def test_formulas_stay_text_in_tables(tmp_path):
     run = run_directory(tmp_path / "run", names=("=1+1", "@a", "b"))
     write_report(run)
@@ -671,6 +672,7 @@ def test_two_runs_are_compared_over_the_same_images(tmp_path):
     assert "epochs" not in page.text.split("What differs")[1].split("Where they")[0]
 
 
+@pytest.mark.slow
 def test_the_tables_of_a_comparison(tmp_path):
     runs = [
         run_directory(tmp_path / name, n=90, lr=lr) for name, lr in (("one", 0.1), ("two", 0.2))
@@ -850,6 +852,7 @@ def test_a_sweep_in_one_page(sweep):
     assert "All trainings" in page.text
 
 
+@pytest.mark.slow
 def test_the_tables_of_a_sweep_are_linked(sweep, tmp_path):
     page = opened(write_sweep_page(sweep))
     assert {"results.csv", "configurations.csv"} <= set(page.addresses)

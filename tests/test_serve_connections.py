@@ -168,6 +168,7 @@ def test_one_address_leaves_room_for_the_others():
         assert guard.neighbour(address) == counted
 
 
+@pytest.mark.slow
 @many_addresses
 def test_idle_lines_of_one_address_hide_nothing(start, monkeypatch):
     monkeypatch.setattr(connections, "MOST_OF_ONE", 20)
@@ -188,6 +189,7 @@ def test_idle_lines_of_one_address_hide_nothing(start, monkeypatch):
         assert one_answer(asking)[0] == 200  # who has asked stays longer than who has not
 
 
+@pytest.mark.slow
 @many_addresses
 def test_all_lines_together_are_limited(start, monkeypatch):
     monkeypatch.setattr(connections, "MOST_CONNECTIONS", 30)
@@ -225,6 +227,7 @@ def test_busy_lines_are_not_cut(start, monkeypatch):
         assert [one_answer(line)[0] for line in busy] == [200] * 4
 
 
+@pytest.mark.slow
 def test_each_of_many_clients_gets_its_own_answer(start):
     classifier = Colours(0.005)
     running = start(classifier)
@@ -302,6 +305,7 @@ def test_too_much_at_once_is_refused(monkeypatch):
 # -- how slow
 
 
+@pytest.mark.slow
 def test_a_slow_body_ends_and_nobody_waits_for_it(served, monkeypatch):
     monkeypatch.setattr(bodies, "BODY_SECONDS", 0.7)
     with served.line(seconds=30) as line:
@@ -314,6 +318,7 @@ def test_a_slow_body_ends_and_nobody_waits_for_it(served, monkeypatch):
     assert served.server.bodies.held == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "beginning",
     [

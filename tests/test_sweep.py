@@ -130,6 +130,7 @@ def test_only_heads_on_cached_features_train_side_by_side():
 # -- running it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("views", [1, 2])
 def test_stacked_trials_are_what_each_trial_is_alone(views, folder, tmp_path):
     recipe = change(FROZEN, views=views)
@@ -162,6 +163,7 @@ def test_stacked_trials_are_what_each_trial_is_alone(views, folder, tmp_path):
         asked_for(str(folder), config=path)
 
 
+@pytest.mark.slow
 def test_validation_chooses_and_the_test_split_is_looked_at_once(folder, tmp_path, monkeypatch):
     looked = []
     original = evaluate_run
@@ -281,6 +283,7 @@ def test_a_failed_trial_is_a_row_and_stops_nothing(folder, tmp_path, capsys):
         sweep.sweep(folder, FROZEN, {"lr": [1e17, 1e18]}, out=tmp_path / "all")
 
 
+@pytest.mark.slow
 def test_another_sweep_or_other_data_are_refused(folder, tmp_path):
     path = sweep.sweep(folder, FROZEN, {"lr": [0.05, 0.01]}, out=tmp_path / "sweep")
     with pytest.raises(RunError, match=r"another sweep \(grid: .*0.02"):
@@ -365,6 +368,7 @@ def test_a_field_without_effect_is_told(folder, tmp_path, capsys):
     assert effects["gamma"]["verdict"] != "none at all"
 
 
+@pytest.mark.slow
 def test_seeds_give_a_mean_and_a_spread(folder, tmp_path, capsys):
     path = sweep.sweep(folder, FROZEN, {"lr": [0.05, 0.04]}, seeds=3, out=tmp_path / "sweep")
     summary = json.loads((path / "summary.json").read_text())

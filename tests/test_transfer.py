@@ -358,6 +358,7 @@ def test_only_one_layer_can_be_solved(folder, made, tmp_path):
 # -- the learning-rate finder
 
 
+@pytest.mark.slow
 def test_the_finder_suggests_a_rate_that_works(folder, made, tmp_path, capsys):
     run = alexnet.train(folder, change(FROZEN, lr="auto"), out=tmp_path / "run")
     found = json.loads((run / "lr.json").read_text())
@@ -389,6 +390,7 @@ def test_a_finder_killed_before_it_noted_its_rate_looks_again(folder, tmp_path, 
         assert (run / name).read_bytes() == (whole / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_only_finding_trains_nothing(folder, tmp_path):
     run = alexnet.train(folder, TINY, out=tmp_path / "run", only_find_lr=True)
     assert {path.name for path in run.iterdir()} == {
@@ -405,6 +407,7 @@ def test_reading_the_curve():
         lr_finder.suggest(rates, [3, 3, 3.1, 3, 3, 3, 3, 3])
 
 
+@pytest.mark.slow
 def test_the_finder_survives_a_loss_that_explodes(folder, made, tmp_path):
     recipe = change(FROZEN, lr="auto", freeze="none", momentum=0.99)
     run = alexnet.train(folder, recipe, out=tmp_path / "run", only_find_lr=True)

@@ -75,6 +75,7 @@ def test_what_is_no_runtime(package, tmp_path):
         runtime_files(tmp_path / "cut.tgz")
 
 
+@pytest.mark.slow
 def test_a_run_becomes_a_folder(photos_run, package, tmp_path, capsys):
     run, site = photos_run, tmp_path / "site"
     command = ["export", str(run), "--format", "web", "--out", str(site)]

@@ -239,6 +239,7 @@ def test_tpe_takes_seeds_and_passes_over_what_no_recipe_allows(folder, tmp_path)
         sweep(folder, FROZEN, [{"lr": 0.1}], out=tmp_path / "t", search="tpe")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_trial_that_falls_behind_is_given_up(folder, tmp_path, monkeypatch):
     optuna = pytest.importorskip("optuna")

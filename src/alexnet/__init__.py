@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from alexnet.serving.serve import serve
     from alexnet.serving.webcam import webcam
     from alexnet.sweeping.any_report import report
+    from alexnet.sweeping.bench import bench
     from alexnet.sweeping.sweep import sweep
     from alexnet.training.again import repeat, resume
     from alexnet.training.estimator import AlexNetClassifier
@@ -47,6 +48,7 @@ _WHERE = {
     "Batches": "data.store",
     "Classifier": "classification.classifier",
     "State": "fitting.loop",
+    "bench": "sweeping.bench",
     "check": "checking.check",
     "describe": "reporting.networks",
     "doctor": "runtime",
@@ -78,6 +80,7 @@ __all__ = [
     "Classifier",
     "Recipe",
     "State",
+    "bench",
     "check",
     "describe",
     "doctor",

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Protocol, TextIO
 
-from alexnet.commands.about import Doctor, Recipes
+from alexnet.commands.about import Bench, Doctor, Recipes
 from alexnet.commands.data import DataCheck, DataFetch, DataPrepare, DataSubset
 from alexnet.commands.deliver import Export, Serve, Webcam
 from alexnet.commands.describe import Describe
@@ -93,6 +93,7 @@ COMMANDS: dict[str, type[Command]] = {
     "weights list": WeightsList,
     "recipes": Recipes,
     "doctor": Doctor,
+    "bench": Bench,
     "completion": Completion,
 }
 TAKES_NO_MORE = {errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF}

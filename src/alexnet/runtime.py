@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import functools
+import gc
 import importlib.metadata
 import os
 import platform
@@ -130,6 +131,22 @@ def peak_memory(device: torch.device) -> int:
         return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def forget_peak_memory(device: torch.device) -> bool:
+    """From here on `peak_memory` speaks of what comes; False where the system does not allow it."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    try:
+        if platform.libc_ver()[0] == "glibc":  # freed memory goes back: see `keep_memory`
+            ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): resets the peak
+    except (OSError, AttributeError):
+        return False
+    return True
 
 
 def make_deterministic(device: torch.device) -> None:

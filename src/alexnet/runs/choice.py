@@ -40,13 +40,19 @@ def settled(data: Data, asked: Recipe, began_from: str = "") -> tuple[Recipe, st
     )
     why = reason_for_scratch(data, asked, began_from, images)
     if not why:
-        few = images < ENOUGH and "finetune_epochs" not in changed_in_folder(asked)
-        recipe = asked.replace(weights=BACKBONE, **({"finetune_epochs": 0} if few else {}))
-        return recipe, f"starts from our backbone: {preset('folder').expected}{made}"
+        return from_backbone(asked, images), (
+            f"starts from our backbone: {preset('folder').expected}{made}"
+        )
     recipe, left_out = from_scratch(asked)
     if left_out:
         why += f"; {', '.join(map(flag, left_out))} of frozen layers left out"
     return recipe, f"starts from scratch: {why}{made}"
+
+
+def from_backbone(asked: Recipe, images: int) -> Recipe:
+    """A recipe that starts from the backbone, for so many training images."""
+    few = images < ENOUGH and "finetune_epochs" not in changed_in_folder(asked)
+    return asked.replace(weights=BACKBONE, **({"finetune_epochs": 0} if few else {}))
 
 
 def base_of(data: Data, asked: Recipe) -> Recipe:

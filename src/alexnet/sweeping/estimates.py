@@ -2,10 +2,9 @@
 
 import itertools
 import json
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,19 +12,27 @@ from torch import Tensor, nn
 
 from alexnet.console import in_words, say
 from alexnet.data.store import Batch, Shard
-from alexnet.fitting.step import training_step
 from alexnet.network.frozen import FrozenPart, missing_views
-from alexnet.network.inference import EVALUATION_BATCH, forward
-from alexnet.recipes import ANY_SPEED
+from alexnet.network.inference import EVALUATION_BATCH
+from alexnet.recipes import ANY_SPEED, Recipe
 from alexnet.scoring.significance import smallest_gap
 from alexnet.sweeping.trials import Trial
-from alexnet.training.from_recipe import loss_of, optimizer_of, stack_of
 from alexnet.training.run import Run
+from alexnet.training.timing import evaluation_steps, median_seconds, over_and_over, training_steps
 from alexnet.training.train import set_up
 
 MEASURED_SECONDS = 1.0  # of each kind of step
 SEED_DEVIATIONS = (0.004, 0.008)  # of accuracies, as networks of a few minutes have them
-TINY = 1e-6  # a learning rate that moves nothing far
+PIXELS = 2**20  # of images that are looked at: of large ones few are enough to tell
+
+
+@dataclass(frozen=True)
+class Images:
+    """How many images there are to train on, to choose the epoch on, and to evaluate at the end."""
+
+    train: int
+    val: int
+    test: int
 
 
 @dataclass(frozen=True)
@@ -33,9 +40,15 @@ class Speed:
     """Seconds that trials of one kind take."""
 
     once: float  # features that are not in the cache yet
-    epoch: float
+    epoch: float  # with its validation
     finetune_epoch: float
+    test: float  # the evaluation at the end
     layers: str  # digest of the frozen layers
+
+    def training(self, recipe: Recipe) -> float:
+        """Of one trial, features left out."""
+        finetuning = recipe.finetune_epochs * self.finetune_epoch
+        return recipe.epochs * self.epoch + finetuning + self.test
 
 
 @dataclass(frozen=True)
@@ -47,9 +60,8 @@ class Estimate:
 
 
 def estimate(data: str, groups: Sequence[Sequence[Trial]]) -> Estimate:
-    """What groups of trials (each group side by side) take one after the other. One group
-    of each kind is measured, on random numbers of the right shape; what reading the data costs is
-    not in it."""
+    """What groups of trials (each group side by side) take one after the other. One group of each
+    kind is measured."""
     speeds: dict[str, Speed] = {}
     total, features, images = 0.0, {}, []
     for group in groups:
@@ -59,97 +71,66 @@ def estimate(data: str, groups: Sequence[Sequence[Trial]]) -> Estimate:
         if kind not in speeds:
             run = set_up(data, recipe)
             images.append(len(run.inputs.splits.val))
-            speeds[kind] = measure(run, len(group))
+            speeds[kind] = measure(run, len(group), seconds=MEASURED_SECONDS)
         speed = speeds[kind]
         features[speed.layers] = speed.once
-        total += recipe.epochs * speed.epoch + recipe.finetune_epochs * speed.finetune_epoch
+        total += speed.training(recipe)
     return Estimate(total + sum(features.values()), min(images))
 
 
-def measure(run: Run, models: int) -> Speed:
-    """The speed of trials like `run`, `models` of them side by side."""
-    recipe, splits = run.recipe, run.inputs.splits
-    train = -(-len(splits.train) // recipe.batch_size)
-    val = -(-len(splits.val) // EVALUATION_BATCH)
+def measure(
+    run: Run, models: int = 1, images: Images | None = None, *, least: int = 3, seconds: float = 0.0
+) -> Speed:
+    """The speed of trials like `run`, `models` of them side by side. Steps on its images are timed;
+    on cached features, steps on random numbers of their shape.
 
-    def images(count: int) -> Tensor:
-        x = torch.randn(count, 3, recipe.crop, recipe.crop, device=run.inputs.device)
-        return x.contiguous(memory_format=torch.channels_last)
+    Args:
+        images: how many there would be; None: those of the run.
+        least: steps of each kind.
+        seconds: they take at least.
+    """
+    recipe, inputs = run.recipe, run.inputs
+    its = inputs.splits
+    count = images or Images(len(its.train), len(its.val), len(its.test))
+    last = recipe.views * (count.test or count.val)  # looks of the evaluation at the end
+    timed = partial(median_seconds, least=least, seconds=seconds)
 
-    def epoch(model: nn.Module, x: Callable[[int], Tensor]) -> float:
-        return train * median_seconds(training_steps(run, model, x(recipe.batch_size), models)) + (
-            val * median_seconds(evaluation_steps(run, model, x(EVALUATION_BATCH)))
-        )
+    def epoch(model: nn.Module, batches: Iterator[Batch], x: Tensor) -> tuple[float, float]:
+        """Of training `model` and of looking at one image, x (B, ...)."""
+        look = timed(evaluation_steps(model, x, inputs.dtype)) / len(x)
+        step = timed(training_steps(recipe, model, batches, inputs.dtype, models))
+        return -(-count.train // recipe.batch_size) * step + count.val * look, look
 
+    pixels = torch.randn(min(EVALUATION_BATCH, PIXELS // recipe.crop**2), 3, *2 * [recipe.crop])
+    x = pixels.to(inputs.device, memory_format=torch.channels_last)
+    whole = look = 0.0
+    if recipe.freeze == "none" or recipe.finetune_epochs:
+        batches = over_and_over(inputs.training_batches("none"))
+        whole, look = epoch(run.trained_part("none"), batches, x)
     if recipe.freeze == "none":
-        return Speed(0.0, epoch(run.trained_part("none"), images), 0.0, "")
-    later = epoch(run.model, images) if recipe.finetune_epochs else 0.0
+        return Speed(0.0, whole, 0.0, last * look, "")
     body, head = run.model.split(recipe.freeze)
-    frozen = FrozenPart(body, run.inputs.device, run.inputs.dtype)
-    width = frozen.features_of(recipe.crop)
-
-    def features(count: int) -> Tensor:
-        return torch.randn(count, width, device=run.inputs.device)
-
-    share = median_seconds(frozen_steps(frozen, images(64))) / 64  # of one image
+    frozen = FrozenPart(body, inputs.device, inputs.dtype)
+    share = timed(frozen_steps(frozen, x)) / len(x)  # of one image
+    features = torch.randn(recipe.batch_size, frozen.features_of(recipe.crop)).to(inputs.device)
+    labels = torch.randint(len(inputs.store.classes), (len(features),)).to(inputs.device)
     if not recipe.cache:
-        n = len(splits.train) + len(splits.val)
-        return Speed(0.0, epoch(head, features) + n * share, later, "")
-    rows = np.sort(np.concatenate([splits.train, splits.val, splits.test]))
-    _, missing = missing_views(frozen, run.inputs.store, rows, run.inputs.cached_views())
-    once = len(missing) * len(rows) * share
-    return Speed(once, epoch(head, features), later, frozen.digest)
+        batches = over_and_over(inputs.training_batches(recipe.freeze))
+        trained, of_head = epoch(head, batches, features)
+        return Speed(0.0, trained + count.val * share, whole, last * (look or of_head + share), "")
+    trained, of_head = epoch(
+        head, itertools.repeat(Batch([Shard.whole(features, labels)])), features
+    )
+    rows = np.sort(np.concatenate([its.train, its.val, its.test]))
+    _, missing = missing_views(frozen, inputs.store, rows, inputs.cached_views())
+    once = len(missing) * (count.train + count.val + count.test) * share
+    return Speed(once, trained, whole, last * (look or of_head), frozen.digest)
 
 
-def median_seconds(steps: Iterator[None]) -> float:
-    """The median time of a step, the first one left out."""
-    next(steps)
-    times: list[float] = []
-    while len(times) < 3 or sum(times) < MEASURED_SECONDS:
-        start = time.perf_counter()
-        next(steps)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def training_steps(run: Run, model: nn.Module, x: Tensor, models: int) -> Iterator[None]:
-    """Steps of the training of `model`, or of a stack of that many."""
-    recipe = run.recipe
-    y = torch.randint(len(run.inputs.store.classes), (len(x),), device=x.device)
-    batch = Batch([Shard.whole(x, y)])
-    optimizer: torch.optim.Optimizer
-    if models > 1 and isinstance(model, nn.Sequential):
-        model, optimizer = stack_of([recipe] * models, model, x.device)
-    else:
-        optimizer = optimizer_of(recipe, model, TINY)
-    for step in itertools.count():
-        training_step(
-            model,
-            optimizer,
-            batch,
-            lr=torch.full((models,), TINY) if models > 1 else TINY,
-            loss=loss_of(recipe),
-            dtype=run.inputs.dtype,
-            clip=recipe.clip,
-            key=(recipe.seed, 0, step),
-        )
-        if x.device.type == "cuda":
-            torch.cuda.synchronize(x.device)
-        yield
-
-
-def evaluation_steps(run: Run, model: nn.Module, x: Tensor) -> Iterator[None]:
-    """Forward passes, read as validation reads them."""
-    while True:
-        forward(model, x, run.inputs.dtype).cpu()
-        yield
-
-
-def frozen_steps(frozen: FrozenPart, x: Tensor) -> Iterator[None]:
+def frozen_steps(frozen: FrozenPart, x: Tensor) -> Iterator[Tensor]:
     """Passes through frozen layers."""
     while True:
-        frozen(x).cpu()
-        yield
+        yield frozen(x).cpu()
 
 
 def say_what_is_planned(data: str, groups: Sequence[Sequence[Trial]], jobs: int) -> None:

@@ -24,7 +24,6 @@ from alexnet.fitting.distillation import Student
 from alexnet.fitting.linear import solve
 from alexnet.fitting.loop import Epoch, State, best_of, fit
 from alexnet.fitting.lr_finder import draw_suggestion, find_lr
-from alexnet.fitting.step import training_step
 from alexnet.network import inference
 from alexnet.network.checkpoint import Network, load_weights, save_network
 from alexnet.network.header import load_description
@@ -46,6 +45,7 @@ from alexnet.scoring.conformal import USUAL, Calibration, abstaining, images_nee
 from alexnet.scoring.metrics import Labels, metrics, require_finite, supported_temperature
 from alexnet.training.events import EventFiles
 from alexnet.training.from_recipe import Phase, loss_of, optimizer_of, rate_of
+from alexnet.training.timing import median_seconds, over_and_over, training_steps
 
 MORE = {"epochs", "finetune_epochs", "patience"}  # what a run may go on with
 WORTH_TIMING, TIMED_STEPS = 100, 3  # steps
@@ -271,26 +271,10 @@ class Run:
     def _seconds(self, phase: Phase) -> float:
         """What an epoch of a phase will take: steps of a copy are timed. Validation only looks,
         which takes a third of the time for each image."""
-        model = copy.deepcopy(self.trained_part(phase.freeze)).train()
+        model = copy.deepcopy(self.trained_part(phase.freeze))
         batches = self.inputs.training_batches(phase.freeze)
-        recipe, optimizer = self.recipe, optimizer_of(self.recipe, model, phase.lr)
-        marks = [time.perf_counter()]
-        for step, batch in enumerate(batches.shards(0)):
-            value, _ = training_step(
-                model,
-                optimizer,
-                batch,
-                lr=phase.lr,
-                loss=loss_of(recipe),
-                dtype=self.inputs.dtype,
-                clip=recipe.clip,
-                key=(recipe.seed, 0, step),
-            )
-            float(value)  # a GPU is waited for
-            marks.append(time.perf_counter())
-            if step == TIMED_STEPS:
-                break
-        each = (marks[-1] - marks[1]) / (len(marks) - 2)  # the first step is slower than the rest
+        steps = training_steps(self.recipe, model, over_and_over(batches), self.inputs.dtype)
+        each = median_seconds(steps, TIMED_STEPS)
         looked = len(self.inputs.splits.val) / len(self.inputs.splits.train) / 3
         return len(batches) * each * (1 + looked)
 
