@@ -452,6 +452,9 @@ def test_the_short_form(photos, tmp_path):
     done = subprocess.run(run, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stdout.strip() == str(tmp_path / "run"), done.stderr
     assert "Traceback" not in done.stderr and RunDirectory(tmp_path / "run").evaluated
+    again = [sys.executable, "-m", "alexnet", "resume", str(tmp_path / "run"), "--nproc", "3"]
+    done = subprocess.run([*again, "--epochs", "4"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and len(RunDirectory(tmp_path / "run").epochs()) == 4, done.stderr
     done = subprocess.run([*run, "--resume", "--lr", "9"], capture_output=True, text=True)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "was trained with another recipe" in done.stderr

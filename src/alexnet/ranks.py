@@ -104,17 +104,20 @@ def require_one() -> None:
     if me:
         raise InputError(
             f"{me.size} processes were started together, but only these can be shared: "
-            "`alexnet train`, `resume`, `repeat`, `eval`.",
+            "`alexnet train`, `resume`, `eval`.",
             "Start this command without torchrun.",
         )
 
 
-def start(count: int) -> None:
-    """Runs this command line in so many processes of this machine, and waits.
+def started(count: int) -> bool:
+    """Runs this command line in so many processes of this machine, and waits for them; or says that
+    there is nothing to start: this is to be the only one, or is one of them.
 
     Raises:
         RankError: one of them failed, with its exit code; without words where it has said why.
     """
+    if count == 1 or launch():
+        return False
     import logging
     import uuid
 
@@ -136,6 +139,7 @@ def start(count: int) -> None:
     )
     try:
         elastic_launch(config, sys.executable)("-m", "alexnet", *sys.argv[1:])
+        return True
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:
