@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from alexnet import ranks
 from alexnet.data import augment
 from alexnet.data.splits import Splits
 from alexnet.data.store import Batches, Store, keyed_seed
@@ -68,6 +69,11 @@ class Inputs:
             self._features = feature_stores(frozen, self.store, rows, views, self.recipe.crop)
         return self._features
 
+    def prepare(self) -> None:
+        """On several ranks features are made, together, before the training."""
+        if ranks.size() > 1 and self.recipe.freeze != "none" and self.recipe.cache:
+            _ = self.features
+
     def cached_views(self) -> list[View]:
         """The centre; its mirror, where training or evaluation looks at it; augmented ones."""
         recipe, how = self.recipe, self.preprocessing
@@ -123,6 +129,7 @@ class Inputs:
             "shuffle": True,
             "balanced": recipe.sampling == "balanced",
             "seed": recipe.seed,
+            "sharding": ranks.sharding(int(recipe.shards)),
         }
         if freeze != "none" and recipe.cache:
             cached = enumerate(self.cached_views())
