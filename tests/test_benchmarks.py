@@ -21,11 +21,12 @@ def run(monkeypatch, tmp_path):
     monkeypatch.setattr(script, "RESULTS", tmp_path / "results" / "speed")
     monkeypatch.setattr(script, "share_of_processor", lambda threads: 1.0)
     monkeypatch.setenv("ALEXNET_CACHE", str(tmp_path / "cache"))  # put back afterwards
-    script.turns = []
+    turns: list[str] = []
+    monkeypatch.setattr(script, "turns", turns, raising=False)
 
     def contest(part, contestant, work):
-        script.turns.append(contestant)
-        return {"s": float(len(script.turns))}
+        turns.append(contestant)
+        return {"s": float(len(turns))}
 
     monkeypatch.setattr(script, "contest", contest)
     (tmp_path / "results").mkdir()

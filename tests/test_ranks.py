@@ -452,6 +452,28 @@ def test_the_short_form(photos, tmp_path):
     done = subprocess.run(run, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stdout.strip() == str(tmp_path / "run"), done.stderr
     assert "Traceback" not in done.stderr and RunDirectory(tmp_path / "run").evaluated
+    again = [sys.executable, "-m", "alexnet", "resume", str(tmp_path / "run"), "--nproc", "3"]
+    done = subprocess.run([*again, "--epochs", "4"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and len(RunDirectory(tmp_path / "run").epochs()) == 4, done.stderr
     done = subprocess.run([*run, "--resume", "--lr", "9"], capture_output=True, text=True)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "was trained with another recipe" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_torchrun_starts_all_again(photos, tmp_path):
+    """In a small form what tests/long/rank_kills.py does."""
+    run, how = tmp_path / "run", ["--shards", 2, "--epochs", 40]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    command += ["2", "--max-restarts", "1", "-m", "alexnet", *words(photos, run, *how)]
+    agent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 100
+    while not (run / "last.safetensors").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+    os.kill(int(children[1]), signal.SIGKILL)
+    said = agent.communicate(timeout=100)[1]
+    assert agent.returncode == 0 and f"going on with {run} after epoch" in said
+    trained(1, photos, tmp_path / "whole", *how)
+    assert not differing(RunDirectory(tmp_path / "whole"), RunDirectory(run))

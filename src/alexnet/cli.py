@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with on_console(), output(), voice():
             command = parse(sys.argv[1:] if arguments is None else arguments)
             if command:
-                if not isinstance(command, Train | Resume | Repeat | Eval):
+                if not isinstance(command, Train | Resume | Eval):
                     require_one()
                 with needs_extra("this command"):  # docs/export.md: without torch
                     command.run()

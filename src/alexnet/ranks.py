@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 import threading
@@ -37,6 +38,7 @@ START = 300.0  # seconds within which all must have come
 BEAT = 0.5  # seconds between two signs of life
 STILL = 20.0  # seconds without one after which a process is given up
 TOLD = 30.0  # seconds between two lines about whom one waits for
+ASIDE = "alexnet-rank-"  # how the folders of ranks that do not write begin
 FAULT = "fault"  # the key under which the first who finds out says what is wrong
 
 
@@ -102,17 +104,20 @@ def require_one() -> None:
     if me:
         raise InputError(
             f"{me.size} processes were started together, but only these can be shared: "
-            "`alexnet train`, `resume`, `repeat`, `eval`.",
+            "`alexnet train`, `resume`, `eval`.",
             "Start this command without torchrun.",
         )
 
 
-def start(count: int) -> None:
-    """Runs this command line in so many processes of this machine, and waits.
+def started(count: int) -> bool:
+    """Runs this command line in so many processes of this machine, and waits for them; or says that
+    there is nothing to start: this is to be the only one, or is one of them.
 
     Raises:
-        RankError: one of them failed, with its exit code; it has said why.
+        RankError: one of them failed, with its exit code; without words where it has said why.
     """
+    if count == 1 or launch():
+        return False
     import logging
     import uuid
 
@@ -120,7 +125,7 @@ def start(count: int) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    logging.disable()  # what the launcher says of ranks they have said themselves
     cores = os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))
     config = LaunchConfig(
@@ -134,14 +139,14 @@ def start(count: int) -> None:
     )
     try:
         elastic_launch(config, sys.executable)("-m", "alexnet", *sys.argv[1:])
+        return True
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        raise RankError(
-            f"rank {rank} ended with exit code {failure.exitcode}.",
-            exit_code=failure.exitcode if failure.exitcode > 0 else 1,
-        ) from error
+        if failure.exitcode < 0:
+            raise RankError(f"rank {rank} was ended by signal {-failure.exitcode}.") from error
+        raise RankError("", exit_code=failure.exitcode) from error
     except SignalException as error:
-        raise RankError("stopped.", exit_code=130) from error
+        raise RankError("", exit_code=130) from error
 
 
 # -- the group -------------------------------------------------------------------------------------
@@ -165,6 +170,10 @@ class Group:
             raise _no_meeting(error) from error
         self.heart = threading.Thread(target=self._beat, daemon=True)
         self.heart.start()
+        if self.rank:
+            _until(lambda: [0] * (not self.store.check(["all"])))
+        else:
+            self.store.set("all", "")
         gpus = torch.cuda.device_count()
         if gpus:
             torch.cuda.set_device(me.local % gpus)
@@ -235,7 +244,7 @@ class Group:
                 raise self._fault(_ranks(still, *DEAD))
             return found
 
-        self.together(lambda: _until(late, seconds=float("inf")))
+        self.watched(lambda: _until(late, seconds=float("inf")))
 
     def say(self, what: str, words: str = "") -> None:
         """Tells the others, who may wait for it."""
@@ -245,6 +254,10 @@ class Group:
     def together(self, call: Callable[[], T]) -> T:
         """What all call at the same time; RankError that names who does not."""
         self.entered += 1
+        return self.watched(call)
+
+    def watched(self, call: Callable[[], T]) -> T:
+        """Calls what fails where another rank does, and names that."""
         try:
             return call()
         except RuntimeError as error:
@@ -360,27 +373,31 @@ def _no_meeting(error: Exception) -> Exception:
 
 
 _group: Group | None = None
+_inside = False  # a block of `joined`, also after `leave`
 
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """While the block runs, this process is one of those that were started together."""
-    global _group
+    """While the block runs, or until it has left, this process is one of those that were started
+    together."""
+    global _group, _inside
     me = launch()
-    if me is None or _group is not None:
+    if me is None or _inside:
         yield
         return
     cores = os.cpu_count() or 1
     if me.rank == 0 and me.local_size > cores:
         warn(f"{me.local_size} processes on {cores} cores: no faster than {cores}")
-    _group = Group(me)
+    _inside = True
     failed: BaseException | None = None
     try:
+        _group = Group(me)
         yield
     except BaseException as error:
         failed = error
         raise
     finally:
+        _inside = False
         _close(failed)
 
 
@@ -474,10 +491,17 @@ def directory_of_first(path: str | Path, names: Iterable[str]) -> Iterator[str |
             _send(Path(path) / name)
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="alexnet-rank-") as folder:
+    from filelock import FileLock, Timeout
+
+    with tempfile.TemporaryDirectory(prefix=ASIDE) as folder, FileLock(f"{folder}.lock") as lock:
+        for left in Path(folder).parent.glob(f"{ASIDE}*.lock"):  # by those who were killed
+            with contextlib.suppress(OSError, Timeout), FileLock(left, timeout=0):
+                shutil.rmtree(left.with_suffix(""), ignore_errors=True)
+                left.unlink()
         for name in names:
             _receive(Path(folder) / name)
         yield Path(folder)
+        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _send(path: Path) -> None:

@@ -175,8 +175,9 @@ class Recipe:
 
     # Images per step.
     batch_size: Annotated[int, Between(1)] = 128
-    # Cut each batch into so many shards, which are computed one by one and added in one order: it
-    # needs less memory, and any number of processes up to that gives the same bits. Batch
+    # Cut each batch into so many shards, added in one order: any number of processes up to that
+    # gives the same bits. On a CPU each thread computes shards by itself: that needs less memory,
+    # loses little beside a busy program, and gives the same bits for any number of threads. Batch
     # normalisation looks at one shard. auto: as many as there are processes, one without others.
     shards: Annotated[int, Between(1, 4096)] | Open = "auto"
     # Passes over the training images. 0: evaluate the given weights.

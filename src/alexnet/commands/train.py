@@ -60,8 +60,7 @@ class Train(LabelFlags):
             look_at_recipe(self.fields)
         data = self.address_of(self.data)
         look_at_data(data)
-        if self.nproc > 1 and ranks.launch() is None:
-            ranks.start(self.nproc)
+        if ranks.started(self.nproc):
             return
         say(f"{self.data}: {told(self.fields, self.data)}")
         with waiting("loading torch"):
@@ -91,11 +90,16 @@ class Resume:
     finetune_epochs: int = 0
     # Stop after this many epochs without a better validation accuracy. -1: as the run was asked.
     patience: int = -1
+    # Go on with so many processes on this machine, whatever number it had before.
+    nproc: int = 1
 
     def run(self) -> None:
         from alexnet.runs.directory import RunDirectory
 
+        at_least(1, nproc=self.nproc)
         told_now = RunDirectory(self.run_directory).settings
+        if ranks.started(self.nproc):
+            return
         say(f"{self.run_directory}: {told(told_now.asked, told_now.data)}")
         with waiting("loading torch"):
             from alexnet.runtime import keep_memory

@@ -4,15 +4,16 @@ copy, and of those that are only timed.
 Shapes: B batch, K classes, M models side by side.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from alexnet import ranks
-from alexnet.data.store import Batch, Shard, seed_dropout
+from alexnet.data.store import Batch, Shard, keyed_generator, seed_dropout
 from alexnet.fitting.optimization import Loss
+from alexnet.fitting.threads import on_replicas
 from alexnet.network.model import drops_for
 from alexnet.runtime import arithmetic
 
@@ -90,34 +91,45 @@ def _backward_in_shards(
     """Gives the parameters the gradients of a batch, added up from its shards, whichever process
     computes them; returns what `_backward` returns. Batch normalisation looks at each shard by
     itself, and remembers the mean of what it saw."""
+    own = _Changing(model)
+    before = [one.clone() for one in own.seen + own.counts]
+
+    def part(network: nn.Module, piece: tuple[int, Shard]) -> ranks.Part:
+        place, shard = piece
+        its = _Changing(network)
+        _put(its.seen + its.counts, before)
+        # threads do not share one, and other devices have theirs
+        generator = keyed_generator(*key, DROPOUT) if shard.x.is_cpu else None
+        drops_for(network, shard.rows, generator)
+        share = (shard.rows.stop - shard.rows.start) / shard.rows.of
+        losses, right = _backward(network, shard, loss, dtype, key, share)
+        found = [one.grad for one in its.parameters if one.grad is not None]
+        found += [one * share for one in (*its.seen, losses)] + [right]
+        for parameter in its.parameters:
+            parameter.grad = None
+        drops_for(network, None)
+        return place, 1, torch.cat([one.reshape(-1) for one in found])
+
     sharding = batch.sharding
-    parameters = [one for one in model.parameters() if one.requires_grad]
-    buffers = list(model.named_buffers())
-    seen = [one for name, one in buffers if name.endswith(("running_mean", "running_var"))]
-    counts = [one for name, one in buffers if name.endswith("num_batches_tracked")]
-    before = [one.clone() for one in (*seen, *counts)]
-
-    def parts() -> Iterator[ranks.Part]:
-        for place, shard in zip(sharding.mine, batch.shards, strict=True):
-            _put([*seen, *counts], before)
-            drops_for(model, shard.rows)
-            share = (shard.rows.stop - shard.rows.start) / shard.rows.of
-            losses, right = _backward(model, shard, loss, dtype, key, share)
-            found = [one.grad for one in parameters if one.grad is not None]
-            found += [one * share for one in (*seen, losses)] + [right]
-            yield place, 1, torch.cat([one.reshape(-1) for one in found])
-            for parameter in parameters:
-                parameter.grad = None
-
-    length = sum(one.numel() for one in (*parameters, *seen)) + 2
-    whole = ranks.total(parts(), sharding.count, parameters[0].new_empty(length))
-    drops_for(model, None)
-    pieces = whole.split([one.numel() for one in (*parameters, *seen)] + [1, 1])
-    for parameter, piece in zip(parameters, pieces, strict=False):
-        parameter.grad = torch.empty_like(parameter).copy_(piece.view(parameter.shape))
-    _put(seen, pieces[len(parameters) : -2])
-    _put(counts, [one + 1 for one in before[len(seen) :]])
+    sizes = [one.numel() for one in own.parameters + own.seen] + [1, 1]
+    parts = on_replicas(model, part, list(zip(sharding.mine, batch.shards, strict=True)))
+    whole = ranks.total(parts, sharding.count, own.parameters[0].new_empty(sum(sizes)))
+    pieces = whole.split(sizes)
+    for parameter, gradient in zip(own.parameters, pieces, strict=False):
+        parameter.grad = torch.empty_like(parameter).copy_(gradient.view(parameter.shape))
+    _put(own.seen, pieces[len(own.parameters) : -2])
+    _put(own.counts, [one + 1 for one in before[len(own.seen) :]])
     return pieces[-2][0], pieces[-1][0].long()
+
+
+class _Changing:
+    """What of a network a step changes: its parameters, and what batch normalisation keeps."""
+
+    def __init__(self, model: nn.Module) -> None:
+        buffers = list(model.named_buffers())
+        self.parameters = [one for one in model.parameters() if one.requires_grad]
+        self.seen = [one for name, one in buffers if name.endswith(("running_mean", "running_var"))]
+        self.counts = [one for name, one in buffers if name.endswith("num_batches_tracked")]
 
 
 def _put(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:

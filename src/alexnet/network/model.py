@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from alexnet.data.store import Rows
 from alexnet.network.description import Architecture
@@ -195,20 +195,23 @@ class Linear(nn.Linear):
 class Dropout(nn.Dropout):
     """For the rows of a shard it drops what it drops of them in the whole batch."""
 
-    rows: Rows | None = None  # of which batch they are, while training on shards
+    # while training on shards: of which batch they are, and what is drawn from
+    rows: Rows | None = None
+    generator: Generator | None = None
 
     def forward(self, x: Tensor) -> Tensor:  # (B, ...)
         if self.rows is None or not (self.training and self.p):
             return super().forward(x)
-        kept = x.new_empty(self.rows.of, *x.shape[1:]).bernoulli_(1 - self.p).div_(1 - self.p)
+        kept = x.new_empty(self.rows.of, *x.shape[1:])
+        kept.bernoulli_(1 - self.p, generator=self.generator).div_(1 - self.p)
         return x * kept[self.rows.start : self.rows.stop]
 
 
-def drops_for(model: nn.Module, rows: Rows | None) -> None:
+def drops_for(model: nn.Module, rows: Rows | None, generator: Generator | None = None) -> None:
     """From here on the dropout of a network drops for these rows of a batch."""
     for layer in model.modules():
         if isinstance(layer, Dropout):
-            layer.rows = rows
+            layer.rows, layer.generator = rows, generator
 
 
 class AlexNet(nn.Module):
