@@ -303,9 +303,11 @@ def part(names: list[str]) -> str:
     rows = [[one, *(cell(one, what) for what in figures), compared(one)] for one in contestants]
     around = found["environment"]
     left = min(each["processor_share"] for each in rounds)
+    several = f"Medians of {len(rounds)} rounds (least to most)"
+    shown = several if len(rounds) > 1 else "A single round, which is no figure"
     text = (
-        f"Medians of {len(rounds)} rounds (least to most); the last column is the first figure "
-        f"over that of the first row, round by round. {cores(around['threads'])} of an "
+        f"{shown}; the last column is the first figure over that of the first row, round by round. "
+        f"{cores(around['threads'])} of an "
         f"{hardware(around)}, torch {around['torch']}, alexnet {around['alexnet']} (sources "
         f"{found['sources']}), {found['date']}; before and after each round other programs "
         f"left {left:.0%} of the processor or more."

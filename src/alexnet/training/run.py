@@ -21,7 +21,6 @@ from alexnet.data.sources import Data
 from alexnet.data.store import Batches
 from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError
 from alexnet.fitting.distillation import Student
-from alexnet.fitting.linear import solve
 from alexnet.fitting.loop import Epoch, State, best_of, fit
 from alexnet.fitting.lr_finder import draw_suggestion, find_lr
 from alexnet.network import inference
@@ -404,6 +403,8 @@ class Run:
             )
         [centre, *_] = self.inputs.views(self.inputs.splits.train, freeze)
         [val, *_] = self.inputs.views(self.inputs.splits.val, freeze)
+        from alexnet.fitting.linear import solve  # loads SciPy's optimisers
+
         found = solve(self.recipe.head, centre, val, len(self.inputs.store.classes))
         with torch.no_grad():
             last.weight.copy_(found.weight)
