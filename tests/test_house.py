@@ -36,6 +36,7 @@ PACKAGES = [
     "sweeping",
     "exporting",
     "serving",
+    "teaching",
     "commands",
     "cli",
     "__main__",

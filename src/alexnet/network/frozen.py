@@ -136,6 +136,27 @@ class FrozenPart:
         return int(self(blank.contiguous(memory_format=torch.channels_last)).shape[1])
 
 
+class Remembered:
+    """Features of single images in memory, by their pixels: data that changes by a few images at a
+    time costs these few. What a picture's features are does not depend on the batch."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, NDArray[np.float16]] = {}
+
+    def features(
+        self, frozen: FrozenPart, view: View, x: Tensor, seeds: Sequence[int] = ()
+    ) -> Tensor:
+        """(N, D) float32, rounded to float16, of images (N, C, H, W) uint8 in a view that draws
+        nothing at random; only those that are not known yet are computed."""
+        settings = json.dumps([frozen.digest, view.settings, list(x.shape[1:])]).encode()
+        keys = [hashlib.sha256(settings + one.numpy().tobytes()).digest() for one in x.cpu()]
+        new = [place for place, key in enumerate(keys) if key not in self._known]
+        if new:
+            found = frozen.by_pieces(view.transform, x[new], seeds).half().cpu().numpy()
+            self._known.update(zip([keys[place] for place in new], found, strict=True))
+        return torch.from_numpy(np.stack([self._known[key] for key in keys])).float()
+
+
 def body_digest(body: nn.Module) -> str:
     """A checksum of frozen layers: what they are, in order, and every weight. Dropout does not
     count: a frozen layer drops nothing."""
@@ -149,7 +170,12 @@ def body_digest(body: nn.Module) -> str:
 
 
 def feature_stores(
-    frozen: FrozenPart, store: Store, rows: Indices, views: Sequence[View], side: int
+    frozen: FrozenPart,
+    store: Store,
+    rows: Indices,
+    views: Sequence[View],
+    side: int,
+    memory: Remembered | None = None,
 ) -> FeatureStores:
     """The features of examples `rows` (sorted) of a Store of images, computed where they are not in
     the cache yet. Memory stays flat; an interrupted computation goes on where it stopped.
@@ -160,6 +186,8 @@ def feature_stores(
         rows: (N,) the examples wanted. Where features of all examples are there, those are used.
         views: what to look at; a feature Store for each.
         side: side in px of the transformed images.
+        memory: what is known of single images, and is to be remembered of these; for views that
+            draw nothing at random.
 
     Raises:
         DiskError: too little space; nothing is left behind.
@@ -179,7 +207,7 @@ def feature_stores(
             f"{size / 2**30:.2f} GiB in {folder} ({free / 2**30:.0f} GiB free)"
         )
     return FeatureStores(
-        [_feature_store(frozen, store, rows, view, width, folder) for view in views], rows
+        [_feature_store(frozen, store, rows, view, width, folder, memory) for view in views], rows
     )
 
 
@@ -210,7 +238,13 @@ def _name(frozen: FrozenPart, store: Store, rows: Indices, view: View) -> str:
 
 
 def _feature_store(
-    frozen: FrozenPart, store: Store, rows: Indices, view: View, width: int, folder: Path
+    frozen: FrozenPart,
+    store: Store,
+    rows: Indices,
+    view: View,
+    width: int,
+    folder: Path,
+    memory: Remembered | None,
 ) -> Store:
     name = _name(frozen, store, rows, view)
     lock = FileLock(folder / f".{name}.lock")
@@ -229,7 +263,7 @@ def _feature_store(
                 reopen_for_writing(folder / name)
         with StoreWriter(folder, (width,), "float16", name) as writer:
             writer.require_space(len(rows))
-            _extract(frozen, store, rows, view, writer)
+            _extract(frozen, store, rows, view, writer, memory)
             info = {key: store.info[key] for key in ("source", "classes", "names", "bad")}
             info |= {
                 "layout": "features",
@@ -248,14 +282,22 @@ def _feature_store(
 
 
 def _extract(
-    frozen: FrozenPart, store: Store, rows: Indices, view: View, writer: StoreWriter
+    frozen: FrozenPart,
+    store: Store,
+    rows: Indices,
+    view: View,
+    writer: StoreWriter,
+    memory: Remembered | None,
 ) -> None:
     with progress(f"frozen layers, {view.name}", len(rows)) as advance:
         advance(writer.count)
         for start in range(writer.count, len(rows), CHUNK):
             x = torch.from_numpy(np.asarray(store.x[rows[start : start + CHUNK]]))
             seeds = (view.settings.get("seed", 0), start)
-            features = frozen.by_pieces(view.transform, x.to(frozen.device), seeds)
+            if memory is None:
+                features = frozen.by_pieces(view.transform, x.to(frozen.device), seeds)
+            else:
+                features = memory.features(frozen, view, x.to(frozen.device), seeds)
             largest = float(features.abs().max())
             if not largest <= torch.finfo(torch.float16).max:  # a NaN is not, either
                 raise ModelError(

@@ -16,6 +16,7 @@ from alexnet.network.description import Preprocessing
 from alexnet.network.frozen import (
     FeatureStores,
     FrozenPart,
+    Remembered,
     View,
     evaluation_view,
     feature_batches,
@@ -35,6 +36,7 @@ class Inputs:
     store: Store
     splits: Splits
     model: AlexNet
+    memory: Remembered | None = None  # features of single images, where they are looked at again
     _features: FeatureStores | None = None
 
     @property
@@ -65,7 +67,9 @@ class Inputs:
             rows = np.sort(np.concatenate([splits.train, splits.val, splits.test]))
             frozen = FrozenPart(self.model.split(self.recipe.freeze)[0], self.device, self.dtype)
             views = self.cached_views()
-            self._features = feature_stores(frozen, self.store, rows, views, self.recipe.crop)
+            self._features = feature_stores(
+                frozen, self.store, rows, views, self.recipe.crop, self.memory
+            )
         return self._features
 
     def cached_views(self) -> list[View]:
