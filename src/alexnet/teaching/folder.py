@@ -152,7 +152,8 @@ class Folder:
             content: an image file.
 
         Raises:
-            Gone: no such class. BadImage: it is no image. InputError: there are too many. DiskError.
+            Gone: no such class. BadImage: it is no image. InputError: there are too many.
+            DiskError: it cannot be written.
         """
         suffix = FORMATS.get(open_image(content).format or "", ".jpg").split()[0]  # MPO: a JPEG
         [stem] = folder_names([Path(name).stem or "picture"])

@@ -121,7 +121,7 @@ class Learner:
                     self._step()
             except AlexNetError as error:
                 self._fail(f"{error.message} {error.hint}")
-            except Exception as error:  # noqa: BLE001  the page says it, and another change tries anew
+            except Exception as error:
                 self._fail(f"something failed inside ({type(error).__name__}: {error}).")
 
     def _fail(self, words: str) -> None:
@@ -275,4 +275,3 @@ def require_own(out: Path) -> None:
     """RunError unless a folder is free, or holds a run, which is then replaced."""
     if out.exists():
         RunDirectory(out).require_trained()
-
