@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, strategies
 from makers import Colours, encoded, network_of, noise, run_directory
 from PIL import Image
-from servers import JPEG, Asked, Running, bomb, picture
+from servers import JPEG, Asked, Running, bomb, picture, rules
 
 from alexnet.classification.predict import load
 from alexnet.cli import main
@@ -26,8 +26,7 @@ from alexnet.errors import InputError
 from alexnet.network.checkpoint import load_model
 from alexnet.network.description import architecture
 from alexnet.serving import batching, bodies, connections, guard
-from alexnet.serving.api import Server
-from alexnet.serving.guard import Authority, Front
+from alexnet.serving.guard import Authority
 from alexnet.serving.serve import load_models, serve, where_to_look
 
 DOCS = (Path(__file__).parent.parent / "docs" / "serve.md").read_text("utf-8")

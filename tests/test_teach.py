@@ -5,6 +5,7 @@ import json
 import time
 import zipfile
 
+import numpy as np
 import pytest
 from makers import class_folders, encoded, noise
 from servers import Asked, rules, until
@@ -249,3 +250,14 @@ def test_a_folder_is_learned_from_and_again_after_a_change(tmp_path):
         assert not [one for one in tmp_path.iterdir() if one.name.startswith(".run")]
     finally:
         page.close()
+
+
+@pytest.mark.slow
+def test_no_picture_is_lost_when_it_is_killed(tmp_path):
+    from long import teach
+
+    confirmed = {}
+    for seconds in (0.7, 2.5):
+        teach.killed_once(tmp_path / "things", confirmed, seconds, np.random.default_rng(0))
+        teach.require_all(tmp_path / "things", confirmed)
+    assert len(confirmed) > 5

@@ -3,12 +3,11 @@
 import contextlib
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
+from long.teach import teaching
 from makers import encoded, noise
 from servers import until
 
@@ -43,18 +42,6 @@ def film(path, seconds=5, rate=10, side=64):
                 file.write(b"FRAME\n" + light.clip(0, 255).astype(np.uint8).tobytes())
                 file.write(bytes([128]) * (side * side // 2))
     return path
-
-
-@contextlib.contextmanager
-def teaching(folder):
-    """The program, at a free port; yields the process and the address."""
-    words = [sys.executable, "-m", "alexnet", "teach", str(folder), "--port", "0"]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            home = next(line.split()[1] for line in process.stderr if line.startswith("open "))
-            yield process, home
-        finally:
-            process.kill()
 
 
 @contextlib.contextmanager

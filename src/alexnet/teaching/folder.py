@@ -6,6 +6,7 @@ hidden folder, which no data set looks into, until the program ends.
 """
 
 import contextlib
+import os
 import shutil
 import threading
 import unicodedata
@@ -157,19 +158,23 @@ class Folder:
         """
         suffix = FORMATS.get(open_image(content).format or "", ".jpg").split()[0]  # MPO: a JPEG
         [stem] = folder_names([Path(name).stem or "picture"])
-        folder = self._class(class_)
-        if sum(map(len, self.classes().values())) >= MOST_PICTURES:
-            raise InputError(
-                f"there are {MOST_PICTURES:,} pictures already, as many as are taught here.",
-                f"Train on them: alexnet train {self.path}",
-            )
         names: list[str] = []
 
         def rename(aside: Path, path: Path) -> None:
             names.append(to_free_name(aside, path).name)
 
-        with replacing(folder / f"{stem}{suffix}", rename) as aside:
-            aside.write_bytes(content)
+        with self._changing():
+            folder = self._class(class_)
+            if (
+                sum(len(_files(one)) for one in self.path.iterdir() if one.is_dir())
+                >= MOST_PICTURES
+            ):
+                raise InputError(
+                    f"there are {MOST_PICTURES:,} pictures already, as many as are taught here.",
+                    f"Train on them: alexnet train {self.path}",
+                )
+            with replacing(folder / f"{stem}{suffix}", rename) as aside:
+                aside.write_bytes(content)
         return names[0]
 
     def move(self, class_: str, pictures: list[str], to: str) -> None:
@@ -219,8 +224,9 @@ class Folder:
             yield
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path) -> list[os.DirEntry[str]]:
     try:
-        return [one for one in folder.iterdir() if not hidden(one.name) and one.is_file()]
+        with os.scandir(folder) as found:
+            return [one for one in found if not hidden(one.name) and one.is_file()]
     except FileNotFoundError:  # deleted in this moment
         return []

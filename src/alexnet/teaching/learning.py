@@ -33,6 +33,7 @@ from alexnet.scoring.conformal import Calibration, images_needed
 from alexnet.teaching.folder import Classes, Folder
 from alexnet.training.train import set_up
 
+PAUSE = 0.1  # s between two looks at the folder
 QUIET = 0.5  # s without a change, before learning begins
 PIECE = 16  # pictures looked at before the folder is listed again
 LEAST = 3  # pictures of a class: one to learn from, one to choose by, one to test with
@@ -81,6 +82,7 @@ class Learner:
         self.status, self.learned = Status(), None
         self.bad: dict[tuple[str, str], str] = {}  # pictures that cannot be used, and why
         self.recipe = recipe_of_teaching(device)
+        self.still = threading.Lock()  # held by whoever needs the run to stay as it is
         self._memory = Remembered()
         self._seen: set[tuple[str, str, int, int]] = set()
         self._listed: Classes = {}
@@ -115,10 +117,11 @@ class Learner:
             self._thread.join()
 
     def _work(self) -> None:
-        while not self._stopped.wait(0.1):
+        busy = False
+        while not self._stopped.wait(0 if busy else PAUSE):
             try:
                 with hushed():
-                    self._step()
+                    busy = self._step()
             except AlexNetError as error:
                 self._fail(f"{error.message} {error.hint}")
             except Exception as error:
@@ -129,17 +132,20 @@ class Learner:
         self._done = self._listed
         self.status = Status("failed", words)
 
-    def _step(self) -> None:
-        """One look at the folder, and what there is to do about it."""
+    def _step(self) -> bool:
+        """One look at the folder, and what there is to do about it; whether there may be more."""
         listed = self.folder.classes()
         if listed != self._listed:
             self._listed, self._since = listed, time.monotonic()
-        if self._look(listed) or listed == self._done:
-            return
+        if self._look(listed):
+            return True
+        if listed == self._done:
+            return False
         if missing := what_is_missing(listed):
             self.status, self._done = Status("waiting" if listed else "empty", missing), listed
         elif time.monotonic() - self._since >= QUIET:
             self._learn(listed)
+        return False
 
     def _look(self, listed: Classes) -> bool:
         """Puts some new pictures through the frozen layers; whether there were any."""
@@ -185,7 +191,8 @@ class Learner:
             aside = self._train(str(self.folder.path))
         if list(self.folder.classes()) != list(listed):
             return  # a class came or went in the meantime
-        replace_folder(aside, self.out)
+        with self.still:
+            replace_folder(aside, self.out)
         classifier = load_run(self.out, device=self.recipe.device)
         figures = classifier.metrics
         self.know(classifier)

@@ -26,7 +26,7 @@ from alexnet.serving.api import FAILURES, RAW, Server, make_app, refusal
 from alexnet.serving.batching import Served
 from alexnet.serving.decoding import SMALL, Busy, cost_of, square_apart
 from alexnet.serving.guard import Refused
-from alexnet.serving.serve import Place, warm_up
+from alexnet.serving.serve import Place
 from alexnet.teaching.folder import Classes, Folder, Gone
 from alexnet.teaching.learning import Learner, require_own
 
@@ -77,8 +77,6 @@ class Teaching:
         """From now on this one answers. The one before may still owe somebody an answer; it is
         ended when the next one comes."""
         new = Served(NAME, classifier, self.server.decoders)
-        if not self.server.models:
-            warm_up(new)
         if self._before:
             self._before.stop()
         self._before = self.server.models.get(NAME)
@@ -115,7 +113,7 @@ class Teaching:
             ]
         told["bad"] = [
             {"class": class_, "name": name, "why": why}
-            for (class_, name), why in sorted(self.learner.bad.items())
+            for (class_, name), why in sorted(self.learner.bad.copy().items())
         ]
         return told
 
@@ -181,12 +179,13 @@ class Teaching:
             return zipped(path, work / f"{path.name}.zip", list(self.folder.classes()))
         if NAME not in self.server.models:
             raise InputError("nothing has been learned yet.", "Add pictures to two classes.")
-        rate = self.learner.learned.rate if self.learner.learned else 0
+        abstain = bool(self.learner.learned and self.learner.learned.rate)
+        out = work / (f"{path.name}.onnx" if kind == "onnx" else "page")
+        with self.learner.still:
+            made = export(self.learner.out, format=kind, out=out, abstain=abstain)
         if kind == "onnx":
-            out = work / f"{path.name}.onnx"
-            return export(self.learner.out, out=out, abstain=bool(rate))
-        page = export(self.learner.out, format="web", out=work / "page", abstain=bool(rate))
-        return zipped(page, work / f"{path.name}-page.zip", [""])
+            return made
+        return zipped(made, work / f"{path.name}-page.zip", [""])
 
 
 def zipped(folder: Path, out: Path, names: list[str]) -> Path:
