@@ -192,7 +192,8 @@ def zipped(folder: Path, out: Path, names: list[str]) -> Path:
     """Some folders in a folder as a .zip file; pictures do not become smaller."""
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for name in names:
-            archive.mkdir(name) if name else None
+            if name:
+                archive.mkdir(name)  # an empty class is one, too
             for file in sorted((folder / name).rglob("*")):
                 if file.is_file() and not file.name.startswith("."):
                     archive.write(file, file.relative_to(folder))
