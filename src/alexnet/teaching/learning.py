@@ -16,7 +16,7 @@ import torch
 
 from alexnet.atomic import writing
 from alexnet.classification.run_classifier import RunClassifier, load_run
-from alexnet.console import hushed, say, warn
+from alexnet.console import hushed, warn
 from alexnet.data.images import BadImage, open_image, square_pixels
 from alexnet.data.reading import Reading, addressed
 from alexnet.data.store import Store
@@ -79,7 +79,8 @@ class Learner:
             know: is given the classifier after each learning.
         """
         self.folder, self.out, self.know = folder, out, know
-        self.status, self.learned = Status(), None
+        self.status = Status()
+        self.learned: Learned | None = None
         self.bad: dict[tuple[str, str], str] = {}  # pictures that cannot be used, and why
         self.recipe = recipe_of_teaching(device)
         self.still = threading.Lock()  # held by whoever needs the run to stay as it is
@@ -91,8 +92,6 @@ class Learner:
         self._stores: list[Path] = []  # of the last learning, in the cache
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, name="learning", daemon=True)
-
-    learned: Learned | None
 
     def start(self) -> None:
         """Begins; the backbone is read at once.
@@ -128,6 +127,8 @@ class Learner:
                 self._fail(f"something failed inside ({type(error).__name__}: {error}).")
 
     def _fail(self, words: str) -> None:
+        if self.folder.classes() != self._listed:
+            return  # it was changed meanwhile, and is learned from anew
         warn(words)
         self._done = self._listed
         self.status = Status("failed", words)
@@ -208,7 +209,6 @@ class Learner:
         )
         self._done = listed
         self.status = Status("known", f"It knows {len(classifier.names)} classes.")
-        say(f"learned from {sum(map(len, listed.values()))} pictures: {self.out}")
 
     def _train(self, data: str) -> Path:
         """An ordinary run beside the one that is there; returns its directory."""
