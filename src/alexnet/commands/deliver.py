@@ -63,24 +63,45 @@ class Export:
 class ServerFlags:
     """Flags that say where a server listens, and who may ask it."""
 
-    # The address to listen at; 0.0.0.0 stands for all of this machine. All but its own need a
-    # token.
-    host: str = "127.0.0.1"
-    # 0: any that is free.
-    port: int = 8000
-    # What clients must know. [default: made up and printed, where one is needed]
-    token: str = ""
-    # Further host names that the server is known by, such as one of a proxy before it.
-    name: Annotated[list[str], Arg(again=True)] = dataclasses.field(default_factory=list)
-    # What a proxy before it puts before all paths, such as /alexnet.
-    root_path: str = ""
-    # A proxy before it speaks https: cookies are for https only, and pages of http are refused.
-    behind_https: bool = False
-    # Believe the headers X-Forwarded-Prefix and X-Forwarded-Proto, which say both for each request.
-    # Only where a proxy sets them, or anybody could.
-    forwarded: bool = False
-    # Print a line for every request: who, what, status, time; never what was sent.
-    log: bool = False
+    host: Annotated[
+        str,
+        Arg(
+            help="the address to listen at; 0.0.0.0 stands for all of this machine. All but its "
+            "own need a token"
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[int, Arg(help="0: any that is free")] = 8000
+    token: Annotated[
+        str, Arg(help="what clients must know [default: made up and printed, where one is needed]")
+    ] = ""
+    name: Annotated[
+        list[str],
+        Arg(
+            help="further host names that the server is known by, such as one of a proxy before it",
+            again=True,
+        ),
+    ] = dataclasses.field(default_factory=list)
+    root_path: Annotated[
+        str, Arg(help="what a proxy before it puts before all paths, such as /alexnet")
+    ] = ""
+    behind_https: Annotated[
+        bool,
+        Arg(
+            help="a proxy before it speaks https: cookies are for https only, and pages of http "
+            "are refused"
+        ),
+    ] = False
+    forwarded: Annotated[
+        bool,
+        Arg(
+            help="believe the headers X-Forwarded-Prefix and X-Forwarded-Proto, which say both for "
+            "each request; only where a proxy sets them, or anybody could"
+        ),
+    ] = False
+    log: Annotated[
+        bool,
+        Arg(help="print a line for every request: who, what, status, time; never what was sent"),
+    ] = False
     device: Device = "auto"
 
     def place(self) -> dict[str, Any]:
