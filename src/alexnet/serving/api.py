@@ -380,7 +380,7 @@ def methods_of(router: APIRouter) -> dict[str, str]:
     """The methods of each of its paths, as `guard.METHODS` has them."""
     found: dict[str, str] = {}
     for route in router.routes:
-        assert isinstance(route, APIRoute)  # noqa: S101
+        assert isinstance(route, APIRoute) and route.methods  # noqa: S101
         own = "GET, HEAD" if "GET" in route.methods else ", ".join(sorted(route.methods))
         found[route.path] = f"{own}, OPTIONS"
     return found

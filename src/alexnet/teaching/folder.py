@@ -6,6 +6,7 @@ hidden folder, which no data set looks into, until the program ends.
 """
 
 import contextlib
+import itertools
 import os
 import shutil
 import threading
@@ -54,6 +55,7 @@ class Folder:
         """
         self.path = path
         self._lock = threading.Lock()
+        self._numbers = itertools.count(1)  # of what is deleted; none is used again
         if path.exists() and not path.is_dir():
             raise InputError(f"{path} is a file, expected a folder.", "Give another FOLDER.")
         with writing(path):
@@ -187,10 +189,9 @@ class Folder:
         with self._changing():
             bin_ = self.path / DELETED
             bin_.mkdir(exist_ok=True)
-            number = 1 + max((int(one.name) for one in bin_.iterdir()), default=0)
             folder = self._class(class_)
             files = [self.file(class_, one) for one in pictures or []]
-            target = bin_ / str(number)
+            target = bin_ / str(next(self._numbers))
             target.mkdir()
             if pictures is None:
                 folder.rename(target / class_)
