@@ -402,7 +402,7 @@ def heads(classes: int) -> dict[str, Contestant]:
         network = AlexNet(architecture("2014", fc_layers=1, fc_norm="batch"), classes)
         _, head = network.split("conv")
         batches = Batches.of_arrays(*features(), batch_size=recipe.batch_size, shuffle=True)
-        timed = training_steps(recipe, head, over_and_over(batches), torch.float32, models)
+        timed = training_steps(recipe, head, over_and_over(batches), DTYPE, models)
         return {"s an epoch": len(batches) * median_seconds(timed, len(batches))}
 
     def scikit(work: Path) -> Figures:

@@ -278,7 +278,10 @@ def speed(names: list[str]) -> str:
 
 def part(names: list[str]) -> str:
     """A part of benchmarks/run.py: medians of its rounds, and their range."""
-    found = read(f"speed/{names[0]}")
+    name = f"speed/{names[0]}"
+    if not (ROOT / "results" / f"{name}.json").exists():
+        return "\nNot measured yet.\n"
+    found = read(name)
     rounds, contestants = found["rounds"], found["contestants"]
     first = contestants[0]
     figures = list(dict.fromkeys(what for one in contestants for what in rounds[0][one]))

@@ -138,9 +138,9 @@ def test_the_number_of_cached_views(count, folder, made, tmp_path, monkeypatch, 
     names = []
     original = frozen_module._extract
 
-    def extract(frozen, store, rows, view, writer, memory):
+    def extract(frozen, store, rows, view, writer):
         names.append(view.name)
-        original(frozen, store, rows, view, writer, memory)
+        original(frozen, store, rows, view, writer)
 
     monkeypatch.setattr(frozen_module, "_extract", extract)
     run = alexnet.train(folder, change(FROZEN, cached_views=count), out=tmp_path / "run")

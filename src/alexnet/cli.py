@@ -40,6 +40,7 @@ from alexnet.errors import (
     want_of_memory,
 )
 from alexnet.presets import default_recipe, preset_for, study
+from alexnet.ranks import require_one, voice
 from alexnet.recipes import Recipe
 from alexnet.words import shown
 
@@ -241,9 +242,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        with on_console(), output():
+        with on_console(), output(), voice():
             command = parse(sys.argv[1:] if arguments is None else arguments)
             if command:
+                if not isinstance(command, Train | Resume | Eval):
+                    require_one()
                 with needs_extra("this command"):  # docs/export.md: without torch
                     command.run()
     except AlexNetError as error:
@@ -258,7 +261,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
     try:
         if words:
-            complain(f"alexnet: {words}")
+            with voice():
+                complain(f"alexnet: {words}")
         sys.stderr.flush()
     except OSError:
         let_go(sys.stderr)

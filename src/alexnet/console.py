@@ -31,6 +31,7 @@ TOLD = 10.0  # seconds between two lines where there is no live bar
 
 _file: TextIO | None = None  # instead of stderr
 _live: "Progress | None" = None  # the bars under way
+_speaker = ""  # who speaks, where that is not clear
 _always = 0  # blocks under way in which everything is written: the command line, a worker's log
 
 
@@ -61,7 +62,7 @@ def _write(text: str) -> None:
         if _live:
             _live.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
             return
-    print(text, file=_stream(), flush=True)
+    print(_speaker + text, file=_stream(), flush=True)
 
 
 def _broken(line: str) -> str:
@@ -120,6 +121,18 @@ def hushed() -> Iterator[None]:
         yield
     finally:
         _hushed.reset(before)
+
+
+@contextlib.contextmanager
+def speaking_as(name: str) -> Iterator[None]:
+    """While the block runs only warnings and errors are said, and bear a name."""
+    global _speaker
+    before, _speaker = _speaker, f"{name}: "
+    try:
+        with hushed():
+            yield
+    finally:
+        _speaker = before
 
 
 def _is_heard(level: int) -> bool:

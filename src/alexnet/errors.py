@@ -4,6 +4,7 @@ AlexNetError                    exit code 1: something failed while working
     DownloadError               a file could not be fetched or is not the file that was meant
     DiskError                   nothing could be written: full disk, missing permission
     TrainingError               the loss is no longer a number
+    RankError                   one of several processes died, hangs, or failed
     CheckError                  a data set was checked, and has problems
     Interrupted                 Ctrl-C; the state is saved (exit code 130)
     InputError                  exit code 2: what was given cannot be used
@@ -45,6 +46,14 @@ class DiskError(AlexNetError):
 
 class TrainingError(AlexNetError):
     """Training cannot go on: the loss is no longer a finite number."""
+
+
+class RankError(AlexNetError):
+    """One of several processes that train together died, hangs, or failed."""
+
+    def __init__(self, message: str, hint: str = "", exit_code: int = 1) -> None:
+        super().__init__(message, hint)
+        self.exit_code = exit_code
 
 
 class CheckError(AlexNetError):

@@ -148,6 +148,7 @@ RECIPES: dict[str, Preset] = {
             dropout=0.0,
             val_size=0.02,
             batch_size=480,
+            shards=2,
             epochs=3,
             optimizer="muon",
             lr=0.24,

@@ -175,6 +175,11 @@ class Recipe:
 
     # Images per step.
     batch_size: Annotated[int, Between(1)] = 128
+    # Cut each batch into so many shards, added in one order: any number of processes up to that
+    # gives the same bits. On a CPU each thread computes shards by itself: that needs less memory,
+    # loses little beside a busy program, and gives the same bits for any number of threads. Batch
+    # normalisation looks at one shard. auto: as many as there are processes, one without others.
+    shards: Annotated[int, Between(1, 4096)] | Open = "auto"
     # Passes over the training images. 0: evaluate the given weights.
     epochs: Annotated[int, Between(0)] = 30
     # Optimiser. muon: Nesterov's momentum, made orthogonal in all layers but the last; its decay is
@@ -453,6 +458,7 @@ def digest_of(value: Any) -> str:
 # What runs of releases without a field did, by the field's name: taken for what an older recipe
 # lacks, and left out of the digest. A field that is added gets a line here.
 NEWER: dict[str, Any] = {
+    "shards": "auto",
     "teacher": "none",
     "teacher_weight": 2.0,
     "teacher_size": "auto",

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 import numpy as np
 import torch
 
+from alexnet import ranks
 from alexnet.cache import cache_folder
 from alexnet.errors import RecipeError
 
@@ -60,7 +61,8 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         there = torch.cuda.is_available() and not _fork.cuda_is_lost
-        return torch.device("cuda" if there else "cpu")
+        name = "cuda" if there else "cpu"
+    name = ranks.own_device(name)
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -293,6 +295,7 @@ def environment(device: torch.device, dtype: torch.dtype, fingerprint: str) -> d
         "processor": processor_name(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
+        **({"ranks": ranks.size()} if ranks.size() > 1 else {}),
         "precision": str(dtype).removeprefix("torch."),
         "data_fingerprint": fingerprint,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -342,7 +345,8 @@ class StopFlag:
         self.raised = False
 
     def __bool__(self) -> bool:
-        return self.raised
+        """Of several ranks, once one of them was asked: all stop at the same step."""
+        return ranks.any_of(self.raised)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import traceback
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,7 @@ def content(path: Path) -> object:
         with open(path, newline="", encoding="utf-8") as file:
             return [_timeless(row) for row in csv.DictReader(file)]
     if path.suffix == ".npz":  # which holds the time
-        with zipfile.ZipFile(path) as file:
+        with contextlib.suppress(zipfile.BadZipFile, zlib.error), zipfile.ZipFile(path) as file:
             return {name: file.read(name) for name in file.namelist()}
     return path.read_bytes()
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from alexnet import ranks
 from alexnet.commands.early import (
     at_least,
     look_at_classes,
@@ -89,7 +90,7 @@ class Eval(LabelFlags):
     @contextlib.contextmanager
     def _sheets(self) -> "Iterator[Look | None]":
         """What puts each image on a contact sheet, if there are to be any."""
-        if not self.sheets:
+        if not self.sheets or not ranks.is_first():
             yield None
             return
         from PIL import Image

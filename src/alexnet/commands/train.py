@@ -4,7 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from alexnet.commands.early import look_at_data, look_at_recipe
+from alexnet import ranks
+from alexnet.commands.early import at_least, look_at_data, look_at_recipe
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import Data, LabelFlags, Run
 from alexnet.console import say, waiting
@@ -42,19 +43,25 @@ class Train(LabelFlags):
     # Only look for a learning rate: draw the loss against the rate into the run directory, suggest
     # one, and stop.
     find_lr: bool = False
+    # Train with so many processes on this machine, which share each batch. (Several machines:
+    # torchrun -m alexnet train; docs/scale.md.)
+    nproc: int = 1
     fields: Recipe = dataclasses.field(default_factory=Recipe)
 
     def run(self) -> None:
         from alexnet.runs.directory import RunDirectory, require_named
 
+        at_least(1, nproc=self.nproc)
         if self.resume:
             require_named(self.out)
-        elif self.out:
+        elif self.out and ranks.launch() is None:  # else the first of them may be writing already
             RunDirectory(self.out).require_empty()
         if not self.resume:
             look_at_recipe(self.fields)
         data = self.address_of(self.data)
         look_at_data(data)
+        if ranks.started(self.nproc):
+            return
         say(f"{self.data}: {told(self.fields, self.data)}")
         with waiting("loading torch"):
             from alexnet.runtime import keep_memory
@@ -83,11 +90,16 @@ class Resume:
     finetune_epochs: int = 0
     # Stop after this many epochs without a better validation accuracy. -1: as the run was asked.
     patience: int = -1
+    # Go on with so many processes on this machine, whatever number it had before.
+    nproc: int = 1
 
     def run(self) -> None:
         from alexnet.runs.directory import RunDirectory
 
+        at_least(1, nproc=self.nproc)
         told_now = RunDirectory(self.run_directory).settings
+        if ranks.started(self.nproc):
+            return
         say(f"{self.run_directory}: {told(told_now.asked, told_now.data)}")
         with waiting("loading torch"):
             from alexnet.runtime import keep_memory

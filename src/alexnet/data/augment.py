@@ -6,6 +6,7 @@ are always drawn on the CPU from the given generator, so that a batch does not d
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -19,15 +20,39 @@ GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # ITU-R 601 luma, as torchvision and Pill
 
 
 def uniform(
-    shape: Sequence[int], low: float, high: float, generator: Generator, like: Tensor
+    shape: Sequence[int], low: float, high: float, generator: Generator, like: Tensor, rows: int = 0
 ) -> Tensor:
-    """Numbers from `low` to `high` (float32), drawn on the CPU, on the device of `like`."""
-    return torch.empty(*shape).uniform_(low, high, generator=generator).to(like.device)
+    """Numbers from `low` to `high` (float32), drawn on the CPU, on the device of `like`, along
+    whose first dimension the dimension `rows` of the shape goes."""
+
+    def draw(whole: Sequence[int]) -> Tensor:
+        return torch.empty(*whole).uniform_(low, high, generator=generator)
+
+    return _for_rows(draw, shape, generator, rows).to(like.device)
 
 
 def integers(high: int, shape: Sequence[int], generator: Generator, like: Tensor) -> Tensor:
     """Whole numbers from 0 to `high` - 1, drawn on the CPU, on the device of `like`."""
-    return torch.randint(high, tuple(shape), generator=generator).to(like.device)
+
+    def draw(whole: Sequence[int]) -> Tensor:
+        return torch.randint(high, tuple(whole), generator=generator)
+
+    return _for_rows(draw, shape, generator).to(like.device)
+
+
+def _for_rows(
+    draw: Callable[[Sequence[int]], Tensor],
+    shape: Sequence[int],
+    generator: Generator,
+    place: int = 0,
+) -> Tensor:
+    """What is drawn for a batch; for the rows of a shard, which are dimension `place` of the shape,
+    what is drawn for them in the whole batch."""
+    rows = getattr(generator, "rows", None)  # of a ShardGenerator
+    if rows is None:
+        return draw(shape)
+    whole = [*shape[:place], rows.of, *shape[place + 1 :]]
+    return draw(whole).narrow(place, rows.start, rows.stop - rows.start)
 
 
 def resize(x: Tensor, size: int) -> Tensor:
@@ -115,7 +140,7 @@ def adjust_colours(x: Tensor, strength: float, generator: Generator) -> Tensor:
     """Changes brightness, contrast and saturation, in this order, each by its own factor from 1 -
     strength to 1 + strength, as torchvision's `adjust_brightness`, `adjust_contrast`,
     `adjust_saturation`."""
-    factors = uniform((3, len(x), 1, 1, 1), 1 - strength, 1 + strength, generator, x)
+    factors = uniform((3, len(x), 1, 1, 1), 1 - strength, 1 + strength, generator, x, rows=1)
     y = (x.float() * factors[0]).clamp(0, 255)
     contrast_grey = _grey(y).mean((1, 2, 3), keepdim=True)
     y = (contrast_grey + (y - contrast_grey) * factors[1]).clamp(0, 255)
@@ -169,7 +194,8 @@ def add_lighting(
         std: as for `normalise`.
     """
     matrix = torch.tensor(axes, device=x.device).view(3, 3)
-    alpha = torch.randn(len(x), 3, generator=generator).to(x.device) * sigma
+    drawn = _for_rows(partial(torch.randn, generator=generator), (len(x), 3), generator)
+    alpha = drawn.to(x.device) * sigma
     shift = alpha @ matrix.T / torch.tensor(std, device=x.device)  # (B, 3)
     return x + shift[:, :, None, None]
 

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import torch
@@ -37,7 +37,8 @@ from torch import Generator, Tensor
 
 from alexnet import marks
 from alexnet.atomic import disk_error, read_object, sealed, sync, writing
-from alexnet.errors import DataError, DiskError
+from alexnet.errors import DataError, DiskError, RecipeError
+from alexnet.ranks import WHOLE, Sharding
 
 VERSION = 1
 PACKING, LOCK = ".packing-", ".lock"  # a Store that is written; beside it, locked as long as it is
@@ -470,6 +471,20 @@ def keyed_generator(*key: int) -> Generator:
     return Generator().manual_seed(keyed_seed(*key))
 
 
+class Rows(NamedTuple):
+    """Which rows of a batch a shard of it is."""
+
+    start: int
+    stop: int
+    of: int  # rows of the whole batch
+
+
+class ShardGenerator(Generator):
+    """Whoever draws from it for the rows of a shard draws for the whole batch, and takes these."""
+
+    rows: Rows | None = None
+
+
 def seed_dropout(device: torch.device, *key: int) -> None:
     """Sets the generators that dropout draws from, so that they depend on `key` alone.
 
@@ -498,6 +513,26 @@ class Arrays:
         return len(self.x)
 
 
+class Shard(NamedTuple):
+    """Some rows of a batch, ready to train on."""
+
+    x: Tensor  # (B, ...)
+    y: Tensor  # (B,)
+    rows: Rows
+
+    @classmethod
+    def whole(cls, x: Tensor, y: Tensor) -> Self:
+        """All of a batch."""
+        return cls(x, y, Rows(0, len(x), len(x)))
+
+
+class Batch(NamedTuple):
+    """What this process computes of a batch: its only shard, or some of several."""
+
+    shards: Sequence[Shard]
+    sharding: Sharding = WHOLE
+
+
 class Batches:
     """Batches of some examples of a Store: ordered, moved to the device, transformed.
 
@@ -519,10 +554,15 @@ class Batches:
         shuffle: bool = False,
         balanced: bool = False,
         seed: int = 0,
+        sharding: Sharding = WHOLE,
     ) -> None:
         """`transform` is an `augment.Transform`; `indices` (n,) are the examples to use. `balanced`
         says which of them an epoch has: of small classes some several times, of large ones not
-        all, but others in the next epoch."""
+        all, but others in the next epoch. `sharding` is for `shards`.
+
+        Raises:
+            RecipeError: a shard would have fewer than two examples.
+        """
         self.stores: Sequence[Store | Arrays] = (
             [store] if isinstance(store, Store | Arrays) else list(store)
         )
@@ -530,6 +570,14 @@ class Batches:
         self.transform, self.device, self.shuffle, self.seed = transform, device, shuffle, seed
         self.balanced = balanced
         self.steps = -(-len(indices) // batch_size)
+        self.sharding = sharding
+        if sharding.count > 1 and len(indices) // self.steps < 2 * sharding.count:
+            raise RecipeError(
+                f"{len(indices):,} training images in batches of {batch_size} are "
+                f"{len(indices) // self.steps} or more each, too few for {sharding.count} shards "
+                "of at least 2.",
+                "Use fewer --shards (or processes), or a larger --batch-size.",
+            )
         self.resident = _resident(self.stores, device)
         # where in the turn an example begins, so that no epoch has all images or all mirrors
         length = len(self.stores[0])
@@ -581,16 +629,43 @@ class Batches:
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch from step `start` on: x (B, ...) as the transform makes it, y
         (B,) int64."""
+        for step, chosen in self._chosen(epoch, start):
+            yield self._made(chosen, epoch, keyed_generator(self.seed, epoch, step))
+
+    def shards(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """The same batches, as this process trains on them: whole, or its shards of them, for
+        which the transform draws what it draws for these rows in the whole batch."""
+        if self.sharding.is_whole:
+            for x, y in self.epoch(epoch, start):
+                yield Batch([Shard.whole(x, y)])
+            return
+        for step, chosen in self._chosen(epoch, start):
+            pieces, begin = chosen.tensor_split(self.sharding.count), 0
+            found = []
+            for place, piece in enumerate(pieces):
+                rows = Rows(begin, begin + len(piece), len(chosen))
+                begin = rows.stop
+                if place in self.sharding.mine:
+                    generator = ShardGenerator()
+                    generator.manual_seed(keyed_seed(self.seed, epoch, step))
+                    generator.rows = rows
+                    found.append(Shard(*self._made(piece, epoch, generator), rows))
+            yield Batch(found, self.sharding)
+
+    def _chosen(self, epoch: int, start: int) -> Iterator[tuple[int, Tensor]]:
+        """Of each step of an epoch the examples."""
         order = torch.from_numpy(self._even(epoch) if self.balanced else self.indices)
         if self.shuffle:
             order = order[torch.randperm(len(order), generator=keyed_generator(self.seed, epoch))]
-        labels = self.stores[0].y
         for step, chosen in enumerate(order.tensor_split(max(1, self.steps))[start:], start):
             if not len(chosen):
                 return
-            x = self._gather(chosen, epoch)
-            y = torch.from_numpy(labels[chosen.numpy()]).to(self.device)
-            yield self.transform(x, keyed_generator(self.seed, epoch, step)), y
+            yield step, chosen
+
+    def _made(self, chosen: Tensor, epoch: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        x = self._gather(chosen, epoch)
+        y = torch.from_numpy(self.stores[0].y[chosen.numpy()]).to(self.device)
+        return self.transform(x, generator), y
 
     def _even(self, epoch: int) -> Indices:
         """As many examples as there are, the same number of each class: the next ones in rounds

@@ -41,6 +41,9 @@ class Teacher:
         )
         self.scale, self.shift = came[1] / wanted[1], (came[0] - wanted[0]) / wanted[1]
 
+    def __deepcopy__(self, memo: object) -> "Teacher":
+        return self  # nothing of it ever changes
+
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) normalised -> (B, T, GRID, GRID) float32, each channel with mean 0 and

@@ -212,14 +212,14 @@ def fit(
         name = f"epoch {epoch + 1}/{epochs}"
         with progress(name, len(train), lines=False, done=state.step, after=later) as advance:
             last = time.perf_counter()
-            for step, (x, y) in enumerate(train.epoch(epoch, start=state.step), state.step):
+            for step, batch in enumerate(train.shards(epoch, start=state.step), state.step):
                 if stop:
                     raise Interrupted("stopped.")
                 state.waited += time.perf_counter() - last
                 lr = rate(epoch + (step + 0.5) / len(train), scores)
                 key = (seed, epoch, step)
                 value, right = training_step(
-                    model, optimizer, x, y, lr=lr, loss=loss, dtype=dtype, clip=clip, key=key
+                    model, optimizer, batch, lr=lr, loss=loss, dtype=dtype, clip=clip, key=key
                 )
                 if state.average is not None:
                     state.average.update_parameters(model)

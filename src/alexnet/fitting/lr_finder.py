@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from alexnet.atomic import replacing
 from alexnet.console import progress
-from alexnet.data.store import Batches
+from alexnet.data.store import Batch, Batches
 from alexnet.errors import TrainingError
 from alexnet.fitting.optimization import Loss
 from alexnet.fitting.step import training_step
@@ -54,10 +54,10 @@ def find_lr(
     losses: list[float] = []
     mean = 0.0
     with progress("looking for a learning rate", STEPS) as advance:
-        for step, (rate, (x, y)) in enumerate(zip(rates, endless(train), strict=False)):
+        for step, (rate, batch) in enumerate(zip(rates, endless(train), strict=False)):
             key = (seed, 0, step)
             value, _ = training_step(
-                model, optimizer, x, y, lr=rate, loss=loss, dtype=dtype, clip=clip, key=key
+                model, optimizer, batch, lr=rate, loss=loss, dtype=dtype, clip=clip, key=key
             )
             mean = SMOOTHING * mean + (1 - SMOOTHING) * float(value)
             losses.append(mean / (1 - SMOOTHING ** (step + 1)))
@@ -68,11 +68,11 @@ def find_lr(
     return suggest(rates[: len(losses)], losses)
 
 
-def endless(train: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+def endless(train: Batches) -> Iterator[Batch]:
     """Epoch after epoch."""
     epoch = 0
     while True:
-        yield from train.epoch(epoch)
+        yield from train.shards(epoch)
         epoch += 1
 
 

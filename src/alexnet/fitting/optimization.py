@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alexnet.fitting.threads import at_once
 from alexnet.runtime import cpu_has_bf16
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -114,21 +115,34 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step."""
-        for group in self.param_groups:
-            lr, momentum = group["lr"], group["momentum"]
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                slots = self.state[parameter]
-                if not slots:
-                    slots["velocity"] = torch.zeros_like(parameter)
-                velocity = slots["velocity"].mul_(momentum).add_(parameter.grad)
-                direction = parameter.grad.add(velocity, alpha=momentum)
-                if group["orthogonal"]:
-                    matrix = direction.flatten(1)
-                    factor = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-                    direction = orthogonal(matrix).mul_(factor).view(direction.shape)
-                parameter.mul_(1 - lr * group["weight_decay"]).sub_(lr * direction)
+        moved = [
+            (group, one)
+            for group in self.param_groups
+            for one in group["params"]
+            if one.grad is not None
+        ]
+        for _, one in moved:
+            if not self.state[one]:
+                self.state[one]["velocity"] = torch.zeros_like(one)
+        if all(one.is_cpu for _, one in moved):  # the largest first, so that none waits long
+            moved.sort(key=lambda pair: -pair[1].numel())
+            list(at_once(self._move, moved))
+        else:
+            list(map(self._move, moved))
+
+    @torch.no_grad()
+    def _move(self, what: tuple[dict[str, Any], Tensor]) -> None:
+        """Moves one parameter of a group."""
+        group, parameter = what
+        lr, momentum, gradient = group["lr"], group["momentum"], parameter.grad
+        assert gradient is not None  # noqa: S101  step has looked
+        velocity = self.state[parameter]["velocity"].mul_(momentum).add_(gradient)
+        direction = gradient.add(velocity, alpha=momentum)
+        if group["orthogonal"]:
+            matrix = direction.flatten(1)
+            factor = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+            direction = orthogonal(matrix).mul_(factor).view(direction.shape)
+        parameter.mul_(1 - lr * group["weight_decay"]).sub_(lr * direction)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

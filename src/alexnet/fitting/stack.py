@@ -247,7 +247,7 @@ def fit_stack(
         name, later = f"epoch {epoch + 1}/{epochs}", (epochs - epoch - 1) * len(train)
         with progress(name, len(train), lines=False, after=later) as advance:
             last = passed.started
-            for step, (x, y) in enumerate(train.epoch(epoch)):
+            for step, batch in enumerate(train.shards(epoch)):
                 if stop:
                     raise Interrupted("stopped.")
                 passed.waited += time.perf_counter() - last
@@ -257,8 +257,7 @@ def fit_stack(
                 values, right = training_step(
                     stack,
                     state.optimizer,
-                    x,
-                    y,
+                    batch,
                     lr=passed.lr,
                     loss=loss,
                     dtype=dtype,

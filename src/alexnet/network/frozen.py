@@ -6,12 +6,13 @@ the frozen weights and layers, the data, the transform, the arithmetic. Other we
 key, so features of theirs are never mistaken for these.
 """
 
+import contextlib
 import copy
 import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
+from alexnet import ranks
 from alexnet.atomic import writing
 from alexnet.cache import cache_folder
 from alexnet.console import progress, say, warn
@@ -37,6 +39,8 @@ from alexnet.data.store import (
 from alexnet.errors import DataError, ModelError
 from alexnet.network.description import Preprocessing
 from alexnet.network.inference import evaluation_transforms
+from alexnet.network.model import drops_for
+from alexnet.ranks import WHOLE, Sharding
 
 VERSION = 1  # of the arithmetic; part of every key
 CHUNK = 512  # examples written at once
@@ -83,10 +87,16 @@ class FrozenPart:
     in the arithmetic of the device."""
 
     def __init__(
-        self, body: nn.Sequential, device: torch.device, dtype: torch.dtype, dropout: bool = False
+        self,
+        body: nn.Sequential,
+        device: torch.device,
+        dtype: torch.dtype,
+        dropout: bool = False,
+        memory: "Remembered | None" = None,
     ) -> None:
-        """`dropout` keeps the dropout of frozen layers at work."""
-        self.digest = body_digest(body)
+        """`dropout` keeps the dropout of frozen layers at work; `memory` is what is known of single
+        images in views that draw nothing at random, and is to be remembered of these."""
+        self.digest, self.memory = body_digest(body), memory
         self.device, self.dtype = device, dtype
         fast = copy.deepcopy(body).eval().requires_grad_(False)
         fast.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -114,6 +124,7 @@ class FrozenPart:
 
         def both(x: Tensor, generator: Generator) -> Tensor:
             x = transform(x, generator)
+            drops_for(self.after_convolutions, getattr(generator, "rows", None))
             seed_dropout(x.device, int(torch.randint(2**62, (1,), generator=generator)))
             return self(x).float()
 
@@ -146,8 +157,8 @@ class Remembered:
     def features(
         self, frozen: FrozenPart, view: View, x: Tensor, seeds: Sequence[int] = ()
     ) -> Tensor:
-        """(N, D) float32, rounded to float16, of images (N, C, H, W) uint8 in a view that draws
-        nothing at random; only those that are not known yet are computed."""
+        """(N, D) float32, rounded to float16, of images (N, C, H, W) uint8; only those that are not
+        known yet are computed."""
         settings = json.dumps([frozen.digest, view.settings, list(x.shape[1:])]).encode()
         keys = [hashlib.sha256(settings + one.numpy().tobytes()).digest() for one in x.cpu()]
         new = [place for place, key in enumerate(keys) if key not in self._known]
@@ -170,12 +181,7 @@ def body_digest(body: nn.Module) -> str:
 
 
 def feature_stores(
-    frozen: FrozenPart,
-    store: Store,
-    rows: Indices,
-    views: Sequence[View],
-    side: int,
-    memory: Remembered | None = None,
+    frozen: FrozenPart, store: Store, rows: Indices, views: Sequence[View], side: int
 ) -> FeatureStores:
     """The features of examples `rows` (sorted) of a Store of images, computed where they are not in
     the cache yet. Memory stays flat; an interrupted computation goes on where it stopped.
@@ -186,8 +192,6 @@ def feature_stores(
         rows: (N,) the examples wanted. Where features of all examples are there, those are used.
         views: what to look at; a feature Store for each.
         side: side in px of the transformed images.
-        memory: what is known of single images, and is to be remembered of these; for views that
-            draw nothing at random.
 
     Raises:
         DiskError: too little space; nothing is left behind.
@@ -207,7 +211,7 @@ def feature_stores(
             f"{size / 2**30:.2f} GiB in {folder} ({free / 2**30:.0f} GiB free)"
         )
     return FeatureStores(
-        [_feature_store(frozen, store, rows, view, width, folder, memory) for view in views], rows
+        [_feature_store(frozen, store, rows, view, width, folder) for view in views], rows
     )
 
 
@@ -218,7 +222,8 @@ def missing_views(
     features of all are there, else `rows`."""
     folder = cache_folder() / "features"
     every = np.arange(len(store))
-    if all((folder / _name(frozen, store, every, view)).exists() for view in views):
+    there = (folder / _name(frozen, store, every, view) for view in views)
+    if ranks.least(all(path.exists() for path in there)):
         rows = every
     return rows, [v for v in views if not (folder / _name(frozen, store, rows, v)).exists()]
 
@@ -238,15 +243,29 @@ def _name(frozen: FrozenPart, store: Store, rows: Indices, view: View) -> str:
 
 
 def _feature_store(
-    frozen: FrozenPart,
-    store: Store,
-    rows: Indices,
-    view: View,
-    width: int,
-    folder: Path,
-    memory: Remembered | None,
+    frozen: FrozenPart, store: Store, rows: Indices, view: View, width: int, folder: Path
 ) -> Store:
+    """Found, or computed, by all ranks together; the first of each machine writes."""
     name = _name(frozen, store, rows, view)
+    writes = ranks.is_first_here()
+    with _locked(folder, name) if writes else contextlib.nullcontext():
+        missing = writes and not _is_sound(folder / name)
+        ranks.meet(f"{name} is looked for")
+        if ranks.any_of(missing):
+            made = StoreWriter(folder, (width,), "float16", name) if missing else None
+            with made or contextlib.nullcontext() as writer:
+                if writer:
+                    writer.require_space(len(rows))
+                _extract(frozen, store, rows, view, writer)
+                if writer:
+                    _finish(writer, frozen, store, rows, view)
+            ranks.meet(f"{name} is there")
+        return Store.open(folder / name)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, name: str) -> Iterator[None]:
+    """While the block runs no other program computes these features."""
     lock = FileLock(folder / f".{name}.lock")
     with writing(folder):
         try:
@@ -255,59 +274,76 @@ def _feature_store(
             say("another program computes these features; waiting for it")
             lock.acquire()
     try:
-        if (folder / name).exists():
-            try:
-                return Store.open(folder / name)
-            except DataError as error:
-                warn(f"{error.message} What is sound of it is kept, the rest computed again.")
-                reopen_for_writing(folder / name)
-        with StoreWriter(folder, (width,), "float16", name) as writer:
-            writer.require_space(len(rows))
-            _extract(frozen, store, rows, view, writer, memory)
-            info = {key: store.info[key] for key in ("source", "classes", "names", "bad")}
-            info |= {
-                "layout": "features",
-                "left_out": [],
-                "fingerprint": hashlib.sha256(name.encode()).hexdigest(),
-                "splits": store.info["splits"] if len(rows) == len(store) else {},
-                "layers": frozen.digest,
-                "images": store.fingerprint,
-                "view": view.settings,
-            }
-            ids = store.ids
-            path = writer.finish(name, info, store.y[rows], [ids[row] for row in rows])
-        return Store.open(path)
+        yield
     finally:
         lock.release()
 
 
-def _extract(
-    frozen: FrozenPart,
-    store: Store,
-    rows: Indices,
-    view: View,
-    writer: StoreWriter,
-    memory: Remembered | None,
+def _is_sound(path: Path) -> bool:
+    """Whether a feature Store is there; of a damaged one what is sound is kept for its writer."""
+    if not path.exists():
+        return False
+    try:
+        Store.open(path)
+    except DataError as error:
+        warn(f"{error.message} What is sound of it is kept, the rest computed again.")
+        reopen_for_writing(path)
+        return False
+    return True
+
+
+def _finish(
+    writer: StoreWriter, frozen: FrozenPart, store: Store, rows: Indices, view: View
 ) -> None:
+    info = {key: store.info[key] for key in ("source", "classes", "names", "bad")}
+    info |= {
+        "layout": "features",
+        "left_out": [],
+        "fingerprint": hashlib.sha256(writer.name.encode()).hexdigest(),
+        "splits": store.info["splits"] if len(rows) == len(store) else {},
+        "layers": frozen.digest,
+        "images": store.fingerprint,
+        "view": view.settings,
+    }
+    ids = store.ids
+    writer.finish(writer.name, info, store.y[rows], [ids[row] for row in rows])
+
+
+def _extract(
+    frozen: FrozenPart, store: Store, rows: Indices, view: View, writer: StoreWriter | None
+) -> None:
+    """Computes what a writer lacks: chunk after chunk, each rank one of as many as there are."""
+    count = writer.count if writer else len(rows)
     with progress(f"frozen layers, {view.name}", len(rows)) as advance:
-        advance(writer.count)
-        for start in range(writer.count, len(rows), CHUNK):
-            x = torch.from_numpy(np.asarray(store.x[rows[start : start + CHUNK]]))
-            seeds = (view.settings.get("seed", 0), start)
-            if memory is None:
-                features = frozen.by_pieces(view.transform, x.to(frozen.device), seeds)
-            else:
-                features = memory.features(frozen, view, x.to(frozen.device), seeds)
-            largest = float(features.abs().max())
-            if not largest <= torch.finfo(torch.float16).max:  # a NaN is not, either
-                raise ModelError(
-                    f"the frozen layers give a feature of {largest:g} for one of the images "
-                    f"{start} to {start + len(x) - 1}; float16 ends at 65,504.",
-                    "The weights do not suit these inputs: check --mean and --std, or use "
-                    "--no-cache.",
-                )
-            writer.append(features.half().cpu().numpy())
-            advance(len(x))
+        begin = ranks.least(count)
+        advance(begin)
+        for start in range(begin, len(rows), CHUNK * ranks.size()):
+            mine = [start + CHUNK * place for place in ranks.part(ranks.size())]
+            found = [_chunk(frozen, store, rows, view, one) for one in mine if one < len(rows)]
+            for place, chunk in enumerate(ranks.concatenated(found, torch.float16).split(CHUNK)):
+                if writer and start + CHUNK * place >= count:
+                    writer.append(chunk.numpy())
+                advance(len(chunk))
+
+
+def _chunk(frozen: FrozenPart, store: Store, rows: Indices, view: View, start: int) -> Tensor:
+    """The features of the examples from `start` on, (CHUNK, D) float16 at most."""
+    x = torch.from_numpy(np.asarray(store.x[rows[start : start + CHUNK]]))
+    seeds = (view.settings.get("seed", 0), start)
+    x = x.to(frozen.device)
+    features = (
+        frozen.memory.features(frozen, view, x, seeds)
+        if frozen.memory
+        else frozen.by_pieces(view.transform, x, seeds)
+    )
+    largest = float(features.abs().max())
+    if not largest <= torch.finfo(torch.float16).max:  # a NaN is not, either
+        raise ModelError(
+            f"the frozen layers give a feature of {largest:g} for one of the images "
+            f"{start} to {start + len(x) - 1}; float16 ends at 65,504.",
+            "The weights do not suit these inputs: check --mean and --std, or use --no-cache.",
+        )
+    return features.half().cpu()
 
 
 def feature_batches(
@@ -320,6 +356,7 @@ def feature_batches(
     shuffle: bool = False,
     balanced: bool = False,
     seed: int = 0,
+    sharding: Sharding = WHOLE,
 ) -> Batches:
     """Batches (B, D) float32 of the features of `indices`, examples of the Store of images.
 
@@ -334,4 +371,5 @@ def feature_batches(
         shuffle=shuffle,
         balanced=balanced,
         seed=seed,
+        sharding=sharding,
     )

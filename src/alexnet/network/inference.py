@@ -3,12 +3,14 @@
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alexnet import ranks
 from alexnet.console import progress
 from alexnet.data import augment
 from alexnet.data.store import Batches, Store
@@ -25,20 +27,21 @@ def predict_logits(
     """Runs a model in evaluation mode over batches of each view of the same examples: logits (N, K)
     float32, averaged over the views, and labels (N,) int64, both on the CPU.
 
-    Progress is shown under the name `what`. The model's mode is as before afterwards.
+    Of several ranks each computes some of the batches, and all get all. Progress is shown under the
+    name `what`. The model's mode is as before afterwards.
     """
     logits: list[Tensor] = []
     labels: list[Tensor] = []
     with evaluating(model), progress(what, sum(map(len, views))) as advance:
         for batches in views:
-            per_batch = []
-            labels = []
-            for x, y in batches.epoch():
+            per_batch, labels = [], []
+            mine = ranks.part(len(batches))
+            for x, y in islice(batches.epoch(start=mine.start), len(mine)):
                 per_batch.append(forward(model, x, dtype))
                 labels.append(y)
                 advance(1)
-            logits.append(torch.cat(per_batch).cpu())
-    return average_views(logits), torch.cat(labels).cpu()
+            logits.append(ranks.concatenated(per_batch, torch.float32))
+    return average_views(logits), ranks.concatenated(labels, torch.int64)
 
 
 @contextlib.contextmanager

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
+from alexnet.data.store import Rows
 from alexnet.network.description import Architecture
 
 
@@ -191,6 +192,28 @@ class Linear(nn.Linear):
         pass
 
 
+class Dropout(nn.Dropout):
+    """For the rows of a shard it drops what it drops of them in the whole batch."""
+
+    # while training on shards: of which batch they are, and what is drawn from
+    rows: Rows | None = None
+    generator: Generator | None = None
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, ...)
+        if self.rows is None or not (self.training and self.p):
+            return super().forward(x)
+        kept = x.new_empty(self.rows.of, *x.shape[1:])
+        kept.bernoulli_(1 - self.p, generator=self.generator).div_(1 - self.p)
+        return x * kept[self.rows.start : self.rows.stop]
+
+
+def drops_for(model: nn.Module, rows: Rows | None, generator: Generator | None = None) -> None:
+    """From here on the dropout of a network drops for these rows of a batch."""
+    for layer in model.modules():
+        if isinstance(layer, Dropout):
+            layer.rows, layer.generator = rows, generator
+
+
 class AlexNet(nn.Module):
     """A network of the family: uint8 images, normalised, in; logits out.
 
@@ -310,11 +333,11 @@ def _classifier_layers(architecture: Architecture, classes: int) -> list[nn.Modu
     for hidden in architecture.hidden:
         layer: list[nn.Module] = [Linear(units, hidden)] + [nn.BatchNorm1d(hidden)] * normed
         layer.append(_activation(architecture.activation))
-        dropout = nn.Dropout(architecture.dropout)
+        dropout = Dropout(architecture.dropout)
         layers += [dropout, *layer] if architecture.dropout_first else [*layer, dropout]
         units = hidden
     if not architecture.hidden:  # dropout acts on the features themselves
-        layers.append(nn.Dropout(architecture.dropout))
+        layers.append(Dropout(architecture.dropout))
     return [*layers, Linear(units, classes)]
 
 

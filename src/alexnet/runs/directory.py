@@ -35,7 +35,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from alexnet import marks
 from alexnet.atomic import (
@@ -68,6 +68,8 @@ UNFINISHED = (
     "If the run was not finished, go on with it: alexnet resume RUN. If it was, put the file back, "
     "or train again: alexnet repeat RUN"
 )
+# what a run goes on from
+STATE = (marks.RUN, marks.AROUND, "lr.json", "best.safetensors", "last.safetensors")
 FIGURES = "figures"  # the folder of a page's figures
 EPOCH_TABLE, CLASS_TABLE = "epochs.csv", "classes.csv"
 CONFUSION_TABLE, NETWORK_TABLE = "confusion.csv", "network.csv"
@@ -100,6 +102,11 @@ class Settings:
     def draw(self) -> str:
         """How the images of its splits were drawn."""
         return self.recipe.draw if isinstance(self.recipe, Resolved) else "position"
+
+    @property
+    def shards(self) -> int | Literal["auto"]:
+        """Into how many its batches are cut."""
+        return 1 if self.recipe.shards == "auto" else self.recipe.shards  # older runs: whole ones
 
     @property
     def command(self) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from alexnet import ranks
 from alexnet.console import fitted, say, table, warn
 from alexnet.data.handed import Given, given
 from alexnet.data.levels import unknown_names
@@ -95,6 +96,7 @@ def table_rows(figures: Mapping[str, Any]) -> list[list[Any]]:
 
 
 @as_found()
+@ranks.joined()
 def evaluate_run(
     run: str | Path,
     data: Given = "",
@@ -110,7 +112,7 @@ def evaluate_run(
     look: Look | None = None,
 ) -> dict[str, Any]:
     """Evaluates a run on a split of its own data, or on other data whose classes have the same
-    names.
+    names. Of several ranks each looks at a part of the images, and all return all.
 
     Args:
         run: a run directory.
@@ -142,7 +144,8 @@ def evaluate_run(
     evaluation_transforms(how)  # ten views are refused before anything is packed
     chosen = trained.labels(classes)
     matched = functools.partial(matched_labels, known=trained.classes, data=data, part=bool(chosen))
-    store, indices, split = images_of(settings, how, data, split, bad_images, matched)
+    with ranks.first_here_first("data"):
+        store, indices, split = images_of(settings, how, data, split, bad_images, matched)
     own_label = matched(store.classes)
     if chosen:
         indices = indices[np.isin(own_label[store.y[indices]], chosen)]
@@ -153,12 +156,14 @@ def evaluate_run(
             )
     where = choose_device(device)
     dtype, _ = choose_precision(precision, where)
+    facts = {"number of images": len(indices), "precision": dtype}
+    ranks.require_alike({"data (fingerprint)": store.fingerprint, **facts})
     model = trained.model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = evaluation_views(store, indices, how, where)
     logits, labels = predict_logits(model, batches, dtype, f"evaluating the {split} split")
     require_finite(logits.numpy(), directory)
     expected = own_label[labels.numpy()]
-    if save:
+    if save and ranks.is_first():
         ids = [store.ids[place] for place in indices]
         Predictions(logits.numpy(), expected, ids, trained.classes).save(Path(save))
     if look:

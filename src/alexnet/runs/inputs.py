@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from alexnet import ranks
 from alexnet.data import augment
 from alexnet.data.splits import Splits
 from alexnet.data.store import Batches, Store, keyed_seed
@@ -65,12 +66,16 @@ class Inputs:
         if self._features is None:
             splits = self.splits
             rows = np.sort(np.concatenate([splits.train, splits.val, splits.test]))
-            frozen = FrozenPart(self.model.split(self.recipe.freeze)[0], self.device, self.dtype)
+            body, _ = self.model.split(self.recipe.freeze)
+            frozen = FrozenPart(body, self.device, self.dtype, memory=self.memory)
             views = self.cached_views()
-            self._features = feature_stores(
-                frozen, self.store, rows, views, self.recipe.crop, self.memory
-            )
+            self._features = feature_stores(frozen, self.store, rows, views, self.recipe.crop)
         return self._features
+
+    def prepare(self) -> None:
+        """On several ranks features are made, together, before the training."""
+        if ranks.size() > 1 and self.recipe.freeze != "none" and self.recipe.cache:
+            _ = self.features
 
     def cached_views(self) -> list[View]:
         """The centre; its mirror, where training or evaluation looks at it; augmented ones."""
@@ -127,6 +132,7 @@ class Inputs:
             "shuffle": True,
             "balanced": recipe.sampling == "balanced",
             "seed": recipe.seed,
+            "sharding": ranks.sharding(int(recipe.shards)),
         }
         if freeze != "none" and recipe.cache:
             cached = enumerate(self.cached_views())

@@ -3,10 +3,11 @@ which nothing is left open."""
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from alexnet import ranks
 from alexnet.data.datasets import open_data
 from alexnet.data.sources import Data
 from alexnet.data.store import Store
@@ -72,9 +73,11 @@ def starting_weights(where: str) -> Network:
     return find_weights(where)
 
 
-def resolve(asked: Recipe, draw: str = "content") -> Resolution:
+def resolve(
+    asked: Recipe, draw: str = "content", shards: int | Literal["auto"] = "auto"
+) -> Resolution:
     """Fills in what a recipe leaves to the weights, the network and the machine; `draw` is the rule
-    of the splits, which an older run that goes on keeps.
+    of the splits, which an older run that goes on keeps, as a run keeps its `shards`.
 
     Raises:
         RecipeError, ModelError: it asks for another network than that of the weights, or one that
@@ -88,6 +91,8 @@ def resolve(asked: Recipe, draw: str = "content") -> Resolution:
     filled = filled_in(asked, network, how)
     filled |= {"device": str(device), "precision": "bf16" if dtype is torch.bfloat16 else "fp32"}
     filled["draw"] = draw
+    if asked.shards == "auto":
+        filled["shards"] = ranks.size() if shards == "auto" else shards
     teacher = starting_weights(asked.teacher) if asked.teacher != "none" else None
     if asked.teacher_size == "auto":  # without a teacher nobody looks at it
         filled["teacher_size"] = (teacher.preprocessing if teacher else how).crop

@@ -11,19 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from alexnet.console import in_words, say
+from alexnet.data.store import Batch, Shard
 from alexnet.network.frozen import FrozenPart, missing_views
 from alexnet.network.inference import EVALUATION_BATCH
 from alexnet.recipes import ANY_SPEED, Recipe
 from alexnet.scoring.significance import smallest_gap
 from alexnet.sweeping.trials import Trial
 from alexnet.training.run import Run
-from alexnet.training.timing import (
-    Batch,
-    evaluation_steps,
-    median_seconds,
-    over_and_over,
-    training_steps,
-)
+from alexnet.training.timing import evaluation_steps, median_seconds, over_and_over, training_steps
 from alexnet.training.train import set_up
 
 MEASURED_SECONDS = 1.0  # of each kind of step
@@ -123,7 +118,9 @@ def measure(
         batches = over_and_over(inputs.training_batches(recipe.freeze))
         trained, of_head = epoch(head, batches, features)
         return Speed(0.0, trained + count.val * share, whole, last * (look or of_head + share), "")
-    trained, of_head = epoch(head, itertools.repeat((features, labels)), features)
+    trained, of_head = epoch(
+        head, itertools.repeat(Batch([Shard.whole(features, labels)])), features
+    )
     rows = np.sort(np.concatenate([its.train, its.val, its.test]))
     _, missing = missing_views(frozen, inputs.store, rows, inputs.cached_views())
     once = len(missing) * (count.train + count.val + count.test) * share

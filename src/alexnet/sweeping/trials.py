@@ -258,6 +258,7 @@ def stacks(trials: Sequence[Trial]) -> list[list[Trial]]:
             and recipe.epochs
             and not recipe.finetune_epochs
             and not recipe.average
+            and recipe.shards in ("auto", 1)
             and recipe.optimizer != "muon"  # whose steps depend on all of a weight
         ):
             fields = {name: value for name, value in fields.items() if name not in STACKABLE}

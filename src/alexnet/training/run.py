@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from alexnet import ranks
 from alexnet.console import fitted, heard, in_words, say, warn
 from alexnet.data.finding import lasting
 from alexnet.data.reading import title_of
@@ -185,6 +186,14 @@ class Run:
             warn(f"not bit for bit what it would have been: {'; '.join(differing)}")
             self.directory.note_going_on(self.surroundings)
 
+    def facts(self) -> dict[str, Any]:
+        """What must be the same on all ranks that train together."""
+        return {
+            "data (fingerprint)": self.inputs.store.fingerprint,
+            "weights (checksum)": self.surroundings["weights_sha256"],
+            **{name: one for name, one in self.recipe.to_dict().items() if name != "device"},
+        }
+
     # -- training ----------------------------------------------------------------------------------
 
     def train(self) -> Iterator[Epoch]:
@@ -211,14 +220,17 @@ class Run:
             if number < self.resumed_phase:
                 continue
             if number or solved:  # from the best so far
-                best = self.directory.network()
-                load_weights(self.model, best.tensors, str(best.path))
+                ranks.from_first(self.model, self._load_best)
             self.state = self._begin(phase, number)
             self._say_what_is_trained(phase)
             if number == self.resumed_phase:
                 self.state.load(self.directory.last)
             yield from self._run(phase)
             self.history = self.state.history
+
+    def _load_best(self) -> None:
+        best = self.directory.network()
+        load_weights(self.model, best.tensors, str(best.path))
 
     def _begin(self, phase: Phase, number: int) -> State:
         """The state at the start of a phase."""
@@ -251,7 +263,7 @@ class Run:
             left = phase.epochs - min(max(done - begun, 0), phase.epochs)
             begun += phase.epochs
             steps = left * len(self.inputs.splits.train) / self.recipe.batch_size
-            if steps >= WORTH_TIMING and heard():
+            if steps >= WORTH_TIMING and ranks.any_of(heard()):
                 self.clock.plan(left, self._seconds(phase))
         if self.clock.left:
             say(f"about {in_words(self.clock.left)} of training on this machine")
@@ -348,7 +360,7 @@ class Run:
                     events.write_steps(epoch, state, recipe.log_every)
                     # last: from here on a run that goes on does not come back to this epoch
                     if epoch.epoch % recipe.save_every == 0 or epoch.epoch == last:
-                        state.save(self.directory.last)
+                        ranks.on_first(state.save, self.directory.last)
                     self.clock.tell(epoch.seconds)
                     say(epoch_line(epoch, self.epochs, self.clock.left))
                     yield epoch
@@ -359,7 +371,7 @@ class Run:
                         )
                         break
             except Interrupted as error:
-                state.save(self.directory.last)
+                ranks.on_first(state.save, self.directory.last)
                 raise Interrupted(
                     f"stopped in epoch {len(state.history) + 1} after step {state.step}; "
                     "everything up to there is saved.",
@@ -371,7 +383,8 @@ class Run:
     @property
     def events_path(self) -> Path | None:
         """Where TensorBoard's files go, if there are to be any."""
-        return self.directory.path if self.recipe.tensorboard else None
+        wanted = self.recipe.tensorboard and ranks.is_first()
+        return self.directory.path if wanted else None
 
     def _patience_over(self) -> bool:
         state = self.state
@@ -555,7 +568,7 @@ class Run:
             self.inputs.store.names,
             self.inputs.preprocessing,
         )
-        save_network(network.path, network)
+        ranks.on_first(save_network, network.path, network)
 
     def write_epochs(self, history: Sequence[Epoch]) -> None:
         self.directory.write_epochs([dataclasses.asdict(epoch) for epoch in history])

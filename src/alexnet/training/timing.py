@@ -8,15 +8,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from alexnet.data.store import Batches
+from alexnet.data.store import Batch, Batches
 from alexnet.fitting.step import training_step
 from alexnet.network.inference import forward
 from alexnet.recipes import Recipe
 from alexnet.training.from_recipe import loss_of, optimizer_of, stack_of
 
 TINY = 1e-6  # a learning rate that moves nothing far
-
-Batch = tuple[Tensor, Tensor]  # x (B, ...) and labels (B,)
 
 
 def median_seconds(steps: Iterator[object], least: int = 3, seconds: float = 0.0) -> float:
@@ -33,7 +31,7 @@ def median_seconds(steps: Iterator[object], least: int = 3, seconds: float = 0.0
 
 def over_and_over(batches: Batches) -> Iterator[Batch]:
     """One epoch after the other."""
-    return itertools.chain.from_iterable(map(batches.epoch, itertools.count()))
+    return itertools.chain.from_iterable(map(batches.shards, itertools.count()))
 
 
 def training_steps(
@@ -48,12 +46,11 @@ def training_steps(
     else:
         optimizer = optimizer_of(recipe, model, TINY)
     model.train()
-    for step, (x, y) in enumerate(batches):
+    for step, batch in enumerate(batches):
         losses, _ = training_step(
             model,
             optimizer,
-            x,
-            y,
+            batch,
             lr=torch.full((models,), TINY) if models > 1 else TINY,
             loss=loss_of(recipe),
             dtype=dtype,

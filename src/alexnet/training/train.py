@@ -1,14 +1,16 @@
 """`train`: from a data set and a recipe to a run directory."""
 
+import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 
+from alexnet import ranks
 from alexnet.console import hushed, say, warn
 from alexnet.data.handed import Given, given
 from alexnet.data.sources import Data, Source
@@ -21,7 +23,7 @@ from alexnet.network.weights import carry_over
 from alexnet.recipes import Recipe
 from alexnet.runs.choice import settled
 from alexnet.runs.configs import asked_for
-from alexnet.runs.directory import RunDirectory
+from alexnet.runs.directory import STATE, RunDirectory
 from alexnet.runs.imbalance import class_weights
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.network import require_sound
@@ -104,32 +106,52 @@ def carried_out(
 ) -> Path:
     """Trains, evaluates and reports; arguments as for `train`. With `more` a run goes on with more
     epochs than it was asked for; `like` is a run whose data, weights and draw of splits are to be
-    the same."""
-    before = RunDirectory(out) if resume and out else None
-    old = like or (before if before and not before.just_begun else None)
-    asked, choice = settled(data, asked, old.settings.asked.weights if old else "")
-    if not old:
-        require_sound(asked)
-    run = set_up(data, asked, old.settings.draw if old else "content")
-    run.introduction += [choice] if choice else []
-    if like:
-        run.require_same_inputs(like)
-    with run.opened(out or "", resume, more):
-        run.introduce()
-        if only_find_lr:
-            run.find_lr()
-            return run.directory.path
-        for _ in run.train():
-            pass
-        if run.recipe.evens_out and run.recipe.freeze != "none" and not run.recipe.finetune_epochs:
-            run.plain_recall = recall_without(data, asked, run)
-        run.evaluate(split)
-        if run.recipe.report:
-            from alexnet.reporting.report import write_report  # imports matplotlib
-
-            prepare_report(run.directory.path, run.inputs.store)
-            say(f"report: {write_report(run.directory.path)}")
+    the same. Of several ranks the first goes on alone when the training is over."""
+    with ranks.joined(), _directory(out, resume) as (place, goes_on):
+        before = RunDirectory(place) if goes_on and place else None
+        old = like or (before if before and not before.just_begun else None)
+        asked, choice = settled(data, asked, old.settings.asked.weights if old else "")
+        if not old:
+            require_sound(asked)
+        draw, shards = (old.settings.draw, old.settings.shards) if old else ("content", "auto")
+        run = set_up(data, asked, draw, shards)
+        run.introduction += [choice] if choice else []
+        if like:
+            run.require_same_inputs(like)
+        ranks.require_alike(run.facts())
+        run.inputs.prepare()
+        with run.opened(place, goes_on, more):
+            run.introduce()
+            if only_find_lr:
+                run.find_lr()
+            else:
+                for _ in run.train():
+                    pass
+                if ranks.leave():
+                    _conclude(run, data, asked, split)
     return run.directory.path
+
+
+@contextlib.contextmanager
+def _directory(out: str | Path | None, resume: bool) -> Iterator[tuple[str | Path, bool]]:
+    """Where a run is written, and whether it goes on there: all ranks but the first have a folder
+    of their own, with what is needed to go on."""
+    ranks.require_named(out)
+    resume = resume or (ranks.may_restart() and Path(out or "").is_dir())
+    with ranks.directory_of_first(out or "", STATE if resume else ()) as place:
+        yield place, resume
+
+
+def _conclude(run: Run, data: Data, asked: Recipe, split: str) -> None:
+    """Evaluates and reports."""
+    if run.recipe.evens_out and run.recipe.freeze != "none" and not run.recipe.finetune_epochs:
+        run.plain_recall = recall_without(data, asked, run)
+    run.evaluate(split)
+    if run.recipe.report:
+        from alexnet.reporting.report import write_report  # imports matplotlib
+
+        prepare_report(run.directory.path, run.inputs.store)
+        say(f"report: {write_report(run.directory.path)}")
 
 
 def recall_without(data: Data, asked: Recipe, run: Run) -> list[float | None]:
@@ -140,7 +162,7 @@ def recall_without(data: Data, asked: Recipe, run: Run) -> list[float | None]:
     )
     say("and once more without class weights and balanced sampling, to compare")
     with hushed(), tempfile.TemporaryDirectory(prefix="alexnet-") as folder:
-        other = set_up(data, plain, run.recipe.draw)
+        other = set_up(data, plain, run.recipe.draw, run.recipe.shards)
         with other.opened(Path(folder) / "plain", resume=False):
             for _ in other.train():
                 pass
@@ -184,16 +206,19 @@ def prepare_report(run: str | Path, store: Store | None = None) -> None:
             warn(f"the report is without {what}: {error.message}")
 
 
-def set_up(data: Data, asked: Recipe, draw: str = "content") -> Run:
+def set_up(
+    data: Data, asked: Recipe, draw: str = "content", shards: int | Literal["auto"] = "auto"
+) -> Run:
     """Everything a run needs before it has a directory: weights, data, splits, network. `draw` is
-    the rule of the splits."""
-    resolution = resolve(asked, draw)
+    the rule of the splits, `shards` what batches are cut into where that is left open."""
+    resolution = resolve(asked, draw, shards)
     recipe, weights, device = resolution.recipe, resolution.weights, resolution.device
     if recipe.deterministic:
         make_deterministic(device)
     elif device.type == "cuda":
         torch.backends.cudnn.benchmark = True
-    store = resolution.open_store(data)
+    with ranks.first_here_first("data"):
+        store = resolution.open_store(data)
     resolution = resolution.over(store)
     splits = splits_of(store, resolution.recipe)
     torch.manual_seed(keyed_seed(recipe.seed))
