@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import APIRouter, Query, Request
 from PIL import Image
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, JSONResponse, Response
 
@@ -22,7 +22,7 @@ from alexnet.data.images import BadImage, open_image, square_pixels
 from alexnet.errors import AlexNetError, DiskError, InputError
 from alexnet.exporting.export import export
 from alexnet.runtime import as_found
-from alexnet.serving.api import FAILURES, RAW, Server, make_app, refusal
+from alexnet.serving.api import Server, make_app, refusal
 from alexnet.serving.batching import Served
 from alexnet.serving.decoding import SMALL, Busy, cost_of, square_apart
 from alexnet.serving.guard import Refused
@@ -135,8 +135,8 @@ class Teaching:
     async def take(self, class_: str, name: str, content: bytes) -> str:
         """Looks at a picture, and writes it; as it came. Costly ones are decoded as the server
         decodes them: one at a time, in a process of their own."""
-        decoded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         loop = asyncio.get_running_loop()
+        decoded: asyncio.Future[None] = loop.create_future()
 
         def tell(error: Exception | None) -> None:
             if not decoded.done():
@@ -209,10 +209,15 @@ def routes(teaching: Teaching) -> APIRouter:
         return JSONResponse(await done(teaching.state, since))
 
     @router.post("/change")
-    async def change(change: Change) -> Response:
-        return JSONResponse(await done(teaching.change, change))
+    async def change(request: Request) -> Response:
+        async with teaching.server.bodies.read(request) as body:  # FastAPI's own way has no limits
+            try:
+                asked = Change.model_validate_json(body)
+            except ValidationError as error:
+                raise Refused(422, "that is no change.", "Look at the page anew.") from error
+        return JSONResponse(await done(teaching.change, asked))
 
-    @router.post("/picture", openapi_extra={"requestBody": {"content": RAW}}, responses=FAILURES)
+    @router.post("/picture")
     async def picture(
         request: Request,
         class_: Annotated[str, Query(alias="class", max_length=300)],
