@@ -25,7 +25,14 @@ from alexnet.data.store import Batches, Store, StoreWriter
 from alexnet.errors import DiskError, ModelError
 from alexnet.network import frozen as frozen_module
 from alexnet.network.description import architecture
-from alexnet.network.frozen import FrozenPart, View, body_digest, feature_batches, feature_stores
+from alexnet.network.frozen import (
+    FrozenPart,
+    Remembered,
+    View,
+    body_digest,
+    feature_batches,
+    feature_stores,
+)
 from alexnet.network.model import AlexNet
 
 CPU = torch.device("cpu")
@@ -120,6 +127,19 @@ def test_a_part_of_the_examples_is_computed_alone(images):
     assert found.stores[0].ids == ["3.png", "5.png", "60.png"]
     all_of_them = feature_stores(frozen_part(), images, every(images), [view()], 16)
     assert np.allclose(all_of_them.stores[0].x[[3, 5, 60]], found.stores[0].x, atol=1e-3)
+
+
+def test_what_is_remembered_of_single_images_has_the_same_bits(images, monkeypatch):
+    [expected] = feature_stores(frozen_part(), images, every(images), [view()], 16).stores
+    shutil.rmtree(cache_folder() / "features")
+    memory, frozen = Remembered(), frozen_part()
+    x = torch.from_numpy(np.array(images.x))
+    for place in range(0, len(x), 3):  # as they come
+        memory.features(frozen, view(), x[place : place + 3])
+    monkeypatch.setattr(FrozenPart, "by_pieces", None)  # nothing is computed
+    frozen.memory = memory
+    [found] = feature_stores(frozen, images, every(images), [view()], 16).stores
+    assert (np.array(found.x) == np.array(expected.x)).all()
 
 
 def test_what_decides_the_numbers_decides_the_name(images, tmp_path):

@@ -38,6 +38,7 @@ PACKAGES = [
     "sweeping",
     "exporting",
     "serving",
+    "teaching",
     "commands",
     "cli",
     "__main__",

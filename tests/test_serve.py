@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, strategies
 from makers import Colours, encoded, network_of, noise, run_directory
 from PIL import Image
-from servers import JPEG, Asked, Running, bomb, picture
+from servers import JPEG, Asked, Running, bomb, picture, rules
 
 from alexnet.classification.predict import load
 from alexnet.cli import main
@@ -26,8 +26,7 @@ from alexnet.errors import InputError
 from alexnet.network.checkpoint import load_model
 from alexnet.network.description import architecture
 from alexnet.serving import batching, bodies, connections, guard
-from alexnet.serving.api import Server
-from alexnet.serving.guard import Authority, Front
+from alexnet.serving.guard import Authority
 from alexnet.serving.serve import load_models, serve, where_to_look
 
 DOCS = (Path(__file__).parent.parent / "docs" / "serve.md").read_text("utf-8")
@@ -681,21 +680,19 @@ def test_an_exported_file_is_served_without_torch(weights, tmp_path):
 
 
 def test_a_remote_machine_prints_the_tunnel(monkeypatch):
-    server = Server({"m": Colours()})
     monkeypatch.delenv("SSH_CONNECTION", raising=False)
-    assert where_to_look(server, "127.0.0.1", 8123, True, "")[:2] == [
-        "serving m (4 classes)", "open http://localhost:8123/",
+    assert where_to_look("serving m", "127.0.0.1", 8123, rules())[:2] == [
+        "serving m", "open http://localhost:8123/",
     ]  # fmt: skip
     monkeypatch.setenv("SSH_CONNECTION", "10.0.0.1 5000 10.0.0.2 22")
     monkeypatch.setattr("getpass.getuser", lambda: "anna")
-    lines = where_to_look(server, "127.0.0.1", 8123, True, "")
+    lines = where_to_look("", "127.0.0.1", 8123, rules())
     assert "  ssh -L 8123:localhost:8123 anna@10.0.0.2" in lines
-    front = Front("/alexnet", https=True)
-    lines = where_to_look(server, "127.0.0.1", 8123, True, "tok", front, ["photos.example"])
+    behind = rules("tok", prefix="/alexnet", https=True)
+    lines = where_to_look("", "127.0.0.1", 8123, behind, ["photos.example"])
     assert "open https://photos.example/alexnet/?token=tok" in lines
-    lines = where_to_look(server, "0.0.0.0", 80, False, "tok")
+    lines = where_to_look("", "0.0.0.0", 80, rules("tok", loopback=False))
     assert f"open http://{socket.gethostname()}:80/?token=tok" in lines
-    server.stop()
 
 
 @pytest.mark.slow

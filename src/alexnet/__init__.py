@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from alexnet.sweeping.any_report import report
     from alexnet.sweeping.bench import bench
     from alexnet.sweeping.sweep import sweep
+    from alexnet.teaching.teach import teach
     from alexnet.training.again import repeat, resume
     from alexnet.training.estimator import AlexNetClassifier
     from alexnet.training.train import prepare, train
@@ -69,6 +70,7 @@ _WHERE = {
     "serve": "serving.serve",
     "subset": "data.subset",
     "sweep": "sweeping.sweep",
+    "teach": "teaching.teach",
     "train": "training.train",
     "webcam": "serving.webcam",
 }
@@ -102,6 +104,7 @@ __all__ = [
     "serve",
     "subset",
     "sweep",
+    "teach",
     "train",
     "webcam",
 ]
@@ -117,11 +120,12 @@ if not TYPE_CHECKING:
             try:
                 found = importlib.import_module(f"alexnet.{module}")
             except ImportError as error:
-                if name not in ("serve", "webcam"):
+                extra = {"serve": "serve", "teach": "serve", "webcam": "webcam"}.get(name)
+                if extra is None:
                     raise
                 raise AttributeError(
                     f"alexnet.{name} needs packages that are not installed ({error}); install "
-                    f"them: python -m pip install 'alexnet[{name}]'"
+                    f"them: python -m pip install 'alexnet[{extra}]'"
                 ) from error
             return getattr(found, attribute or name)
         raise AttributeError(f"module 'alexnet' has no attribute {name!r}")

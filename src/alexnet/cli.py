@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Protocol, TextIO
 
 from alexnet.commands.about import Bench, Doctor, Recipes
 from alexnet.commands.data import DataCheck, DataFetch, DataPrepare, DataSubset
-from alexnet.commands.deliver import Export, Serve, Webcam
+from alexnet.commands.deliver import Export, Serve, Teach, Webcam
 from alexnet.commands.describe import Describe
 from alexnet.commands.evaluate import Eval, Explain, Report
 from alexnet.commands.flags import (
@@ -83,6 +83,7 @@ COMMANDS: dict[str, type[Command]] = {
     "describe": Describe,
     "export": Export,
     "serve": Serve,
+    "teach": Teach,
     "webcam": Webcam,
     "data prepare": DataPrepare,
     "data check": DataCheck,

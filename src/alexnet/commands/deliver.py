@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from alexnet.commands.early import at_least, look_at_model
 from alexnet.commands.flags import Arg
@@ -60,7 +60,64 @@ class Export:
 
 
 @dataclass(kw_only=True)
-class Serve:
+class ServerFlags:
+    """Flags that say where a server listens, and who may ask it."""
+
+    host: Annotated[
+        str,
+        Arg(
+            help="the address to listen at; 0.0.0.0 stands for all of this machine. All but its "
+            "own need a token"
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[int, Arg(help="0: any that is free")] = 8000
+    token: Annotated[
+        str, Arg(help="what clients must know [default: made up and printed, where one is needed]")
+    ] = ""
+    name: Annotated[
+        list[str],
+        Arg(
+            help="further host names that the server is known by, such as one of a proxy before it",
+            again=True,
+        ),
+    ] = dataclasses.field(default_factory=list)
+    root_path: Annotated[
+        str, Arg(help="what a proxy before it puts before all paths, such as /alexnet")
+    ] = ""
+    behind_https: Annotated[
+        bool,
+        Arg(
+            help="a proxy before it speaks https: cookies are for https only, and pages of http "
+            "are refused"
+        ),
+    ] = False
+    forwarded: Annotated[
+        bool,
+        Arg(
+            help="believe the headers X-Forwarded-Prefix and X-Forwarded-Proto, which say both for "
+            "each request; only where a proxy sets them, or anybody could"
+        ),
+    ] = False
+    log: Annotated[
+        bool,
+        Arg(help="print a line for every request: who, what, status, time; never what was sent"),
+    ] = False
+    device: Device = "auto"
+
+    def place(self) -> dict[str, Any]:
+        """As arguments of `alexnet.serve`.
+
+        Raises:
+            InputError: no such port.
+        """
+        if not 0 <= self.port < 2**16:
+            raise InputError(f"port is {self.port}, expected 0 to 65535.")
+        fields = {one.name: getattr(self, one.name) for one in dataclasses.fields(ServerFlags)}
+        return fields | {"names": fields.pop("name")}
+
+
+@dataclass(kw_only=True)
+class Serve(ServerFlags):
     """Serve RUNs over HTTP: one page to drop pictures on or show a webcam to, and an API for
     programs (extra "serve"). Reached from this machine only, unless --host is given.
     """
@@ -68,47 +125,42 @@ class Serve:
     runs: Annotated[
         list[str], Arg(metavar="RUN", help="run directories or exported files", positional=True)
     ]
-    # The address to listen at; 0.0.0.0 stands for all of this machine. All but its own need a
-    # token.
-    host: str = "127.0.0.1"
-    # 0: any that is free.
-    port: int = 8000
-    # What clients must know. [default: made up and printed, where one is needed]
-    token: str = ""
-    # Further host names that the server is known by, such as one of a proxy before it.
-    name: Annotated[list[str], Arg(again=True)] = dataclasses.field(default_factory=list)
-    # What a proxy before it puts before all paths, such as /alexnet.
-    root_path: str = ""
-    # A proxy before it speaks https: cookies are for https only, and pages of http are refused.
-    behind_https: bool = False
-    # Believe the headers X-Forwarded-Prefix and X-Forwarded-Proto, which say both for each request.
-    # Only where a proxy sets them, or anybody could.
-    forwarded: bool = False
-    # Print a line for every request: who, what, status, time; never what was sent.
-    log: bool = False
-    device: Device = "auto"
 
     def run(self) -> None:
         if not self.runs:
             raise InputError("there is nothing to serve.", "alexnet serve RUN [RUN ...]")
-        if not 0 <= self.port < 2**16:
-            raise InputError(f"port is {self.port}, expected 0 to 65535.")
+        place = self.place()
         for run in self.runs:
             look_at_model(run)
         with needs_extra("alexnet serve", "serve"):
             from alexnet.serving.serve import serve
-        serve(
-            self.runs,
-            host=self.host,
-            port=self.port,
-            token=self.token,
-            names=self.name,
-            root_path=self.root_path,
-            behind_https=self.behind_https,
-            forwarded=self.forwarded,
-            log=self.log,
-            device=self.device,
-        )
+        serve(self.runs, **place)
+
+
+@dataclass(kw_only=True)
+class Teach(ServerFlags):
+    """Serve a page on which a classifier is taught: pictures into classes, by the camera or by
+    dropping files, and the answer seconds later (extra "serve"). FOLDER becomes an ordinary folder
+    of class folders, beside it lies an ordinary run. Reached from this machine only, unless --host
+    is given.
+    """
+
+    folder: Annotated[
+        str,
+        Arg(
+            metavar="FOLDER",
+            help="the folder of class folders, made where there is none [default: taught]",
+            positional=True,
+        ),
+    ] = "taught"
+    # The run directory, made anew by each learning. [default: FOLDER-run]
+    out: str = ""
+
+    def run(self) -> None:
+        place = self.place()
+        with needs_extra("alexnet teach", "serve"), waiting("loading torch"):
+            from alexnet.teaching.teach import teach
+        teach(self.folder, out=self.out, **place)
 
 
 @dataclass(kw_only=True)

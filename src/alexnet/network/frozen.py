@@ -87,10 +87,16 @@ class FrozenPart:
     in the arithmetic of the device."""
 
     def __init__(
-        self, body: nn.Sequential, device: torch.device, dtype: torch.dtype, dropout: bool = False
+        self,
+        body: nn.Sequential,
+        device: torch.device,
+        dtype: torch.dtype,
+        dropout: bool = False,
+        memory: "Remembered | None" = None,
     ) -> None:
-        """`dropout` keeps the dropout of frozen layers at work."""
-        self.digest = body_digest(body)
+        """`dropout` keeps the dropout of frozen layers at work; `memory` is what is known of single
+        images in views that draw nothing at random, and is to be remembered of these."""
+        self.digest, self.memory = body_digest(body), memory
         self.device, self.dtype = device, dtype
         fast = copy.deepcopy(body).eval().requires_grad_(False)
         fast.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -139,6 +145,27 @@ class FrozenPart:
         """D for images of `side` px."""
         blank = torch.zeros(1, 3, side, side, device=self.device)
         return int(self(blank.contiguous(memory_format=torch.channels_last)).shape[1])
+
+
+class Remembered:
+    """Features of single images in memory, by their pixels: data that changes by a few images at a
+    time costs these few. What a picture's features are does not depend on the batch."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, NDArray[np.float16]] = {}
+
+    def features(
+        self, frozen: FrozenPart, view: View, x: Tensor, seeds: Sequence[int] = ()
+    ) -> Tensor:
+        """(N, D) float32, rounded to float16, of images (N, C, H, W) uint8; only those that are not
+        known yet are computed."""
+        settings = json.dumps([frozen.digest, view.settings, list(x.shape[1:])]).encode()
+        keys = [hashlib.sha256(settings + one.numpy().tobytes()).digest() for one in x.cpu()]
+        new = [place for place, key in enumerate(keys) if key not in self._known]
+        if new:
+            found = frozen.by_pieces(view.transform, x[new], seeds).half().cpu().numpy()
+            self._known.update(zip([keys[place] for place in new], found, strict=True))
+        return torch.from_numpy(np.stack([self._known[key] for key in keys])).float()
 
 
 def body_digest(body: nn.Module) -> str:
@@ -303,7 +330,12 @@ def _chunk(frozen: FrozenPart, store: Store, rows: Indices, view: View, start: i
     """The features of the examples from `start` on, (CHUNK, D) float16 at most."""
     x = torch.from_numpy(np.asarray(store.x[rows[start : start + CHUNK]]))
     seeds = (view.settings.get("seed", 0), start)
-    features = frozen.by_pieces(view.transform, x.to(frozen.device), seeds)
+    x = x.to(frozen.device)
+    features = (
+        frozen.memory.features(frozen, view, x, seeds)
+        if frozen.memory
+        else frozen.by_pieces(view.transform, x, seeds)
+    )
     largest = float(features.abs().max())
     if not largest <= torch.finfo(torch.float16).max:  # a NaN is not, either
         raise ModelError(

@@ -17,6 +17,7 @@ from alexnet.network.description import Preprocessing
 from alexnet.network.frozen import (
     FeatureStores,
     FrozenPart,
+    Remembered,
     View,
     evaluation_view,
     feature_batches,
@@ -36,6 +37,7 @@ class Inputs:
     store: Store
     splits: Splits
     model: AlexNet
+    memory: Remembered | None = None  # features of single images, where they are looked at again
     _features: FeatureStores | None = None
 
     @property
@@ -64,7 +66,8 @@ class Inputs:
         if self._features is None:
             splits = self.splits
             rows = np.sort(np.concatenate([splits.train, splits.val, splits.test]))
-            frozen = FrozenPart(self.model.split(self.recipe.freeze)[0], self.device, self.dtype)
+            body, _ = self.model.split(self.recipe.freeze)
+            frozen = FrozenPart(body, self.device, self.dtype, memory=self.memory)
             views = self.cached_views()
             self._features = feature_stores(frozen, self.store, rows, views, self.recipe.crop)
         return self._features

@@ -10,8 +10,9 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI, Query, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from prometheus_client import generate_latest
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -25,7 +26,7 @@ from alexnet.scoring.conformal import Thresholds
 from alexnet.serving.batching import Classifies, Served
 from alexnet.serving.bodies import MOST_FILES, TYPES, Bodies, pictures_in, unless_gone
 from alexnet.serving.decoding import Busy, Decoders
-from alexnet.serving.guard import Figures, Guard, Refused, Rules
+from alexnet.serving.guard import METHODS, Figures, Guard, Refused, Rules
 
 
 class Guess(BaseModel):
@@ -135,6 +136,8 @@ class Server:
         Raises:
             Refused: there is none.
         """
+        if not self.models:
+            raise Refused(409, "nothing has been learned yet.", "Add pictures to two classes.")
         if not name:
             return next(iter(self.models.values()))
         if name not in self.models:
@@ -219,9 +222,10 @@ class Server:
             model.stop()
 
 
-def page() -> tuple[bytes, str]:
-    """The page, and the policy that allows its own script and style and nothing else."""
-    text = (importlib.resources.files("alexnet.serving") / "page.html").read_text(encoding="utf-8")
+def page(package: str) -> tuple[bytes, str]:
+    """The page of a package, and the policy that allows its own script and style and nothing
+    else."""
+    text = (importlib.resources.files(package) / "page.html").read_text(encoding="utf-8")
     hashes = {}
     for kind in ("script", "style"):
         inside = re.findall(rf"<{kind}>(.*?)</{kind}>", text, re.DOTALL)
@@ -259,13 +263,24 @@ BODY = {"required": True, "content": {**RAW, "multipart/form-data": {"schema": F
 ModelName = Annotated[str, Query(description="a model's name; the first where none is given")]
 
 
-def make_app(server: Server, rules: Rules, log: Callable[[str], None] | None = None) -> Guard:
-    """The ASGI application. `log` is told of each request."""
+def make_app(
+    server: Server,
+    rules: Rules,
+    log: Callable[[str], None] | None = None,
+    more: APIRouter | None = None,
+    package: str = "alexnet.serving",
+) -> Guard:
+    """The ASGI application. `log` is told of each request; `more` are routes besides its own, and
+    `package` is the one whose page it has."""
     app = FastAPI(
         title="alexnet", version=version("alexnet"), docs_url=None, redoc_url=None,
         description="Classifies images. Nothing that is sent is kept.", redirect_slashes=False,
     )  # fmt: skip
-    html, policy = page()
+    html, policy = page(package)
+    methods = dict(METHODS)
+    if more:
+        app.include_router(more)
+        methods |= methods_of(more)
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
@@ -358,4 +373,14 @@ def make_app(server: Server, rules: Rules, log: Callable[[str], None] | None = N
             500, "something failed inside.", "The server's own words say what."
         ).response()
 
-    return Guard(app, rules, server.figures, log)
+    return Guard(app, rules, server.figures, log, methods)
+
+
+def methods_of(router: APIRouter) -> dict[str, str]:
+    """The methods of each of its paths, as `guard.METHODS` has them."""
+    found: dict[str, str] = {}
+    for route in router.routes:
+        assert isinstance(route, APIRoute) and route.methods  # noqa: S101
+        own = "GET, HEAD" if "GET" in route.methods else ", ".join(sorted(route.methods))
+        found[route.path] = f"{own}, OPTIONS"
+    return found

@@ -94,8 +94,7 @@ class Figures:
         )
 
     def note(self, path: str, status: int, seconds: float) -> None:
-        """One more request; unknown paths are counted together."""
-        path = path if path in METHODS else "other"
+        """One more request."""
         self.requests.labels(path, str(status)).inc()
         self.seconds.labels(path).observe(seconds)
 
@@ -250,9 +249,15 @@ class Guard:
     server on every answer. `log` is told of each request, without its query."""
 
     def __init__(
-        self, app: ASGIApp, rules: Rules, figures: Figures, log: Callable[[str], None] | None = None
+        self,
+        app: ASGIApp,
+        rules: Rules,
+        figures: Figures,
+        log: Callable[[str], None] | None = None,
+        methods: Mapping[str, str] = METHODS,
     ) -> None:
         self.app, self.rules, self.figures, self.log = app, rules, figures, log
+        self.methods = methods
         self.under_way: set[asyncio.Task[object]] = set()  # requests, but those that come too late
         self.clients: Counter[str] = Counter()  # of these, by address
         self.leaving = False  # the server ends: no more requests
@@ -303,7 +308,9 @@ class Guard:
                 del self.clients[client]
             self.figures.active.set(len(self.under_way))
             seconds = time.perf_counter() - begun
-            self.figures.note(inner["path"].removeprefix(inner["root_path"]), status, seconds)
+            path = inner["path"].removeprefix(inner["root_path"])
+            path = path if path in self.methods else "other"  # unknown ones are counted together
+            self.figures.note(path, status, seconds)
             if self.log:
                 client = (scope.get("client") or ["-"])[0]
                 path = ascii(scope["path"])[1:-1][:80]
@@ -377,7 +384,7 @@ class Guard:
         Raises:
             Refused: the path does not have the method.
         """
-        allowed = "GET, HEAD, POST, OPTIONS" if path == "*" else METHODS.get(path)
+        allowed = "GET, HEAD, POST, OPTIONS" if path == "*" else self.methods.get(path)
         if allowed and method == "OPTIONS":
             return Response(status_code=204, headers={"Allow": allowed})
         if allowed and method not in allowed.split(", "):

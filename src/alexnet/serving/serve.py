@@ -10,6 +10,7 @@ import signal
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -20,7 +21,7 @@ from alexnet.errors import InputError
 from alexnet.serving.api import Server, make_app
 from alexnet.serving.batching import Classifies, Served, grad_cam_png
 from alexnet.serving.connections import http_server, listen
-from alexnet.serving.guard import PREFIX, Authority, Front, Rules
+from alexnet.serving.guard import PREFIX, Authority, Front, Guard, Rules
 
 
 def load_models(runs: Sequence[str], device: str = "auto") -> dict[str, Classifies]:
@@ -41,6 +42,55 @@ def load_models(runs: Sequence[str], device: str = "auto") -> dict[str, Classifi
             name = f"{stem}-{number}"
         found[name] = load(run, device=device)
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a server listens, and who may ask it."""
+
+    host: str = "127.0.0.1"  # the address; all but this machine's own make a token necessary
+    port: int = 8000  # 0 for a free one
+    token: str = ""  # what clients must know; made up and printed where one is necessary
+    names: Sequence[str] = ()  # further host names the server is known by
+    root_path: str = ""  # what a proxy puts before all paths, such as "/alexnet"
+    behind_https: bool = False  # a proxy speaks https to the clients
+    forwarded: bool = False  # believe X-Forwarded-Prefix and X-Forwarded-Proto, which a proxy sets
+    log: bool = False  # say a line for every request
+
+    def opened(self) -> "tuple[socket.socket, Rules]":
+        """A listening socket, and the rules for who may ask there.
+
+        Raises:
+            InputError: the port is in use, the address not of this machine, or a name or a path
+                none.
+        """
+        front = Front(prefix_of(self.root_path), self.behind_https, self.forwarded)
+        known = {"localhost", self.host.lower(), *map(host_of, self.names)}
+        try:
+            listener = listen(self.host, self.port)
+        except OSError as error:
+            reasons = {
+                errno.EADDRINUSE: ("is in use.", "Stop the other program, or give another --port."),
+                errno.EACCES: ("is not allowed to you.", "Give a --port above 1023."),
+            }
+            what, hint = reasons.get(
+                error.errno or 0,
+                (f"cannot be used ({error.strerror}).", "Give an address of this machine."),
+            )
+            raise InputError(f"port {self.port} at {self.host} {what}", hint) from error
+        address = listener.getsockname()[0]
+        loopback = ipaddress.ip_address(address.partition("%")[0]).is_loopback
+        token = self.token or ("" if loopback else secrets.token_urlsafe(16))
+        names_here = known if loopback else known | {socket.gethostname().lower()}
+        return listener, Rules(loopback, frozenset(names_here), token, front)
+
+    def run(self, listener: socket.socket, app: Guard, what: str) -> None:
+        """Says `what` is served and where to look, and serves until it is stopped."""
+        port = listener.getsockname()[1]
+        for line in where_to_look(what, self.host, port, app.rules, self.names):
+            say(line)
+        with ends_with_0():
+            http_server(app).run([listener])
 
 
 def serve(
@@ -74,34 +124,18 @@ def serve(
         InputError: the port is in use, the address not of this machine, or a name or a path none.
             RunError: no finished run.
     """
-    front = Front(prefix_of(root_path), behind_https, forwarded)
-    known = {"localhost", host.lower(), *map(host_of, names)}
+    place = Place(
+        host=host, port=port, token=token, names=names, root_path=root_path,
+        behind_https=behind_https, forwarded=forwarded, log=log,
+    )  # fmt: skip
     models = load_models(runs, device)
-    try:
-        listener = listen(host, port)
-    except OSError as error:
-        reasons = {
-            errno.EADDRINUSE: ("is in use.", "Stop the other program, or give another --port."),
-            errno.EACCES: ("is not allowed to you.", "Give a --port above 1023."),
-        }
-        what, hint = reasons.get(
-            error.errno or 0,
-            (f"cannot be used ({error.strerror}).", "Give an address of this machine."),
-        )
-        raise InputError(f"port {port} at {host} {what}", hint) from error
-    address, port = listener.getsockname()[:2]
-    loopback = ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    token = token or ("" if loopback else secrets.token_urlsafe(16))
-    names_here = known if loopback else known | {socket.gethostname().lower()}
-    rules = Rules(loopback, frozenset(names_here), token, front)
+    listener, rules = place.opened()
     server = Server(models)
     for model in server.models.values():
         warm_up(model)
-    for line in where_to_look(server, host, port, loopback, token, front, names):
-        say(line)
+    told = ", ".join(f"{one.name} ({len(one.classes)} classes)" for one in server.models.values())
     try:
-        with ends_with_0():
-            http_server(make_app(server, rules, say if log else None)).run([listener])
+        place.run(listener, make_app(server, rules, say if log else None), f"serving {told}")
     finally:
         server.stop()
         listener.close()
@@ -163,24 +197,19 @@ def warm_up(model: Served) -> None:
 
 
 def where_to_look(
-    server: Server,
-    host: str,
-    port: int,
-    loopback: bool,
-    token: str,
-    front: Front = Front(),  # noqa: B008  frozen
-    names: Sequence[str] = (),
+    what: str, host: str, port: int, rules: Rules, names: Sequence[str] = ()
 ) -> list[str]:
-    """What is said at the start: the models, the page's address, how to reach it from elsewhere."""
-    models = ", ".join(f"{one.name} ({len(one.classes)} classes)" for one in server.models.values())
-    shown = "localhost" if loopback else host
+    """What is said at the start: what is served, the page's address, how to reach it from
+    elsewhere."""
+    token, front = rules.token, rules.front
+    shown = "localhost" if rules.loopback else host
     if shown in ("0.0.0.0", "::"):  # noqa: S104  they stand for every address
         shown = socket.gethostname()
     address = f"http://{shown}:{port}"
     if front.https and names:  # clients see the proxy
         address = f"https://{names[0]}"
     query = f"?token={token}" if token else ""
-    lines = [f"serving {models}", f"open {address}{front.prefix}/{query}"]
+    lines = [what, f"open {address}{front.prefix}/{query}"]
     if token:
         lines.append(f"programs send the header: Authorization: Bearer {token}")
     if "SSH_CONNECTION" in os.environ:
