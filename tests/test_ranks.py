@@ -1,6 +1,8 @@
 """Several processes that train one network together."""
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -42,13 +44,20 @@ class Ended:
     said: str
 
 
+def free_port() -> int:
+    """A port that nobody has, and that no connection is given before the ranks take it: those come
+    from 32,768 on."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as one:
+            one.bind(("127.0.0.1", port))
+            return port
+
+
 def started(count: int, do: Callable[[int], Any], folder: Path, **variables: str) -> list[int]:
     """Children of this process, which has torch imported, as ranks: each calls `do` with its
     number."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    pids = []
+    port, pids = free_port(), []
     for rank in range(count):
         pid = os.fork()
         if not pid:
