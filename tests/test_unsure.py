@@ -99,6 +99,12 @@ def test_sets_hold_the_true_class_as_often_as_promised():
     assert held.mean() == pytest.approx(expected, abs=4 * held.std() / math.sqrt(trials))
 
 
+def test_a_memory_without_width_is_none():
+    nothing = np.zeros(0, np.float32)
+    with pytest.raises(ValueError, match="no memory"):
+        Calibration(nothing, nothing, nothing, nothing, np.zeros((9, 0), np.float16)).checked()
+
+
 def test_figures_of_a_rate():
     logits = np.log([[0.8, 0.1, 0.1], [0.4, 0.35, 0.25], [0.1, 0.2, 0.7], [0.33, 0.33, 0.34]])
     p = np.linspace(0.02, 1, 50, dtype=np.float32)  # the rate 0.7 takes 0.7 and more

@@ -183,8 +183,8 @@ class Calibration:
         for one, other in pairs:
             if one.ndim != 1 or one.shape != other.shape:
                 raise ValueError("probabilities and distances are not of the same images")
-        if self.memory.ndim != 2:
-            raise ValueError("there is no memory")
+        if self.memory.ndim != 2 or (not self.memory.size and self.memory.shape != (0, 0)):
+            raise ValueError("there is no memory")  # rows without width could be any number
         for one in (getattr(self, field.name) for field in fields(self)):
             if one.dtype.kind != "f" or not np.isfinite(one).all():
                 raise ValueError("there are values that are no numbers")
