@@ -16,6 +16,7 @@ from alexnet.recipes import Recipe
 
 if TYPE_CHECKING:
     from alexnet.checking.check import check
+    from alexnet.checking.learning_curve import learning_curve
     from alexnet.classification.classifier import Classifier
     from alexnet.classification.predict import load
     from alexnet.data.fetch import fetch
@@ -61,6 +62,7 @@ _WHERE = {
     "fit": "fitting.loop",
     "import_weights": "network.weights",
     "labelled": "data.handed",
+    "learning_curve": "checking.learning_curve",
     "list_weights": "network.weights:listing",
     "load": "classification.predict",
     "prepare": "training.train",
@@ -94,6 +96,7 @@ __all__ = [
     "fit",
     "import_weights",
     "labelled",
+    "learning_curve",
     "list_weights",
     "load",
     "prepare",
