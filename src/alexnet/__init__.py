@@ -17,6 +17,7 @@ from alexnet.recipes import Recipe
 if TYPE_CHECKING:
     from alexnet.checking.check import check
     from alexnet.checking.learning_curve import learning_curve
+    from alexnet.checking.suggestions import suggest
     from alexnet.classification.classifier import Classifier
     from alexnet.classification.predict import load
     from alexnet.data.fetch import fetch
@@ -71,6 +72,7 @@ _WHERE = {
     "resume": "training.again",
     "serve": "serving.serve",
     "subset": "data.subset",
+    "suggest": "checking.suggestions",
     "sweep": "sweeping.sweep",
     "teach": "teaching.teach",
     "train": "training.train",
@@ -106,6 +108,7 @@ __all__ = [
     "resume",
     "serve",
     "subset",
+    "suggest",
     "sweep",
     "teach",
     "train",

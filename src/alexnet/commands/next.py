@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from alexnet.commands.early import look_at_model
-from alexnet.commands.options import Device, Run
+from alexnet.commands.early import at_least, look_at_images, look_at_model
+from alexnet.commands.options import Device, Images, Precision, Run
 from alexnet.console import say, table, waiting
 from alexnet.words import shown
 
@@ -51,3 +51,39 @@ def rows(found: dict[str, Any]) -> list[list[str]]:
     few = [[shown(n), f"{one['images']:,}", "too few", "", ""]
            for n, one in found["classes"].items() if n not in known]  # fmt: skip
     return lines + few
+
+
+@dataclass(kw_only=True)
+class Suggest:
+    """Say which pictures without a label to label next for RUN: such as it is unsure of, unlike
+    each other, and unlike those it was trained on, none of which is suggested again.
+
+    IMAGE may be a folder in any layout, which stands for all pictures in it. What is written is a
+    contact sheet and a table, suggestions.csv.
+    """
+
+    run_directory: Run
+    images: Images
+    # How many pictures to suggest.
+    count: int = 20
+    # The folder of the contact sheet and the table.
+    out: str = "suggestions"
+    device: Device = "auto"
+    precision: Precision = "auto"
+
+    def run(self) -> None:
+        at_least(1, count=self.count)
+        look_at_model(self.run_directory)
+        look_at_images(self.images, "suggest")
+        with waiting("loading torch"):
+            from alexnet.checking.suggestions import suggest
+
+        for one in suggest(
+            self.run_directory,
+            self.images,
+            count=self.count,
+            out=self.out,
+            device=self.device,
+            precision=self.precision,
+        ):
+            print(shown(f"{one.file}: {one.why}"))
