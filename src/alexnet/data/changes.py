@@ -11,7 +11,7 @@ sha256          the beginning of its checksum then, 16 hexadecimal digits; may b
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +25,6 @@ from alexnet.words import cell, shown
 
 RIGHT, OTHER, REMOVE, UNSURE = ANSWERS = ("right", "other", "remove", "unsure")
 COLUMNS = ("path", "label", "answer", "was", "sha256")
-DIGITS = 16  # of a checksum: the 8 bytes that a Store keeps
 
 
 class Change(NamedTuple):
@@ -133,7 +132,8 @@ def changed(source: Source, table: str) -> Source:
     if not table:
         return source
     path = Path(table)
-    rows = of_source(read_changes(path), source.examples, source.classes, path)
+    listed = read_changes(path)
+    rows = of_source(listed, (one.id for one in source.examples), source.classes, path)
     labels = {name: label for label, name in enumerate(source.classes)}
     examples: list[Example] = []
     count = 0
@@ -153,14 +153,14 @@ def changed(source: Source, table: str) -> Source:
             "Leave the class out of the data, or take its rows out of the table.",
         )
     left_out = len(source.examples) - len(examples)
-    gone = len(read_changes(path)) - len(rows)
+    gone = len(listed) - len(rows)
     notes = [f"{gone:,} images of {path.name} are not there any more"] if gone else []
 
     def contents() -> Iterator[bytes | Pixels | OSError]:
         for place, content in enumerate(source.contents()):
             row = rows.get(place)
-            if row is not None:
-                require_same(row, content)
+            if row is not None and not isinstance(content, OSError):
+                require_same(row, sha256_of(content))
             if row is None or row.change.answer != REMOVE:
                 yield content
 
@@ -172,9 +172,9 @@ def changed(source: Source, table: str) -> Source:
 
 
 def of_source(
-    rows: Sequence[Row], examples: Sequence[Example], classes: Sequence[str], table: Path
+    rows: Sequence[Row], ids: Iterable[str], classes: Sequence[str], table: Path
 ) -> dict[int, Row]:
-    """Rows by the places of their images among the examples.
+    """Rows by the places of their images among the paths of all.
 
     Raises:
         DataError: there is none of these images, or a class is not one of these.
@@ -182,10 +182,7 @@ def of_source(
     known = {cell(name): name for name in classes} | {name: name for name in classes}
     wanted = {row.change.path for row in rows}
     places = {
-        path: place
-        for place, one in enumerate(examples)
-        for path in (cell(one.id), one.id)
-        if path in wanted
+        path: place for place, id_ in enumerate(ids) for path in (cell(id_), id_) if path in wanted
     }
     found = {}
     for row in rows:
@@ -207,16 +204,15 @@ def of_source(
     return found
 
 
-def require_same(row: Row, content: bytes | Pixels | OSError) -> None:
-    """DataError if an image is another one than when it was looked at."""
-    before = row.change.sha256
-    if before and not isinstance(content, OSError):
-        now = sha256_of(content).hex()
-        if not now.startswith(before.lower()):
-            raise DataError(
-                f"{shown(row.change.path)} has changed since it was looked at ({row.at}).",
-                "Take that line out of the table, and look at the image anew.",
-            )
+def require_same(row: Row, sha256: bytes) -> None:
+    """DataError if an image with this checksum, or its beginning, is another one than when it was
+    looked at."""
+    before, now = row.change.sha256.lower(), sha256.hex()
+    if before and not (now.startswith(before) or before.startswith(now)):
+        raise DataError(
+            f"{shown(row.change.path)} has changed since it was looked at ({row.at}).",
+            "Take that line out of the table, and look at the image anew.",
+        )
 
 
 def told(table: str, changed: int, left_out: int, evaluated: int) -> str:
