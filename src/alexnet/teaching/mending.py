@@ -62,8 +62,9 @@ class Suspect:
 
 
 def suspects_of(store: Store, probabilities: Any, found: Predictions) -> list[Suspect]:
-    """The pictures to look at, the most doubtful first: those whose label is the least probable
-    beside another one. Where both doubt a picture, the greater doubt counts.
+    """The pictures to look at, the most doubtful first: those whose label is the least probable,
+    which finds more wrong labels than how far another one is ahead (docs/teach.md). Where both
+    doubt a picture, the greater doubt counts.
 
     Args:
         store: the data of the run.
@@ -79,7 +80,7 @@ def suspects_of(store: Store, probabilities: Any, found: Predictions) -> list[Su
             doubts.append(
                 Suspect(row, given, guess, float(p[place, given]), float(p[place, guess]))
             )
-    doubts.sort(key=lambda one: one.p_given - one.p_suggested)
+    doubts.sort(key=lambda one: one.p_given)
     return list({one.row: one for one in reversed(doubts)}.values())[::-1]
 
 
