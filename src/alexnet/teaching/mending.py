@@ -38,6 +38,7 @@ from alexnet.data.store import Store
 from alexnet.data.trees import levels_of
 from alexnet.errors import InputError
 from alexnet.network.saliency import nearest_neighbours
+from alexnet.reporting.illustrations import number
 from alexnet.runs.directory import Predictions, RunDirectory
 from alexnet.runs.own_data import own_data
 from alexnet.runtime import choose_device
@@ -61,7 +62,9 @@ class Suspect:
     p_suggested: float
 
 
-def suspects_of(store: Store, probabilities: Any, found: Predictions) -> list[Suspect]:
+def suspects_of(
+    store: Store, probabilities: Any, found: Predictions, temperature: float = 1
+) -> list[Suspect]:
     """The pictures to look at, the most doubtful first: those whose label is the least probable,
     which finds more wrong labels than how far another one is ahead (docs/teach.md). Where both
     doubt a picture, the greater doubt counts.
@@ -70,9 +73,10 @@ def suspects_of(store: Store, probabilities: Any, found: Predictions) -> list[Su
         store: the data of the run.
         probabilities: (N, K) of every picture, from others alone.
         found: what the run said of pictures that it was not trained on.
+        temperature: that makes probabilities of its logits.
     """
     doubts = [Suspect(*one) for one in label_errors(probabilities, store.y)]
-    rows, p = {id_: row for row, id_ in enumerate(store.ids)}, softmax(found.logits)
+    rows, p = {id_: row for row, id_ in enumerate(store.ids)}, softmax(found.logits / temperature)
     for place in np.flatnonzero(~found.hits).tolist():
         row = rows.get(found.ids[place])
         if row is not None:
@@ -119,7 +123,9 @@ class Mending:
         body = seeing_part(settings.recipe, trained.model)
         self.features = features_of(body, trained.preprocessing, store, where)
         probabilities = cross_validated(self.features.x, store.y, len(store.classes))
-        self.suspects = {one.row: one for one in suspects_of(store, probabilities, found)}
+        temperature = number(directory.metrics().get("temperature"))
+        doubted = suspects_of(store, probabilities, found, temperature if temperature > 0 else 1)
+        self.suspects = {one.row: one for one in doubted}
         self._lock = threading.Lock()
         self.neighbours = functools.lru_cache(maxsize=64)(self._neighbours)
         say(f"{len(self.suspects):,} of {len(store):,} labels are doubted")
