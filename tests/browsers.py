@@ -13,6 +13,22 @@ needs_browser = [
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
 
+PASTE = """
+colour => {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 40;
+  const pen = canvas.getContext("2d");
+  pen.fillStyle = colour;
+  pen.fillRect(0, 0, 40, 40);
+  return new Promise(done => canvas.toBlob(blob => {
+    const data = new DataTransfer();
+    data.items.add(new File([blob], "x.png", { type: "image/png" }));
+    document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));
+    done();
+  }));
+}
+"""
+
 
 @contextlib.contextmanager
 def chromium(*flags):
@@ -38,6 +54,7 @@ def opened(browser, home, size=DESK, **how):
     page.set_default_timeout(30_000)
     wrong = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
     page.on("request", lambda one: wrong.append(one.url))
     page.goto(home)
     yield page

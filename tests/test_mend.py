@@ -1,11 +1,13 @@
 """`alexnet teach RUN --mend`: which pictures are asked about, what is said of them, its routes."""
 
+import argparse
 import csv
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from long.teach import frame
 from makers import class_folders, snapshot
 from servers import Asked, rules
 
@@ -217,3 +219,21 @@ def test_flags(photos_run, tmp_path):
 def test_a_picture_that_is_gone_is_shown_as_it_was_packed(mending, photos, monkeypatch):
     monkeypatch.setattr("alexnet.teaching.mending.original", lambda *_: photos / "none.png")
     assert mending.picture(0, 160).startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_wrong_labels_are_found_and_mended(tmp_path, monkeypatch):
+    """Shapes that are easily told apart: what is planted is found first, and mended."""
+    from long import mending as person
+
+    draw = np.random.default_rng(0)
+    for label, name in enumerate(("broad", "fine", "middle")):
+        (tmp_path / "shapes" / name).mkdir(parents=True)
+        for number in range(36):
+            (tmp_path / "shapes" / name / f"{number}.jpg").write_bytes(frame(label, draw))
+    monkeypatch.setenv("ALEXNET_CACHE", str(tmp_path / "cache"))
+    words = argparse.Namespace(per_class=28, test=8, errors=0.1, looks=20)
+    found = person.once(tmp_path / "shapes", tmp_path, words, 0, person.QUICK | {"epochs": 5})
+    assert found["planted"] == found["found"] == 9
+    assert found["looks"] <= 20
+    assert found["after"] >= found["before"]
