@@ -215,6 +215,14 @@ class Store:
         """(N,) what belongs together has the same number; None where nothing does."""
         return self._array("groups.npy") if "groups.npy" in self._said("sha256") else None
 
+    @cached_property
+    def drawn(self) -> NDArray[np.int64]:
+        """(N,) the labels by which splits are drawn: `y` as it was before a table of changes."""
+        labels = self.y.copy()
+        for row, label in self.info.get("changes", {}).get("drawn", {}).items():
+            labels[int(row)] = label
+        return labels
+
     @property
     def classes(self) -> list[str]:
         """Class identifiers: folder names or WordNet ids. The index is the label."""
@@ -264,6 +272,14 @@ def check_info(info: dict[str, Any], examples: int) -> None:
         "splits": lambda one: all(
             isinstance(start, int) and isinstance(stop, int) and 0 <= start <= stop <= examples
             for start, stop in one.values()
+        ),
+        "changes": lambda one: (
+            isinstance(one["table"], str)
+            and all(isinstance(one[key], int) for key in ("changed", "left_out"))
+            and all(
+                int(row) in range(examples) and label in range(len(info["classes"]))
+                for row, label in one["drawn"].items()
+            )
         ),
         "bad": lambda one: all(
             _are_words([each["id"], each["class"], each["reason"]]) for each in one

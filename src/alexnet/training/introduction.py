@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from alexnet.console import fitted
+from alexnet.data.changes import told
 from alexnet.data.splits import Splits
 from alexnet.data.store import Store
 from alexnet.network.description import Architecture
 from alexnet.network.model import parameter_count
 from alexnet.recipes import Recipe
+from alexnet.runs.own_data import label_changes
 from alexnet.runtime import memory_limit
 from alexnet.scoring.metrics import wilson_interval
 from alexnet.training.run import Run
@@ -27,6 +29,7 @@ def introduction(run: Run, fresh: list[str]) -> list[str]:
         f"{len(splits.val):,} validation, {len(splits.test):,} test images, "
         f"{len(store.classes)} classes",
         *([splits.note] if splits.note else []),
+        *(told(**one) for one in label_changes(store, splits.test).values()),
         fitted(
             f"{recipe.model} network, {parameter_count(run.model):,} parameters, {recipe.crop} px",
             f"{around['device']}, {around['threads']} threads, {around['precision']}",

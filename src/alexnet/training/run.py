@@ -38,7 +38,7 @@ from alexnet.runs.directory import (
 from alexnet.runs.evaluation import show
 from alexnet.runs.imbalance import evened_out
 from alexnet.runs.inputs import Inputs
-from alexnet.runs.own_data import count_seen, trained_on
+from alexnet.runs.own_data import count_seen, label_changes, trained_on
 from alexnet.runtime import differences, environment, peak_memory, stop_on_signal
 from alexnet.scoring.conformal import USUAL, Calibration, abstaining, images_needed
 from alexnet.scoring.metrics import Labels, metrics, require_finite, supported_temperature
@@ -505,6 +505,7 @@ class Run:
             "seconds": sum(epoch.seconds for epoch in self.history),
             "chose_epoch_on_it": split == "val" and bool(self.recipe.epochs),
             **self._seen_by_weights(indices),
+            **label_changes(self.inputs.store, indices),
             **self.fitted,
         }
         ids = [self.inputs.store.ids[place] for place in indices]
