@@ -129,7 +129,7 @@ def drawn_once(monkeypatch, drawings):
 
     for name in (
         "curves", "class_bars", "class_profile", "confusion_map", "reliability_diagram",
-        "trades", "main_effect", "parallel_coordinates",
+        "trades", "learning_curve", "main_effect", "parallel_coordinates",
     ):  # fmt: skip
         monkeypatch.setattr(charts, name, once(getattr(charts, name)))
     return drawings
