@@ -22,7 +22,7 @@ from sklearn.metrics import (
 )
 
 from alexnet.console import warn
-from alexnet.data.changes import told
+from alexnet.data import changes
 from alexnet.data.originals import original
 from alexnet.data.reading import title_of
 from alexnet.data.sources import Changes
@@ -190,7 +190,7 @@ def told_changes(found: Any) -> str:
     """What a table of changes did to the labels; nothing without one."""
     figures = as_object(found)
     numbers = {key: count(figures.get(key)) for key in (*Changes._fields[1:], "evaluated")}
-    return told(str(figures.get("table")), **numbers) if figures else ""
+    return changes.told(str(figures.get("table")), **numbers) if figures else ""
 
 
 def evened(names: Sequence[str], found: Any) -> list[dict[str, Any]]:
