@@ -25,7 +25,6 @@ CHANGES = [
     Change("dog/0.png", "dog", RIGHT, "dog"),
     Change("dog/1.png", "", UNSURE, "dog"),
 ]
-SIZES = {"val_size": 0.25, "test_size": 0.25, "fraction": 1.0, "seed": 3}
 
 
 @pytest.fixture
@@ -75,7 +74,7 @@ def test_labels_are_changed_and_images_left_out(photos, table):
 
 def test_an_image_keeps_its_split_whatever_its_label(photos, tmp_path):
     def splits(store):
-        found = make_splits(store, **SIZES)
+        found = make_splits(store, val_size=0.25, test_size=0.25, fraction=1.0, seed=3)
         parts = {"train": found.train, "val": found.val, "test": found.test}
         return {store.ids[row]: name for name, rows in parts.items() for row in rows}
 

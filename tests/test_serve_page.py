@@ -36,9 +36,9 @@ def served(network):
 @contextlib.contextmanager
 def opened(served, *flags, size=DESK, host="localhost", **how):
     """The page in a browser with these flags, once it knows its models."""
-    flags = [*flags, "--host-resolver-rules=MAP box.lan 127.0.0.1"]
+    known = "--host-resolver-rules=MAP box.lan 127.0.0.1"
     home = f"http://{host}:{served.port}/"
-    with chromium(*flags) as browser, browsers.opened(browser, home, size, **how) as page:
+    with chromium(*flags, known) as browser, browsers.opened(browser, home, size, **how) as page:
         page.locator("#model option").nth(1).wait_for(state="attached")
         yield page
 
