@@ -1,10 +1,11 @@
 """The page of the server in a real browser: pictures chosen and pasted, the camera, its refusal."""
 
 import contextlib
-import shutil
 
+import browsers
 import numpy as np
 import pytest
+from browsers import DESK, PASTE, PHONE, chromium, needs_browser
 from makers import Colours, network_of
 from servers import HOSTILE, Running, picture
 
@@ -12,30 +13,9 @@ from alexnet.classification.predict import load
 from alexnet.network.description import architecture
 from alexnet.scoring.conformal import Calibration
 
-playwright = pytest.importorskip("playwright.sync_api")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium"),
-]
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+pytestmark = needs_browser
 CAMERA = ["--use-fake-device-for-media-stream"]
 GRANTED = "--use-fake-ui-for-media-stream"
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
-PASTE = """
-colour => {
-  const canvas = document.createElement("canvas");
-  canvas.width = canvas.height = 40;
-  const pen = canvas.getContext("2d");
-  pen.fillStyle = colour;
-  pen.fillRect(0, 0, 40, 40);
-  return new Promise(done => canvas.toBlob(blob => {
-    const data = new DataTransfer();
-    data.items.add(new File([blob], "x.png", { type: "image/png" }));
-    document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));
-    done();
-  }));
-}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -55,30 +35,12 @@ def served(network):
 
 @contextlib.contextmanager
 def opened(served, *flags, size=DESK, host="localhost", **how):
-    """The page in a browser; whatever goes wrong in it is an error, and so is any request to
-    another place."""
-    with playwright.sync_playwright() as driver:
-        arguments = [*QUIET, *flags, "--host-resolver-rules=MAP box.lan 127.0.0.1"]
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
-        page = browser.new_context(viewport=size, **how).new_page()
-        page.set_default_timeout(20_000)
-        wrong, home = [], f"http://{host}:{served.port}/"
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("dialog", lambda dialog: wrong.append(dialog.message))
-        page.on(
-            "request",
-            lambda request: (
-                None
-                if request.url.startswith((home, "blob:", "data:"))
-                else wrong.append(request.url)
-            ),
-        )
-        page.goto(home)
+    """The page in a browser with these flags, once it knows its models."""
+    known = "--host-resolver-rules=MAP box.lan 127.0.0.1"
+    home = f"http://{host}:{served.port}/"
+    with chromium(*flags, known) as browser, browsers.opened(browser, home, size, **how) as page:
         page.locator("#model option").nth(1).wait_for(state="attached")
         yield page
-        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
-        assert not wrong
-        browser.close()
 
 
 def best(page):

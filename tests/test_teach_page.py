@@ -1,26 +1,20 @@
 """The page of `alexnet teach` in a real browser, from nothing to a live answer of the camera."""
 
-import contextlib
-import shutil
 import signal
 import time
 
 import numpy as np
 import pytest
+from browsers import DESK, PASTE, PHONE, browser, chromium, needs_browser, opened
 from long.teach import teaching
-from makers import encoded, noise
+from makers import class_folders, encoded, noise
 from servers import until
 
 from alexnet.data.images import open_image
 
-playwright = pytest.importorskip("playwright.sync_api")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium"),
-]
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+pytestmark = needs_browser
+__all__ = ["browser"]
 GRANTED = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
 SHADES = {"dark": 40, "middle": 120, "light": 210}  # of what is before the camera
 SEEN = """() => {
   const canvas = document.createElement("canvas"), video = document.getElementById("video");
@@ -44,25 +38,6 @@ def film(path, seconds=5, rate=10, side=64):
     return path
 
 
-@contextlib.contextmanager
-def opened(home, *flags, size=DESK, **how):
-    """The page; errors in it and requests to other places are errors."""
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=shutil.which("chromium"), args=[*QUIET, *flags]
-        )
-        page = browser.new_context(viewport=size, **how).new_page()
-        page.set_default_timeout(30_000)
-        wrong = []
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda one: wrong.append(one.url))
-        page.goto(home)
-        yield page
-        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
-        assert not [one for one in wrong if not one.startswith((home, "blob:", "data:"))]
-        browser.close()
-
-
 def add_class(page, name):
     page.get_by_label("Name of a new class").fill(name)
     page.keyboard.press("Enter")
@@ -84,7 +59,11 @@ def hold(page, name, folder):
 
 def test_three_classes_are_taught_by_the_camera(tmp_path):
     camera = f"--use-file-for-fake-video-capture={film(tmp_path / 'film.y4m')}"
-    with teaching(tmp_path / "things") as (process, home), opened(home, *GRANTED, camera) as page:
+    with (
+        teaching(tmp_path / "things") as (process, home),
+        chromium(*GRANTED, camera) as browser,
+        opened(browser, home) as page,
+    ):
         for name in SHADES:
             add_class(page, name)
         page.get_by_role("button", name="Camera").click()
@@ -109,7 +88,7 @@ def test_three_classes_are_taught_by_the_camera(tmp_path):
 
 
 @pytest.mark.parametrize(("size", "scheme"), [(PHONE, "dark"), (DESK, "light")])
-def test_pictures_are_added_moved_and_brought_back(size, scheme, tmp_path):
+def test_pictures_are_added_moved_and_brought_back(size, scheme, browser, tmp_path):
     folder = tmp_path / "things"
     files = [
         {"name": f"{n}.png", "mimeType": "image/png", "buffer": encoded(noise(n, (40, 40)))}
@@ -119,7 +98,7 @@ def test_pictures_are_added_moved_and_brought_back(size, scheme, tmp_path):
     def held(name):
         return sorted(path.name for path in (folder / name).glob("*"))
 
-    with teaching(folder) as (_, home), opened(home, size=size, color_scheme=scheme) as page:
+    with teaching(folder) as (_, home), opened(browser, home, size, color_scheme=scheme) as page:
         add_class(page, "cat")
         add_class(page, "dog")
         no_picture = {"name": "no.png", "mimeType": "image/png", "buffer": b"no picture"}
@@ -149,7 +128,70 @@ def test_pictures_are_added_moved_and_brought_back(size, scheme, tmp_path):
         assert until(lambda: len(held("cat")) == 2)
 
 
-def test_a_refused_camera_is_said(tmp_path):
-    with teaching(tmp_path / "things") as (_, home), opened(home) as page:
+def drop(page, place, *paths):
+    """Drops files and folders of the disk on an element, as a hand does."""
+    box = page.locator(place).bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + min(box["height"] / 2, 60)
+    hand = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(one) for one in paths], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        hand.send("Input.dispatchDragEvent", {"type": kind, "x": x, "y": y, "data": data})
+
+
+def test_pictures_are_dropped_pasted_and_dragged(browser, tmp_path):
+    folder = tmp_path / "things"
+    class_folders(tmp_path / "mine", {"cat": 3, "dog/old": 2, "dog": 1}, (40, 40))
+
+    def held(name):
+        return sorted(path.name for path in (folder / name).glob("[!.]*"))
+
+    with teaching(folder) as (_, home), opened(browser, home) as page:
+        page.evaluate(PASTE, "red")  # no class has been clicked on
+        page.locator("#trouble", has_text="Which class").wait_for()
+        drop(page, "#new", tmp_path / "mine")  # its folders become classes
+        for name in ("cat", "dog"):
+            page.locator(f'.card[data-name="{name}"] .count', has_text="3 pictures").wait_for()
+        assert held("cat") == ["0.png", "1.png", "2.png"]
+        (tmp_path / "mine" / "no.png").write_bytes(b"no picture")
+        drop(page, '.card[data-name="cat"]', tmp_path / "mine/dog/0.png", tmp_path / "mine/no.png")
+        page.locator("#trouble", has_text="no.png").wait_for()
+        assert held("cat") == ["0-2.png", "0.png", "1.png", "2.png"]
+        drop(page, "header", tmp_path / "mine/dog/0.png")
+        page.locator("#trouble", has_text="Pictures belong to a class").wait_for()
+        page.locator('.card[data-name="dog"]').click(position={"x": 5, "y": 5})
+        page.evaluate(PASTE, "red")
+        page.locator('.card[data-name="dog"] .count', has_text="4 pictures").wait_for()
+        assert "x.png" in held("dog")
+        page.get_by_label("x.png, of dog: move or delete").drag_to(
+            page.locator('.card[data-name="cat"] .head')
+        )
+        page.get_by_label("x.png, of cat: move or delete").wait_for()
+        assert "x.png" in held("cat") and "x.png" not in held("dog")
+
+
+def test_two_tabs_show_the_same(browser, tmp_path):
+    class_folders(tmp_path / "things", {"cat": 2, "dog": 2}, (40, 40))
+    file = {"name": "new.png", "mimeType": "image/png", "buffer": encoded(noise(9, (40, 40)))}
+    with (
+        teaching(tmp_path / "things") as (_, home),
+        opened(browser, home) as page,
+        opened(browser, home) as other,
+    ):
+        for one in (page, other):
+            one.locator('.card[data-name="dog"]').wait_for()
+        page.get_by_label("Add files to cat").set_input_files([file])
+        other.get_by_label("new.png, of cat: move or delete").wait_for()
+        other.get_by_label("new.png, of cat: move or delete").click()  # its menu is open when
+        page.get_by_label("Delete class cat").click()  # the class goes
+        other.locator('.card[data-name="cat"]').wait_for(state="detached")
+        other.locator("#menu button[value=delete]").click()
+        other.locator("#trouble", has_text="not there any more").wait_for()
+        page.get_by_role("button", name="Undo").click()
+        other.get_by_label("new.png, of cat: move or delete").wait_for()
+    assert len(list((tmp_path / "things" / "cat").glob("*.png"))) == 3
+
+
+def test_a_refused_camera_is_said(browser, tmp_path):
+    with teaching(tmp_path / "things") as (_, home), opened(browser, home) as page:
         page.get_by_role("button", name="Camera").click()
         page.locator("#trouble", has_text="amera").wait_for()

@@ -26,17 +26,17 @@ def one_at_a_time(path: Path, what: str) -> Iterator[None]:
     name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:24]
     lock, who = (cache_folder() / "locks" / f"{name}{ending}" for ending in (".lock", ".txt"))
     held = FileLock(lock, timeout=0)
-    try:
-        with writing(lock):
-            lock.parent.mkdir(parents=True, exist_ok=True)
+    with writing(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
             held.acquire()
-    except Timeout as error:
-        other = "another program"
-        with contextlib.suppress(OSError):
-            other = who.read_text(encoding="utf-8", errors="replace") or other
-        raise RunError(
-            f"{what} by {other}.", "Wait until it has ended, stop it, or choose another --out."
-        ) from error
+        except Timeout as error:  # which is an OSError
+            other = "another program"
+            with contextlib.suppress(OSError):
+                other = who.read_text(encoding="utf-8", errors="replace") or other
+            raise RunError(
+                f"{what} by {other}.", "Wait until it has ended, stop it, or choose another --out."
+            ) from error
     try:
         with writing(who):
             who.write_text(f"process {os.getpid()}: {Path(sys.argv[0]).name}", encoding="utf-8")

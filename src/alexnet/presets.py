@@ -646,7 +646,7 @@ def study(name: str) -> Study:
 
 def preset_for(data: str) -> str:
     """The name of the preset that suits `data`."""
-    return BY_DATA.get(data, "folder")
+    return BY_DATA.get(data.partition("?")[0], "folder")  # how it is read changes nothing
 
 
 def default_recipe(data: str, name: str | None = None) -> Recipe:

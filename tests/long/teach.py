@@ -30,9 +30,9 @@ MOST_SECONDS = 6.0  # after the start, in which a kill comes
 
 
 @contextlib.contextmanager
-def teaching(folder):
+def teaching(folder, *flags):
     """The program, at a free port; yields the process and its address."""
-    words = [sys.executable, "-m", "alexnet", "teach", str(folder), "--port", "0"]
+    words = [sys.executable, "-m", "alexnet", "teach", str(folder), *flags, "--port", "0"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         try:
             home = next(line.split()[1] for line in process.stderr if line.startswith("open "))

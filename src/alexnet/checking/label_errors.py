@@ -15,16 +15,19 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import confusion_matrix
+from torch import nn
 
 from alexnet.console import progress, warn
 from alexnet.data.datasets import open_data
 from alexnet.data.sources import Data
 from alexnet.data.store import Store
 from alexnet.errors import DataError
+from alexnet.network.description import Preprocessing
 from alexnet.network.frozen import FrozenPart, evaluation_view, feature_stores
 from alexnet.network.inference import evaluation_views, predict_logits
 from alexnet.network.model import AlexNet
 from alexnet.network.weights import carry_over
+from alexnet.recipes import Recipe
 from alexnet.runs.directory import RunDirectory
 from alexnet.runs.resolution import starting_weights
 from alexnet.runtime import choose_device, choose_precision
@@ -88,7 +91,7 @@ def probabilities_of(data: Data, store: Store, *, weights: str, run: str) -> Pro
             logits, _ = predict_logits(model, views, dtype, "predicting")
             chosen = [trained.classes.index(name) for name in store.classes]
             return softmax(logits.numpy()[:, chosen])
-        body = model.split("all-but-last")[0]
+        body = seeing_part(directory.settings.recipe, model)
     else:
         network = starting_weights(weights)
         how = network.preprocessing
@@ -98,10 +101,24 @@ def probabilities_of(data: Data, store: Store, *, weights: str, run: str) -> Pro
         body = model.split("conv")[0]
     if len(images) != len(store):  # the source changed in between
         raise DataError(f"{data} has changed while it was read.", "Start the check again.")
-    frozen = FrozenPart(body, device, dtype)
-    every = np.arange(len(images))
-    features = feature_stores(frozen, images, every, [evaluation_view(how)], how.crop).stores[0]
+    features = features_of(body, how, images, device)
     return cross_validated(features.x, store.y, len(store.classes))
+
+
+def seeing_part(recipe: Recipe, model: AlexNet) -> nn.Sequential:
+    """The part of a run's network to look at its own data with: what was frozen, which has never
+    heard of a label; else all but the last layer."""
+    frozen = recipe.freeze != "none" and not recipe.finetune_epochs
+    return model.split(recipe.freeze if frozen else "all-but-last")[0]
+
+
+def features_of(
+    body: nn.Sequential, how: Preprocessing, images: Store, device: torch.device
+) -> Store:
+    """What a part of a network makes of every image of a Store, (N, D), from the cache."""
+    frozen = FrozenPart(body, device, choose_precision("auto", device)[0])
+    every = np.arange(len(images))
+    return feature_stores(frozen, images, every, [evaluation_view(how)], how.crop).stores[0]
 
 
 def cross_validated(x: NDArray[np.floating], labels: Labels, classes: int) -> Probabilities:

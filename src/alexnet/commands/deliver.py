@@ -141,26 +141,46 @@ class Serve(ServerFlags):
 class Teach(ServerFlags):
     """Serve a page on which a classifier is taught: pictures into classes, by the camera or by
     dropping files, and the answer seconds later (extra "serve"). FOLDER becomes an ordinary folder
-    of class folders, beside it lies an ordinary run. Reached from this machine only, unless --host
-    is given.
+    of class folders, beside it lies an ordinary run. With --mend a page on which the labels of a
+    run's data are mended. Reached from this machine only, unless --host is given.
     """
 
     folder: Annotated[
         str,
         Arg(
-            metavar="FOLDER",
-            help="the folder of class folders, made where there is none [default: taught]",
+            metavar="FOLDER|RUN",
+            help="the folder of class folders, made where there is none [default: taught]; with "
+            "--mend a run directory",
             positional=True,
         ),
     ] = "taught"
     # The run directory, made anew by each learning. [default: FOLDER-run]
     out: str = ""
+    # Look at the pictures of RUN whose labels are probably wrong, one at a time, the most doubtful
+    # first. What is said goes into a table of changes, for train --labels; no picture is touched.
+    mend: bool = False
+    # With --mend: the table, which is gone on with where it is there. [default: beside the data]
+    labels: Annotated[str, Arg(metavar="CHANGES.csv")] = ""
 
     def run(self) -> None:
         place = self.place()
+        if self.mend:
+            self.mend_labels(place)
+            return
+        if self.labels:
+            raise InputError("--labels goes with --mend.", "alexnet teach RUN --mend")
         with needs_extra("alexnet teach", "serve"), waiting("loading torch"):
             from alexnet.teaching.teach import teach
         teach(self.folder, out=self.out, **place)
+
+    def mend_labels(self, place: dict[str, Any]) -> None:
+        """Serves that page."""
+        if self.out:
+            raise InputError("--out goes without --mend.", "The table of changes: --labels")
+        look_at_model(self.folder)
+        with needs_extra("alexnet teach", "serve"), waiting("loading torch"):
+            from alexnet.teaching.mend import mend
+        mend(self.folder, labels=self.labels, **place)
 
 
 @dataclass(kw_only=True)

@@ -85,6 +85,14 @@ class LabelFlags:
             "such as '(film\\d+)_'; or burst: what one camera took within seconds",
         ),
     ] = ""
+    labels: Annotated[
+        str,
+        Arg(
+            metavar="CHANGES.csv",
+            help="a table of changes, as `alexnet teach RUN --mend` writes it: which images are of "
+            "another class than DATA says, and which are left out",
+        ),
+    ] = ""
 
     def address_of(self, data: str) -> str:
         """DATA, with what these flags say of it."""

@@ -16,6 +16,7 @@ from alexnet import marks
 from alexnet.atomic import read_object, write_json
 from alexnet.cache import cache_folder
 from alexnet.console import progress, say, warn
+from alexnet.data.changes import changed, state_of
 from alexnet.data.finding import find_data, kind_of_data, listed, looked_at, read_source
 from alexnet.data.groups import burst_codes, codes_of, taken
 from alexnet.data.images import (
@@ -34,7 +35,7 @@ from alexnet.data.images import (
 )
 from alexnet.data.official import digits_source
 from alexnet.data.reading import parted
-from alexnet.data.sources import SPLITS, Data, Example, Source
+from alexnet.data.sources import SPLITS, Data, Example, Source, sha256_of
 from alexnet.data.store import Indices, Store, StoreWriter
 from alexnet.data.subset import tiny_image10
 from alexnet.data.trees import source_state
@@ -75,18 +76,19 @@ def open_data(
         DataError: no such data, an unknown layout, unreadable images.
         DiskError: no space for the Store.
     """
-    address, name = str(data), parted(str(data))[0]
+    address, (name, reading) = str(data), parted(str(data))
     make_source: Callable[[], Source]
     if isinstance(data, Source):
         source_itself = data
         make_source, signature, ours = (lambda: source_itself), data.signature, ""
     elif name == "digits":
-        make_source, signature, ours = digits_source, "digits", ""
+        make_source = lambda: changed(digits_source(), reading.labels)  # noqa: E731
+        signature, ours = f"digits{state_of(reading.labels)}", ""
     elif name == "tiny-image10":
         where = find_data("tiny-imagenet")
-        make_source = partial(tiny_image10_of, where)
+        make_source = partial(tiny_image10_of, where, reading.labels)
         state, ours = source_state(where)
-        signature = f"tiny-image10 {state}"
+        signature = f"tiny-image10 {state}{state_of(reading.labels)}"
     else:
         where = find_data(address)
         if kind_of_data(name, where) == "a Store":
@@ -128,15 +130,15 @@ def open_data(
 def outline(data: Data) -> tuple[int, list[str]]:
     """How many images there are to train on, and the classes, before anything is packed; errors as
     in `open_data`."""
-    name = str(data)
+    name, reading = parted(str(data))
     if isinstance(data, Source):
         source = data
     elif name == "digits":
-        source = digits_source()
+        source = changed(digits_source(), reading.labels)
     elif name == "tiny-image10":
-        source = tiny_image10_of(find_data("tiny-imagenet"))
+        source = tiny_image10_of(find_data("tiny-imagenet"), reading.labels)
     else:
-        where = find_data(name)
+        where = find_data(str(data))
         if kind_of_data(name, where):
             store = Store.open(where)
             return len(store.split("train")) or len(store.split("all")), store.classes
@@ -184,9 +186,9 @@ def find_packed(index: Path, image_size: int, white: int | None) -> Store | None
     return None
 
 
-def tiny_image10_of(where: Path) -> Source:
-    """Tiny Image10 from Tiny ImageNet's folder or archive."""
-    return tiny_image10(read_source(where))
+def tiny_image10_of(where: Path, labels: str = "") -> Source:
+    """Tiny Image10 from Tiny ImageNet's folder or archive, with a table of changes."""
+    return changed(tiny_image10(read_source(where)), labels)
 
 
 def read_index(path: Path) -> dict[str, Any]:
@@ -360,6 +362,7 @@ class _Packing:
         class_name = self.source.classes[example.label]
         told = f"{example.split}\0{class_name}\0{example.id}\0"
         told += f"{example.group}\0" if example.group else ""
+        told += f"drawn {example.drawn}\0" if example.drawn >= 0 else ""
         self.fingerprint.update(told.encode("utf-8", "surrogateescape"))
         self.fingerprint.update(one.sha256)
         self.grey += one.greyscale
@@ -431,6 +434,9 @@ class _Packing:
             "left_out": self.source.left_out,
             "bad": self.bad,
         }
+        if changes := self.source.changes:
+            drawn = {row: one.drawn for row, one in enumerate(self.stored) if one.drawn >= 0}
+            info["changes"] = changes._asdict() | {"drawn": drawn}
         if self.deep:
             info["range"] = self.white
         if self.sizes:
@@ -467,7 +473,7 @@ class _Packing:
                 reason = f"cannot be read ({content.strerror or content})"
                 found.append(_Decoded(b"", reason=reason))
                 continue
-            one = _Decoded(_sha256(content))
+            one = _Decoded(sha256_of(content))
             found.append(one)
             try:
                 self._decode_one(content, one)
@@ -533,7 +539,3 @@ def _chunks(source: Source) -> Iterator[tuple[list[Example], list[bytes | Pixels
             examples, contents, held = [], [], 0
     if examples:
         yield examples, contents, held
-
-
-def _sha256(content: bytes | Pixels) -> bytes:
-    return hashlib.sha256(content if isinstance(content, bytes) else content.tobytes()).digest()

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from alexnet.cache import cache_folder
 from alexnet.console import say
 from alexnet.data.fetch import DOWNLOADS, downloaded
 from alexnet.data.kinds import TABLES
-from alexnet.data.reading import parted
+from alexnet.data.reading import parted, with_whole_paths
 from alexnet.data.trees import LAYOUTS_HINT, levels_of, open_tree, refuse_other_files, source_state
 from alexnet.errors import DataError, did_you_mean
 
@@ -31,7 +30,7 @@ def find_data(name: str) -> Path:
     """
     if (here := _on_disk(name)) is not None:
         return here
-    name = parted(name)[0]
+    name, reading = parted(name)
     if name in DOWNLOADS:
         archive = downloaded(name)
         if archive is None:
@@ -40,7 +39,7 @@ def find_data(name: str) -> Path:
                 f"Fetch it with `alexnet data fetch {name}`, or give the path of your copy instead "
                 "of the name.",
             )
-        return archive
+        return Path(str(archive) + with_whole_paths(reading).query)
     if "/" not in name and "\\" not in name:
         raise DataError(
             f"there is no data set and no path {name!r}.",
@@ -58,24 +57,26 @@ def _on_disk(name: str) -> Path | None:
         address = Path(name or "?").expanduser()
         (where, levels), reading = levels_of(address), parted(address)[1]
         if where.exists():
-            if reading.images:
-                images = Path(reading.images).expanduser().resolve()
-                reading = replace(reading, images=str(images))
-            return Path(str(where.resolve().joinpath(*["*"] * levels)) + reading.query)
+            query = with_whole_paths(reading).query
+            return Path(str(where.resolve().joinpath(*["*"] * levels)) + query)
     return None
 
 
 def lasting(name: str) -> str:
     """A name or a path as it holds in whatever folder a program is started."""
-    return str(_on_disk(name) or name)
+    if (here := _on_disk(name)) is not None:
+        return str(here)
+    plain, reading = parted(name)
+    return plain + with_whole_paths(reading).query
 
 
 def is_there(name: str) -> bool:
     """Whether a data set of this name or path is on this machine."""
-    if name == "digits":
+    plain = parted(name)[0]
+    if plain == "digits":
         return True
     try:
-        find_data("tiny-imagenet" if name == "tiny-image10" else name)
+        find_data("tiny-imagenet" if plain == "tiny-image10" else name)
     except DataError:
         return False
     return True
@@ -87,11 +88,17 @@ def kind_of_data(name: str, where: Path) -> str:
     Raises:
         DataError: it is a run or a sweep.
     """
-    kind = marks.kind_of(where)
+    plain, reading = parted(where)
+    kind = marks.kind_of(Path(plain))
     if kind in ("a run", "a sweep"):
         raise DataError(
             f"{name} is the directory of {kind}, and holds no images.",
             "Give the data that it was trained on: a folder or an archive of images.",
+        )
+    if kind and reading.labels:
+        raise DataError(
+            f"{plain} is {kind}, which is packed: its labels are not changed by a table.",
+            "Give --labels with the data that it was packed from.",
         )
     return kind
 
@@ -112,13 +119,15 @@ def said(source: "Source") -> "Source":
 def listed(where: Path) -> "Source":
     """The same without a word."""
     plain, levels = levels_of(where)
+    reading = parted(where)[1]
     if _is_table(plain):
         return _table(where)[0]
+    from alexnet.data.changes import changed
     from alexnet.data.groups import grouped
     from alexnet.data.layouts import read_tree
 
-    reading = parted(where)[1]
-    return grouped(read_tree(open_tree(plain, cache_folder()), levels, reading), reading.group)
+    source = read_tree(open_tree(plain, cache_folder()), levels, reading)
+    return changed(grouped(source, reading.group), reading.labels)
 
 
 def looked_at(where: Path) -> tuple[str, str, "Callable[[], Source]"]:
@@ -127,7 +136,10 @@ def looked_at(where: Path) -> tuple[str, str, "Callable[[], Source]"]:
     if _is_table(levels_of(where)[0]):
         source, state = _table(where)
         return state, "", lambda: said(source)
-    return *source_state(where), lambda: read_source(where)
+    from alexnet.data.changes import state_of
+
+    state, ours = source_state(where)
+    return state + state_of(parted(where)[1].labels), ours, lambda: read_source(where)
 
 
 def _is_table(where: Path) -> bool:
@@ -136,14 +148,17 @@ def _is_table(where: Path) -> bool:
 
 def _table(where: Path) -> "tuple[Source, str]":
     from alexnet.data.arrays import parquet_file
+    from alexnet.data.changes import changed, state_of
     from alexnet.data.groups import grouped
     from alexnet.data.tables import table_file
 
     reading, plain = parted(where)[1], levels_of(where)[0]
     if plain.suffix.lower() == ".parquet" and (found := parquet_file(plain, reading)):
-        return found, source_state(where)[0]
-    source, state = table_file(plain, reading, cache_folder())
-    return grouped(source, reading.group), state
+        source, state = found, source_state(where)[0]
+    else:
+        source, state = table_file(plain, reading, cache_folder())
+        source = grouped(source, reading.group)
+    return changed(source, reading.labels), state + state_of(reading.labels)
 
 
 def require_classes(name: str, classes: Sequence[str]) -> None:
@@ -162,9 +177,10 @@ def look_at(name: str, enough: int = 2) -> None:
     Raises:
         DataError: nothing is there, it is no data, or its layout is not recognised.
     """
-    if name == "digits":
+    plain = parted(name)[0]
+    if plain == "digits":
         return
-    where = find_data("tiny-imagenet" if name == "tiny-image10" else name)
+    where = find_data("tiny-imagenet" if plain == "tiny-image10" else name)
     folder = levels_of(where)[0]
     if kind_of_data(name, where):
         return

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image, ImageOps
 
+from alexnet.data.changes import changed
 from alexnet.data.groups import grouped
 from alexnet.data.images import BadImage, Pixels
 from alexnet.data.levels import split_word
@@ -118,6 +119,7 @@ def labelled(
     split_column: str = "",
     label_pattern: str = "",
     group: str | Sequence[Any] = "",
+    labels: str | Path = "",
 ) -> Any:
     """Data whose labels its folders do not say: what every function that takes `data` takes
     instead. `alexnet train labels.csv --label-column breed` is
@@ -138,6 +140,8 @@ def labelled(
         group: a column, or a regular expression as above: images of one group (an animal, a
             patient, a film) stand on one side of every split. "burst": pictures that one camera
             took within seconds. Of what a program holds also the group of each image.
+        labels: a table of changes, as `alexnet teach RUN --mend` writes it: which images are of
+            another class than that, and which are left out.
 
     Raises:
         DataError: it is no data, or some of it cannot be used; says what and where.
@@ -145,10 +149,11 @@ def labelled(
     word = group if isinstance(group, str) else ""
     reading = Reading(
         images=str(images), path_column=path_column, label_column=label_column,
-        split_column=split_column, label_pattern=label_pattern, group=word,
+        split_column=split_column, label_pattern=label_pattern, group=word, labels=str(labels),
     )  # fmt: skip
     if not isinstance(data, str | os.PathLike):
-        return source_of(data, reading, None if isinstance(group, str) else group)
+        source = source_of(data, reading, None if isinstance(group, str) else group)
+        return changed(source, str(labels))
     if not isinstance(group, str):
         raise DataError(
             "a group for each image goes with what a program holds, not with a path.",

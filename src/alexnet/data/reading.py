@@ -22,6 +22,7 @@ class Reading:
     split_column: str = ""
     label_pattern: str = ""  # finds labels in paths
     group: str = ""  # a column, a pattern that finds groups in paths, or "burst"
+    labels: str = ""  # a table of changes (data/changes.py)
 
     def __bool__(self) -> bool:
         return any(dataclasses.astuple(self))
@@ -52,6 +53,13 @@ def parted(address: str | Path) -> tuple[str, Reading]:
     if not found or not found.keys() <= FIELDS.keys():
         return text, Reading()
     return path, Reading(**found)
+
+
+def with_whole_paths(reading: Reading) -> Reading:
+    """The same in whatever folder a program is started."""
+    paths = {name: getattr(reading, name) for name in ("images", "labels")}
+    whole = {name: str(Path(one).expanduser().resolve()) for name, one in paths.items() if one}
+    return dataclasses.replace(reading, **whole)
 
 
 def title_of(address: str | Path) -> str:

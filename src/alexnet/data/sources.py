@@ -1,5 +1,6 @@
 """Source: the labelled images of a data set, listed, before any is decoded."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,15 @@ class Example(NamedTuple):
     label: int  # index into the classes
     id: str  # its path inside the source
     group: str = ""  # what must stand on one side of a split, with all others of that name
+    drawn: int = -1  # the label that it had before a table of changes, by which splits are drawn
+
+
+class Changes(NamedTuple):
+    """What a table of changes did to a source."""
+
+    table: str  # its name
+    changed: int  # labels
+    left_out: int  # images
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,7 @@ class Source:
     bursts: bool = False  # whether the files say what belongs together
     name: str = ""  # what messages call it, where it has no address
     signature: str = ""  # changes with it, where it has no address
+    changes: Changes | None = None  # of its labels, where there was a table of them
 
     def __str__(self) -> str:
         return self.name or self.layout
@@ -46,6 +57,11 @@ class Source:
                     f"{name!r} cannot name a class, which is called as a folder can be.",
                     "Mend the list of class names.",
                 )
+
+
+def sha256_of(content: bytes | Pixels) -> bytes:
+    """The checksum of an image: of its file, or of its pixels where it has none."""
+    return hashlib.sha256(content if isinstance(content, bytes) else content.tobytes()).digest()
 
 
 Data = str | Path | Source  # an address, or what a program holds

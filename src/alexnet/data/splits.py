@@ -41,7 +41,8 @@ def make_splits(
     front, validation from the end. So where an image falls does not depend on the others' names or
     number: one more moves one other of its class at most into the test split or out of it, and one
     into validation or out of it. Release 0.1.0 drew by position (`draw`), which runs and Stores of
-    it keep. Images of one group stand on one side.
+    it keep. Images of one group stand on one side. An image whose label a table of changes has
+    changed falls where it fell before (`Store.drawn`).
 
     Raises:
         DataError: there is one class only, a class has too few images or groups, a group stands
@@ -109,7 +110,7 @@ def stratified(
     scikit-learn's stratified splitters round over all classes together and may leave a small class
     out of a split.
     """
-    labels = store.y[indices]
+    labels = store.drawn[indices]
     drawn = np.zeros(len(indices), dtype=bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
@@ -156,7 +157,7 @@ def draw_groups(
     """
     assert store.groups is not None  # noqa: S101  whoever calls it has looked
     groups, place = np.unique(store.groups[indices], return_inverse=True)
-    labels, label = np.unique(store.y[indices], return_inverse=True)
+    labels, label = np.unique(store.drawn[indices], return_inverse=True)
     counts = np.zeros((len(groups), len(labels)))
     np.add.at(counts, (place, label), 1)
     whole = counts.sum(0)

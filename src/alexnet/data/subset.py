@@ -15,10 +15,12 @@ from PIL import Image
 
 from alexnet.atomic import sync, writing
 from alexnet.console import progress
+from alexnet.data.changes import changed
 from alexnet.data.finding import find_data, read_source
 from alexnet.data.handed import Given, given
 from alexnet.data.images import Pixels
 from alexnet.data.official import digits_source
+from alexnet.data.reading import parted
 from alexnet.data.sources import SPLITS, Example, Source
 from alexnet.data.store import keyed_seed
 from alexnet.errors import DataError, did_you_mean
@@ -59,7 +61,12 @@ def subset(
     if isinstance(data, Source):
         source = data
     else:
-        source = digits_source() if data == "digits" else read_source(find_data(str(data)))
+        name, reading = parted(str(data))
+        source = (
+            changed(digits_source(), reading.labels)
+            if name == "digits"
+            else read_source(find_data(str(data)))
+        )
     if rule == "tiny-image10":
         part = tiny_image10(source)
     else:

@@ -390,8 +390,8 @@ class _Rows:
         classes = sorted(self.labels)
         order = {self.labels[name]: place for place, name in enumerate(classes)}
         self.seen.clear()  # in place, and what is done with let go: there may be a million
-        for place, (split, label, path, group) in enumerate(self.found):
-            self.found[place] = Example(split, order[label], path, group)
+        for place, example in enumerate(self.found):
+            self.found[place] = example._replace(label=order[example.label])
         rank = {split: place for place, split in enumerate(SPLITS)}
         self.found.sort(key=lambda one: (rank[one.split], one.label, one.id))
         self.note_all(classes, len(self.found))

@@ -22,8 +22,10 @@ from sklearn.metrics import (
 )
 
 from alexnet.console import warn
+from alexnet.data import changes
 from alexnet.data.originals import original
 from alexnet.data.reading import title_of
+from alexnet.data.sources import Changes
 from alexnet.errors import InputError, RunError
 from alexnet.presets import RECIPES
 from alexnet.recipes import BYSTANDERS, Recipe
@@ -146,6 +148,7 @@ def contents(run: RunDirectory) -> dict[str, Any]:
         | {"best_epoch": best_epoch, "val_top1": number(figures.get("val_top1"))}
         | {"chose_epoch_on_it": figures.get("chose_epoch_on_it") is True}
         | {"seen_by_weights": count(figures.get("seen_by_weights"))},
+        "label_changes": told_changes(figures.get("label_changes")),
         "top5_tells": len(names) >= TOP5_FROM,
         "expected": expected(settings),
         "leak_free": leak_free(predictions, state),
@@ -181,6 +184,13 @@ def contents(run: RunDirectory) -> dict[str, Any]:
         "confusion_table": CONFUSION_TABLE,
         "network_table": NETWORK_TABLE,
     }
+
+
+def told_changes(found: Any) -> str:
+    """What a table of changes did to the labels; nothing without one."""
+    figures = as_object(found)
+    numbers = {key: count(figures.get(key)) for key in (*Changes._fields[1:], "evaluated")}
+    return changes.told(str(figures.get("table")), **numbers) if figures else ""
 
 
 def evened(names: Sequence[str], found: Any) -> list[dict[str, Any]]:

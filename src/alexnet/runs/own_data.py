@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from alexnet.data.datasets import open_data, packed
 from alexnet.data.finding import is_there
-from alexnet.data.sources import Data
+from alexnet.data.sources import Changes, Data
 from alexnet.data.splits import Splits, make_splits
 from alexnet.data.store import Store
 from alexnet.errors import DataError
@@ -146,6 +147,17 @@ def trained_on(run: RunDirectory) -> set[bytes] | None:
         earlier = trained_on(before)
         return None if earlier is None else seen | earlier
     return seen
+
+
+def label_changes(store: Store, evaluated: Labels) -> dict[str, Any]:
+    """What a table of changes did to the data, as figures: its name, how many labels it changed
+    and images it left out, and how many of those labels are of images that are evaluated. Nothing
+    without a table."""
+    found = store.info.get("changes")
+    if found is None:
+        return {}
+    count = len({*map(int, found["drawn"])} & {*evaluated.tolist()})
+    return {"label_changes": {key: found[key] for key in Changes._fields} | {"evaluated": count}}
 
 
 def count_seen(seen: set[bytes], store: Store, rows: Labels) -> int:

@@ -222,10 +222,14 @@ class Server:
             model.stop()
 
 
-def page(package: str) -> tuple[bytes, str]:
-    """The page of a package, and the policy that allows its own script and style and nothing
-    else."""
-    text = (importlib.resources.files(package) / "page.html").read_text(encoding="utf-8")
+def page(package: str, name: str = "page.html") -> tuple[bytes, str]:
+    """A page of a package, whole, and the policy that allows its own script and style and nothing
+    else. /* include NAME */ in it stands for another file of the package."""
+
+    def text_of(name: str) -> str:
+        return (importlib.resources.files(package) / name).read_text(encoding="utf-8")
+
+    text = re.sub(r"/\* include (\S+) \*/", lambda found: text_of(found[1]).strip(), text_of(name))
     hashes = {}
     for kind in ("script", "style"):
         inside = re.findall(rf"<{kind}>(.*?)</{kind}>", text, re.DOTALL)
@@ -269,14 +273,15 @@ def make_app(
     log: Callable[[str], None] | None = None,
     more: APIRouter | None = None,
     package: str = "alexnet.serving",
+    name: str = "page.html",
 ) -> Guard:
     """The ASGI application. `log` is told of each request; `more` are routes besides its own, and
-    `package` is the one whose page it has."""
+    `name` is its page in the `package`."""
     app = FastAPI(
         title="alexnet", version=version("alexnet"), docs_url=None, redoc_url=None,
         description="Classifies images. Nothing that is sent is kept.", redirect_slashes=False,
     )  # fmt: skip
-    html, policy = page(package)
+    html, policy = page(package, name)
     methods = dict(METHODS)
     if more:
         app.include_router(more)

@@ -38,7 +38,7 @@ from alexnet.runs.directory import (
 from alexnet.runs.evaluation import show
 from alexnet.runs.imbalance import evened_out
 from alexnet.runs.inputs import Inputs
-from alexnet.runs.own_data import count_seen, trained_on
+from alexnet.runs.own_data import count_seen, label_changes, trained_on
 from alexnet.runtime import differences, environment, peak_memory, stop_on_signal
 from alexnet.scoring.conformal import USUAL, Calibration, abstaining, images_needed
 from alexnet.scoring.metrics import Labels, metrics, require_finite, supported_temperature
@@ -48,7 +48,7 @@ from alexnet.training.timing import median_seconds, over_and_over, training_step
 
 MORE = {"epochs", "finetune_epochs", "patience"}  # what a run may go on with
 WORTH_TIMING, TIMED_STEPS = 100, 3  # steps
-VERIFIED_IMAGES = 64  # test images on which the saved network must agree with its cached features
+VERIFIED_IMAGES = 16  # on which the saved network must agree with its cached features
 
 
 class Clock:
@@ -505,6 +505,7 @@ class Run:
             "seconds": sum(epoch.seconds for epoch in self.history),
             "chose_epoch_on_it": split == "val" and bool(self.recipe.epochs),
             **self._seen_by_weights(indices),
+            **label_changes(self.inputs.store, indices),
             **self.fitted,
         }
         ids = [self.inputs.store.ids[place] for place in indices]

@@ -1,0 +1,63 @@
+"""Pages in a real browser: one for a module, a fresh context for each test."""
+
+import contextlib
+import shutil
+
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api")
+needs_browser = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium"),
+]
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
+
+PASTE = """
+colour => {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 40;
+  const pen = canvas.getContext("2d");
+  pen.fillStyle = colour;
+  pen.fillRect(0, 0, 40, 40);
+  return new Promise(done => canvas.toBlob(blob => {
+    const data = new DataTransfer();
+    data.items.add(new File([blob], "x.png", { type: "image/png" }));
+    document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));
+    done();
+  }));
+}
+"""
+
+
+@contextlib.contextmanager
+def chromium(*flags):
+    with sync_api.sync_playwright() as driver:
+        found = driver.chromium.launch(
+            executable_path=shutil.which("chromium"), args=[*QUIET, *flags]
+        )
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as found:
+        yield found
+
+
+@contextlib.contextmanager
+def opened(browser, home, size=DESK, **how):
+    """A page; errors in it and requests to other places are errors."""
+    context = browser.new_context(viewport=size, **how)
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    wrong = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("dialog", lambda dialog: dialog.dismiss() or wrong.append(dialog.message))
+    page.on("request", lambda one: wrong.append(one.url))
+    page.goto(home)
+    yield page
+    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    assert not [one for one in wrong if not one.startswith((home, "blob:", "data:"))]
+    context.close()
