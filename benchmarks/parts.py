@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -48,7 +49,7 @@ from alexnet.training.timing import median_seconds, over_and_over, training_step
 
 Figures = dict[str, float]
 Contestant = Callable[[Path], Figures]
-EARLIER = "ALEXNET_EARLIER"  # PYTHONPATH of a release beside which `start` is measured
+EARLIER = "ALEXNET_EARLIER"  # PYTHONPATH of a release beside which this tree is measured
 HERE = Path(alexnet.__file__).parent.parent
 REAL = HERE.parent / "real-data"
 COMMAND = "import sys; from alexnet.cli import main; sys.exit(main())"
@@ -498,7 +499,7 @@ def call(work: Path, source: str, code: str, *words: object) -> tuple[float, str
 
 
 def start() -> dict[str, Contestant]:
-    """Commands of this tree, and of an earlier release where one is given."""
+    """Commands that are short."""
 
     def commands(source: str, work: Path) -> Figures:
         own = work / f"run-{time.monotonic_ns()}"
@@ -529,10 +530,41 @@ def start() -> dict[str, Contestant]:
         files = (one for one in folder.rglob("*") if one.suffix not in (".pyc",) and one.is_file())
         return sum(one.stat().st_size for one in files) / 1e6
 
-    found: dict[str, Contestant] = {"this tree": partial(commands, str(HERE))}
+    return releases(commands)
+
+
+def releases(job: Callable[[str, Path], Figures]) -> dict[str, Contestant]:
+    """A job of this tree, and of an earlier release where one is given."""
+    found: dict[str, Contestant] = {"this tree": partial(job, str(HERE))}
     if earlier := os.environ.get(EARLIER):
-        found["the earlier release"] = partial(commands, earlier)
+        found["the earlier release"] = partial(job, earlier)
     return found
+
+
+def work() -> dict[str, Contestant]:
+    """What takes long: packing, epochs, answers."""
+
+    def long_commands(source: str, work: Path) -> Figures:
+        own = work / f"run-{time.monotonic_ns()}"
+        own.mkdir()
+        photographs, run = work / "photographs", own / "run"
+        this = partial(call, own, source)
+        this(COMMAND, "--version")  # compiles
+        packing, _ = this(COMMAND, "data", "prepare", photographs, "--image-size", 256)
+        scratch = "scratch" if source == str(HERE) else "folder"  # as 0.1.0 calls it
+        words = ("--recipe", scratch, "--epochs", 4, "--no-report", "--out", run)
+        this(COMMAND, "train", photographs, *words)
+        lines = (run / "epochs.jsonl").read_text(encoding="utf-8").splitlines()
+        epochs = [json.loads(line)["seconds"] for line in lines]
+        predict, _ = this(COMMAND, "predict", run, photographs / "class 0")
+        shutil.rmtree(work / "cache", ignore_errors=True)
+        return {
+            "packing, s": packing,
+            "an epoch, s": statistics.median(epochs),
+            "predict, s": predict,
+        }
+
+    return releases(long_commands)
 
 
 PARTS = {
@@ -569,4 +601,10 @@ PARTS = {
     "growth": Part("A training step of the recipe scratch, 64 images, as it grows", growth),
     "busy": Part("Training the recipe cifar10-fast", busy),
     "start": Part("Commands, each in a fresh process", start, write_small_pictures),
+    "work": Part(
+        f"{PHOTOGRAPHS:,} JPEGs of 500x375 px: packed to 256 px, epochs of the recipe scratch, "
+        f"{PHOTOGRAPHS // 10} predicted",
+        work,
+        write_photographs,
+    ),
 }

@@ -2,7 +2,7 @@
 
     uv run python benchmarks/run.py                             # every part, 3 rounds
     uv run python benchmarks/run.py --only heads growth --rounds 5
-    uv run python benchmarks/run.py --only start --earlier /where/alexnet-0.1.0/src
+    uv run python benchmarks/run.py --only start work --earlier /where/alexnet-0.1.0/src
     uv run python docs/results.py                               # writes docs/benchmarks.md
 
 Each contestant runs in a process of its own, in turns, the order turned round from round to round,
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument(
         "--patience", type=float, default=60, help="seconds to wait for a quiet machine each round"
     )
-    parser.add_argument("--earlier", default="", help="PYTHONPATH of a release, for start")
+    parser.add_argument("--earlier", default="", help="PYTHONPATH of a release, for start and work")
     parser.add_argument("--contestant", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.earlier:

@@ -7,6 +7,7 @@ import functools
 import os
 import pickle
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,28 @@ if sys.dont_write_bytecode:
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """No worker beside this process where single files or tests are asked for: each takes seconds
-    to start. Otherwise xdist decides."""
-    return 0 if config.args_source is pytest.Config.ArgsSource.ARGS else None
+    to start. One more than there are cores for the slow tests, which wait a sixth of their time for
+    other processes. Otherwise xdist decides."""
+    if config.args_source is pytest.Config.ArgsSource.ARGS:
+        return 0
+    return None if "not slow" in config.getoption("markexpr") else (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
+    """Each worker, which begins with its share of the tests, begins with its share of the slow
+    ones, so that none is left alone with one at the end."""
+    yield
+    slow = [one for one in items if one.get_closest_marker("slow")]
+    quick = [one for one in items if not one.get_closest_marker("slow")]
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
+    def share(tests: list[pytest.Item], place: int) -> list[pytest.Item]:
+        return tests[len(tests) * place // workers : len(tests) * (place + 1) // workers]
+
+    items[:] = [
+        one for place in range(workers) for part in (slow, quick) for one in share(part, place)
+    ]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -108,7 +129,7 @@ def drawn_once(monkeypatch, drawings):
 
     for name in (
         "curves", "class_bars", "class_profile", "confusion_map", "reliability_diagram",
-        "trades", "main_effect", "parallel_coordinates",
+        "trades", "learning_curve", "main_effect", "parallel_coordinates",
     ):  # fmt: skip
         monkeypatch.setattr(charts, name, once(getattr(charts, name)))
     return drawings

@@ -227,7 +227,8 @@ def literals(path: Path) -> set[str]:
 
 
 RUN_FILES = """epochs.jsonl best.safetensors last.safetensors metrics.json
-    predictions.npz calibration.npz illustrations.json data.json lr.json lr.svg failed.json
+    predictions.npz calibration.npz illustrations.json data.json
+    learning-curve.json lr.json lr.svg failed.json
     pruned.json test.json epochs.csv classes.csv confusion.csv network.csv""".split()
 MARKS = ["recipe.json", "environment.json", "sweep.json", "store.json"]
 SWEEP_FILES = "results.csv configurations.csv summary.json optuna.db".split()

@@ -35,7 +35,7 @@ def desk(tmp_path, monkeypatch):
         for number, name in enumerate(["n01", "n02"]):
             (tmp_path / folder / name).mkdir(parents=True)
             for image in range(8):
-                generator = np.random.default_rng([number, image])  # no two alike
+                generator = np.random.default_rng([number, image, *folder.encode()])
                 pixels = generator.integers(0, 90, (16, 16, 3)) + 150 * number
                 Image.fromarray(pixels.astype(np.uint8)).save(
                     tmp_path / folder / name / f"{image}.png"

@@ -11,7 +11,7 @@ from alexnet.data.store import Batches, Store, StoreWriter
 from alexnet.errors import Interrupted, ModelError
 from alexnet.fitting.loop import State, fit
 from alexnet.fitting.optimization import learning_rate, make_loss, make_optimizer
-from alexnet.fitting.stack import Stack, StackOptimizer, StackState, fit_stack, stack_logits
+from alexnet.fitting.stack import Stack, StackState, fit_stack, joined, stack_logits
 from alexnet.runtime import StopFlag
 
 CPU = torch.device("cpu")
@@ -64,14 +64,17 @@ def rate_of(settings, epochs=4):
     )
 
 
+def optimizer_for(model, settings, name, nesterov, fused=False):
+    return make_optimizer(
+        model, name, lr=0.1, momentum=settings["momentum"],
+        nesterov=nesterov and settings["momentum"] > 0, weight_decay=settings["weight_decay"],
+        decay_all=False, fused=fused,
+    )  # fmt: skip
+
+
 def alone(kind, settings, data, optimizer, nesterov, clip, loss, keep, epochs=4):
     model = head(kind)
-    made = make_optimizer(
-        model, optimizer, lr=0.1, momentum=settings["momentum"],
-        nesterov=nesterov and settings["momentum"] > 0, weight_decay=settings["weight_decay"],
-        decay_all=False,
-    )  # fmt: skip
-    state = State(model, made)
+    state = State(model, optimizer_for(model, settings, optimizer, nesterov))
     history = list(
         fit(
             state, *data, epochs=epochs, rate=rate_of(settings), loss=loss, clip=clip, keep=keep,
@@ -83,11 +86,11 @@ def alone(kind, settings, data, optimizer, nesterov, clip, loss, keep, epochs=4)
 
 def together(kind, data, optimizer="sgd", nesterov=False, settings=SETTINGS):
     stack = Stack([head(kind)] * len(settings))
-    made = StackOptimizer(
-        list(stack.parameters()), optimizer, momentum=[one["momentum"] for one in settings],
-        weight_decay=[one["weight_decay"] for one in settings], nesterov=nesterov, decay_all=False,
-    )  # fmt: skip
-    return StackState(stack, made, [[] for _ in settings], [{} for _ in settings])
+    each = [
+        optimizer_for(one, settings, optimizer, nesterov, fused=True)
+        for one, settings in zip(stack.heads(), settings, strict=True)
+    ]
+    return StackState(stack, joined(each), [[] for _ in settings], [{} for _ in settings])
 
 
 def run(state, data, loss, epochs=4, clip=0.0, settings=SETTINGS, **options):
@@ -102,6 +105,7 @@ def run(state, data, loss, epochs=4, clip=0.0, settings=SETTINGS, **options):
 CASES = [
     ("linear", "sgd", False, 0.0, "cross-entropy"), ("dropout", "sgd", True, 0.0, "cross-entropy"),
     ("hidden", "sgd", False, 0.5, "bce"), ("batch norm", "sgd", True, 0.0, "cross-entropy"),
+    ("hidden", "muon", False, 0.0, "cross-entropy"),
     ("hidden", "adam", False, 0.0, "cross-entropy"), ("batch norm", "adamw", False, 0.1, "bce"),
 ]  # fmt: skip
 
@@ -142,7 +146,7 @@ def test_the_best_epoch_is_kept_for_each(data):
         assert (logits[0].argmax(1) == labels).float().mean() == pytest.approx(best.val_top1)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 def test_going_on_from_a_file_gives_the_same_bits(optimizer, data, tmp_path):
     loss = make_loss("cross-entropy", 0.0)
     whole = together("batch norm", data, optimizer)

@@ -16,6 +16,8 @@ from alexnet.recipes import Recipe
 
 if TYPE_CHECKING:
     from alexnet.checking.check import check
+    from alexnet.checking.learning_curve import learning_curve
+    from alexnet.checking.suggestions import suggest
     from alexnet.classification.classifier import Classifier
     from alexnet.classification.predict import load
     from alexnet.data.fetch import fetch
@@ -61,6 +63,7 @@ _WHERE = {
     "fit": "fitting.loop",
     "import_weights": "network.weights",
     "labelled": "data.handed",
+    "learning_curve": "checking.learning_curve",
     "list_weights": "network.weights:listing",
     "load": "classification.predict",
     "prepare": "training.train",
@@ -69,6 +72,7 @@ _WHERE = {
     "resume": "training.again",
     "serve": "serving.serve",
     "subset": "data.subset",
+    "suggest": "checking.suggestions",
     "sweep": "sweeping.sweep",
     "teach": "teaching.teach",
     "train": "training.train",
@@ -94,6 +98,7 @@ __all__ = [
     "fit",
     "import_weights",
     "labelled",
+    "learning_curve",
     "list_weights",
     "load",
     "prepare",
@@ -103,6 +108,7 @@ __all__ = [
     "resume",
     "serve",
     "subset",
+    "suggest",
     "sweep",
     "teach",
     "train",

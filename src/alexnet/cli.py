@@ -25,6 +25,7 @@ from alexnet.commands.flags import (
     read,
     takes_recipe,
 )
+from alexnet.commands.next import LearningCurve, Suggest
 from alexnet.commands.predict import Predict
 from alexnet.commands.sweep import Sweep
 from alexnet.commands.train import Repeat, Resume, Train
@@ -80,6 +81,8 @@ COMMANDS: dict[str, type[Command]] = {
     "predict": Predict,
     "explain": Explain,
     "report": Report,
+    "learning-curve": LearningCurve,
+    "suggest": Suggest,
     "describe": Describe,
     "export": Export,
     "serve": Serve,

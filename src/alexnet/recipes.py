@@ -220,6 +220,10 @@ class Recipe:
     # Which images an epoch has: shuffled (each once), or balanced (as many, each class as often as
     # another, so that those of small classes come several times).
     sampling: Literal["shuffled", "balanced"] = "shuffled"
+    # How many images are mixed with one another at a time. An epoch goes through what lies together
+    # (1 MiB) in an order of chance and shuffles so many images of it; data beyond memory is then
+    # read in long pieces. 0: all of them.
+    shuffle_window: Annotated[int, Between(0)] = 0
     # Largest norm of the gradient; longer ones are scaled down. 0: no limit.
     clip: Annotated[float, Between(0)] = 0.0
     # Stop after this many epochs without a better validation accuracy. 0: never.
@@ -466,6 +470,7 @@ NEWER: dict[str, Any] = {
     "keep": "best",
     "class_weights": "none",
     "sampling": "shuffled",
+    "shuffle_window": 0,
 }
 
 # Where release 0.1.0 wrote another value for the same thing: {field: (its value, ours)}. It is
@@ -535,7 +540,8 @@ BYSTANDERS = frozenset(
 STACKABLE = frozenset("lr momentum weight_decay schedule gamma step_size warmup".split())
 # what does not change how long a step takes
 ANY_SPEED = STACKABLE | frozenset(
-    "seed epochs finetune_epochs finetune_lr label_smoothing dropout class_weights sampling".split()
+    "seed epochs finetune_epochs finetune_lr label_smoothing dropout class_weights sampling "
+    "shuffle_window".split()
 )
 
 

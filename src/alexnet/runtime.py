@@ -120,6 +120,23 @@ def keep_memory() -> None:
                 libc.mallopt(setting, value)
 
 
+def memory_limit(top: Path = Path("/sys/fs/cgroup"), mine: Path = Path("/proc/self/cgroup")) -> int:
+    """Bytes of memory that this process may use: of the machine, or of its control group, whose
+    files Linux has in one of two forms; 0 where that is not known."""
+    found = []
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # Windows has no sysconf
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    lines = mine.read_text(encoding="utf-8").splitlines() if mine.exists() else []
+    for _, kind, name in (line.split(":", 2) for line in lines if line.count(":") > 1):
+        # 5:memory:/name, or 0::/name
+        group = {"memory": (top / "memory", "memory.limit_in_bytes"), "": (top, "memory.max")}
+        folder, limit = group.get(kind, (top, ""))
+        for own in (folder / name.lstrip("/"), folder) if limit else ():
+            with contextlib.suppress(OSError, ValueError):  # "max" is none
+                found.append(int((own / limit).read_text(encoding="ascii")))
+    return min(found, default=0)
+
+
 def peak_memory(device: torch.device) -> int:
     """The most memory in bytes that was in use so far: of a CUDA device what tensors took, else
     all of this process; 0 where that is not known."""

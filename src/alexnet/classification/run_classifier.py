@@ -20,7 +20,7 @@ from alexnet.network.checkpoint import Trained, load_weights
 from alexnet.network.inference import average_views, evaluation_transforms, forward
 from alexnet.network.model import AlexNet
 from alexnet.recipes import Recipe
-from alexnet.runs.calibration import calibrate, distances
+from alexnet.runs.calibration import calibrate, distances, unit
 from alexnet.runs.directory import RunDirectory
 from alexnet.runtime import as_found, choose_device, choose_precision
 from alexnet.scoring.conformal import Calibration
@@ -166,6 +166,12 @@ class RunClassifier(Classifier):
     def examined(self, squares: Sequence[Pixels]) -> tuple[Probabilities, Probabilities]:
         p, pooled = self._forward(squares)
         return p, distances(self.model.descriptor(pooled), self.calibration.memory)
+
+    def described(self, squares: Sequence[Pixels]) -> tuple[Probabilities, Probabilities]:
+        """`probabilities`, and the descriptors of the images (`AlexNet.descriptor`), each of length
+        1, (N, D)."""
+        p, pooled = self._forward(squares)
+        return p, unit(self.model.descriptor(pooled)).cpu().numpy()
 
     def _forward(self, squares: Sequence[Pixels]) -> tuple[Probabilities, torch.Tensor]:
         """Probabilities (N, K), and what goes into the fully connected layers, (N, D), of the first

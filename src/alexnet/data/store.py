@@ -18,6 +18,7 @@ import hashlib
 import io
 import json
 import math
+import mmap
 import os
 import secrets
 import shutil
@@ -49,6 +50,11 @@ REPACK = "Delete this folder; it is packed again from the source when next used.
 Indices = NDArray[np.int64]  # of examples
 
 
+def block_of(row: int) -> int:
+    """How many examples of so many bytes each lie together in a block."""
+    return max(1, -(-BLOCK // max(1, row)))
+
+
 class CheckedArray:
     """An array on disk that reads as a NumPy array does: [...], shape, dtype, nbytes, len().
 
@@ -77,6 +83,16 @@ class CheckedArray:
             self._check(rows // self.rows)
         found: NDArray[Any] = self.array[key]
         return found
+
+    def ahead(self, rows: Indices) -> None:
+        """Asks the system to read rows, sorted, that will soon be wanted, where it knows how."""
+        lent = getattr(self.array, "_mmap", None)
+        if lent is None or not hasattr(lent, "madvise"):
+            return
+        size = self.nbytes // len(self)
+        for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+            start = int(run[0]) * size // mmap.PAGESIZE * mmap.PAGESIZE
+            lent.madvise(mmap.MADV_WILLNEED, start, (int(run[-1]) + 1) * size - start)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self[:], dtype=dtype, copy=copy)
@@ -294,7 +310,7 @@ class StoreWriter:
         self.parent, self.shape, self.dtype, self.name = parent, tuple(shape), np.dtype(dtype), name
         self.sum = hashlib.sha256()
         self.row = int(np.prod(self.shape)) * self.dtype.itemsize  # bytes of an example
-        self.rows = max(1, -(-BLOCK // max(1, self.row)))  # examples of a block
+        self.rows = block_of(self.row)  # examples of a block
         self.sums: list[int] = []  # of the blocks, the last one perhaps not whole yet
         self.count = 0  # examples written
         self.alive: BaseFileLock | None = None  # held while something is written that cannot go on
@@ -569,12 +585,15 @@ class Batches:
         device: torch.device,
         shuffle: bool = False,
         balanced: bool = False,
+        window: int = 0,
         seed: int = 0,
         sharding: Sharding = WHOLE,
     ) -> None:
         """`transform` is an `augment.Transform`; `indices` (n,) are the examples to use. `balanced`
         says which of them an epoch has: of small classes some several times, of large ones not
-        all, but others in the next epoch. `sharding` is for `shards`.
+        all, but others in the next epoch. With a `window` as many examples are shuffled with one
+        another at a time, of blocks that lie together, whose order is of chance; they are read
+        before they are needed. `sharding` is for `shards`.
 
         Raises:
             RecipeError: a shard would have fewer than two examples.
@@ -584,7 +603,7 @@ class Batches:
         )
         self.indices = indices
         self.transform, self.device, self.shuffle, self.seed = transform, device, shuffle, seed
-        self.balanced = balanced
+        self.balanced, self.window = balanced, window
         self.steps = -(-len(indices) // batch_size)
         self.sharding = sharding
         if sharding.count > 1 and len(indices) // self.steps < 2 * sharding.count:
@@ -671,12 +690,36 @@ class Batches:
     def _chosen(self, epoch: int, start: int) -> Iterator[tuple[int, Tensor]]:
         """Of each step of an epoch the examples."""
         order = torch.from_numpy(self._even(epoch) if self.balanced else self.indices)
+        windows: Sequence[Tensor] = [order]
         if self.shuffle:
-            order = order[torch.randperm(len(order), generator=keyed_generator(self.seed, epoch))]
-        for step, chosen in enumerate(order.tensor_split(max(1, self.steps))[start:], start):
+            windows = self._shuffled(order, keyed_generator(self.seed, epoch))
+        pieces = torch.cat(tuple(windows)).tensor_split(max(1, self.steps))
+        begin, expected = sum(map(len, pieces[:start])), 0
+        for step, chosen in enumerate(pieces[start:], start):
             if not len(chosen):
                 return
+            if len(windows) > 1:  # the next one when half of one is over
+                now = (begin + self.window // 2) // self.window
+                for window in windows[max(expected, now) : now + 1]:
+                    self._expect(window)
+                begin, expected = begin + len(chosen), now + 1
             yield step, chosen
+
+    def _expect(self, window: Tensor) -> None:
+        for store in self.stores:
+            if isinstance(store.x, CheckedArray):
+                store.x.ahead(np.sort(window.numpy()))
+
+    def _shuffled(self, order: Tensor, generator: Generator) -> Sequence[Tensor]:
+        """Examples in an order of chance, by windows."""
+        windows: Sequence[Tensor] = [order]
+        if 0 < self.window < len(order):
+            x = self.stores[0].x
+            together = block_of(x.nbytes // len(x))
+            _, place = torch.unique(order // together, return_inverse=True)
+            turn = torch.randperm(int(place.max()) + 1, generator=generator)
+            windows = order[turn[place].argsort(stable=True)].split(self.window)
+        return [one[torch.randperm(len(one), generator=generator)] for one in windows]
 
     def _made(self, chosen: Tensor, epoch: int, generator: Generator) -> tuple[Tensor, Tensor]:
         x = self._gather(chosen, epoch)

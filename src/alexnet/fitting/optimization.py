@@ -71,11 +71,12 @@ def make_optimizer(
     weight_decay: float,
     decay_all: bool,
     lr_decay_below: float = 1.0,
+    fused: bool = False,
 ) -> torch.optim.Optimizer:
     """The optimiser. Biases and normalisation (parameters of one dimension) do not decay unless
     `decay_all`. Each layer's rate is `lr_decay_below` times that of the layer above it; the share
     stands in its group as "lr_share". Muon makes the steps of all layers but the last
-    orthogonal."""
+    orthogonal. `fused` goes through the weights once in each step, which rounds otherwise."""
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     share, below = {}, len(layers)
     for layer in model.modules():  # normalisation belongs to the layer before it
@@ -98,9 +99,9 @@ def make_optimizer(
         return without_compiler(Muon)(groups, momentum=momentum)
     if name == "sgd":
         sgd = without_compiler(torch.optim.SGD)
-        return sgd(groups, lr=lr, momentum=momentum, nesterov=nesterov)
+        return sgd(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused)
     adam = without_compiler(torch.optim.AdamW if name == "adamw" else torch.optim.Adam)
-    return adam(groups, lr=lr, betas=(momentum, 0.999))
+    return adam(groups, lr=lr, betas=(momentum, 0.999), fused=fused)
 
 
 class Muon(torch.optim.Optimizer):

@@ -6,11 +6,14 @@ same dropout masks, which are those that each would see alone with the same seed
 ends where it would have ended alone, up to rounding.
 """
 
+import copy
 import dataclasses
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,14 @@ from alexnet.network.inference import forward
 from alexnet.runtime import StopFlag, peak_memory
 
 
+def _hand_out(parts: Sequence[nn.Parameter], whole: Tensor) -> None:
+    """Gives the parts of a parameter their gradients, and takes its own."""
+    assert whole.grad is not None  # noqa: S101  this is called when there is one
+    for part, gradient in zip(parts, whole.grad, strict=True):
+        part.grad = gradient
+    whole.grad = None
+
+
 class Stack(nn.Module):
     """M networks of the same fully connected layers: features (B, D) in, logits (M, B, K) out."""
 
@@ -39,6 +50,7 @@ class Stack(nn.Module):
         self.layers: list[nn.Module] = list(
             heads[0]
         )  # what they are; their own weights are not used
+        self.parts: list[list[nn.Parameter]] = []  # of each parameter, where `heads` were made
         for kind in self.layers:
             if not isinstance(
                 kind, nn.Linear | nn.BatchNorm1d | nn.Dropout | nn.ReLU | nn.LeakyReLU | nn.Tanh
@@ -54,16 +66,25 @@ class Stack(nn.Module):
                 self.register_buffer("buffer_" + name.replace(".", "_"), stacked)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, D) -> (M, B, K)
+        kept, own = torch.ones_like(x), None  # what dropout makes of ones; batch norm's (M, D)
         for name, kind in zip(self.names, self.layers, strict=True):
-            if isinstance(kind, nn.Linear):
-                x = self._linear(x, self._of(name, "weight"), self._of(name, "bias"))
-            elif isinstance(kind, nn.BatchNorm1d):
-                x = self._batch_norm(x, name, kind)
+            if isinstance(kind, nn.BatchNorm1d) and x.ndim == 2 and self.training:
+                x, own = self._normalised(x, name, kind)
             elif isinstance(kind, nn.Dropout):
                 if self.training and kind.p:
-                    x = x * F.dropout(torch.ones_like(x if x.ndim == 2 else x[0]), kind.p)
+                    mask = F.dropout(torch.ones_like(x if x.ndim == 2 else x[0]), kind.p)
+                    x, kept = x * mask, mask
+            elif isinstance(kind, nn.Linear):
+                weight, bias = self._of(name, "weight"), self._of(name, "bias")
+                if own and weight.shape[1] < len(x):  # weights are fewer than what they look at
+                    scale, shift = (one[:, None] * weight for one in own)
+                    x, own = self._linear(x, scale, bias) + self._linear(kept, shift, None), None
+                else:
+                    x, own = self._linear(each(x, kept, own), weight, bias), None
+            elif isinstance(kind, nn.BatchNorm1d):
+                x = self._batch_norm(x, name, kind)
             else:
-                x = kind(x)
+                x, own = kind(each(x, kept, own)), None
         return x
 
     def _of(self, layer: str, name: str) -> Tensor:
@@ -71,12 +92,25 @@ class Stack(nn.Module):
         found: Tensor = self.tensors[key] if key in self.tensors else getattr(self, f"buffer_{key}")
         return found
 
-    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if x.ndim == 3:
+            assert bias is not None  # noqa: S101  what the models do not share has one
             return torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
         m, units, d = weight.shape  # one product serves all models
-        y = F.linear(x, weight.reshape(m * units, d), bias.reshape(-1))  # (B, M * H)
+        flat = bias if bias is None else bias.reshape(-1)
+        y = F.linear(x, weight.reshape(m * units, d), flat)  # (B, M * H)
         return y.view(len(x), m, units).transpose(0, 1)
+
+    def _normalised(
+        self, x: Tensor, name: str, kind: nn.BatchNorm1d
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Batch norm of what all models see (B, D), once for all; and the scales and shifts (M, D)
+        that each has for it."""
+        mean, variance = self._of(name, "running_mean"), self._of(name, "running_var")
+        self._of(name, "num_batches_tracked").add_(1)
+        y = F.batch_norm(x, mean[0], variance[0], None, None, True, kind.momentum or 0.0, kind.eps)
+        mean[1:], variance[1:] = mean[0], variance[0]
+        return y, (self._of(name, "weight"), self._of(name, "bias"))
 
     def _batch_norm(self, x: Tensor, name: str, kind: nn.BatchNorm1d) -> Tensor:
         if x.ndim == 2:
@@ -109,64 +143,40 @@ class Stack(nn.Module):
             for key in kind.state_dict()
         }
 
+    def heads(self) -> list[nn.Sequential]:
+        """The models one by one, for optimisers: their parameters are parts of the stack's, not
+        copies of them, and are handed their parts of its gradients. To be called once, on the
+        device that the stack stays on."""
+        named = dict(zip(self.names, self.layers, strict=True))
+        heads = [nn.Sequential(OrderedDict(copy.deepcopy(named))) for _ in range(self.count)]
+        for layer, kind in named.items():
+            for name, _ in kind.named_parameters():
+                whole = self.tensors[f"{layer}_{name}"]
+                parts = [nn.Parameter(one) for one in whole.detach()]
+                for head, part in zip(heads, parts, strict=True):
+                    setattr(head.get_submodule(layer), name, part)
+                whole.register_post_accumulate_grad_hook(partial(_hand_out, parts))
+                self.parts.append(parts)
+        return heads
 
-class StackOptimizer(torch.optim.Optimizer):
-    """SGD, Adam or AdamW with a learning rate, a momentum and a weight decay for each model. One
-    step does what torch's optimisers do, model by model."""
 
-    def __init__(
-        self,
-        parameters: Sequence[nn.Parameter],
-        name: str,
-        *,
-        momentum: Sequence[float],
-        weight_decay: Sequence[float],
-        nesterov: bool,
-        decay_all: bool,
-    ) -> None:
-        """Parameters are (M, ...); momentum is beta1 of Adam."""
-        super().__init__(parameters, {"lr": torch.zeros(len(momentum))})
-        self.parameters: list[nn.Parameter] = self.param_groups[0]["params"]
-        self.name, self.nesterov = name, nesterov
-        self.momentum = torch.tensor(momentum, device=self.parameters[0].device)
-        self.weight_decay = torch.tensor(weight_decay, device=self.parameters[0].device)
-        self.decays = [decay_all or parameter.ndim > 2 for parameter in self.parameters]
-        self.steps = 0
-        count = 1 if name == "sgd" else 2
-        self.slots = [[torch.zeros_like(p) for _ in range(count)] for p in self.parameters]
+def each(x: Tensor, kept: Tensor, own: tuple[Tensor, Tensor] | None) -> Tensor:
+    """What models make of what they share (B, D), of which dropout has `kept` that part: by `own`
+    scales and shifts, (M, B, D)."""
+    return x if own is None else torch.addcmul(kept * own[1][:, None], x, own[0][:, None])
 
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One step with the rates (M,) of its group."""
-        self.steps += 1
-        lr = self.param_groups[0]["lr"].to(self.momentum.device)
-        for parameter, decays, slots in zip(self.parameters, self.decays, self.slots, strict=True):
-            if parameter.grad is None:
-                continue
-            shape = (-1, *[1] * (parameter.ndim - 1))
-            rate, momentum = lr.view(shape), self.momentum.view(shape)
-            decay = self.weight_decay.view(shape) * decays
-            gradient = parameter.grad
-            if self.name == "adamw":
-                parameter.mul_(1 - rate * decay)
-            elif decays:
-                gradient = gradient + decay * parameter
-            if self.name == "sgd":
-                [velocity] = slots
-                if self.steps == 1:
-                    velocity.copy_(gradient)
-                else:
-                    velocity.mul_(momentum).add_(gradient)
-                direction = gradient + momentum * velocity if self.nesterov else velocity
-                parameter.sub_(rate * direction)
-            else:
-                first, second = slots
-                first.lerp_(gradient, 1 - momentum.expand_as(first))
-                second.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
-                correction = 1 - self.momentum.double().pow(self.steps)
-                step_size = (lr / correction).view(shape).to(first.dtype)
-                scale = math.sqrt(1 - 0.999**self.steps)
-                parameter.sub_(step_size * first / (second.sqrt() / scale + 1e-8))
+
+def joined(optimizers: Sequence[torch.optim.Optimizer]) -> torch.optim.Optimizer:
+    """One optimiser of all models of a stack, from that of each; a group's "model" is the one whose
+    rate it takes."""
+    whole, *others = optimizers
+    for model, one in enumerate(optimizers):
+        for group in one.param_groups:
+            group["model"] = model
+    for one in others:
+        for group in one.param_groups:
+            whole.add_param_group(group)
+    return whole
 
 
 @dataclass
@@ -174,7 +184,7 @@ class StackState:
     """Everything that changes while a stack trains."""
 
     stack: Stack
-    optimizer: StackOptimizer
+    optimizer: torch.optim.Optimizer  # of its heads, joined
     history: list[list[Epoch]]  # of each model
     best: list[dict[str, Tensor]]  # weights of each model's best epoch
     failed: dict[int, str] = field(default_factory=dict)  # models whose loss is no number any more
@@ -182,16 +192,27 @@ class StackState:
     def save(self, path: Path) -> None:
         """Writes all of it to one file, whole or not at all."""
         tensors = {f"stack.{name}": one for name, one in self.stack.state_dict().items()}
-        for place, slots in enumerate(self.optimizer.slots):
-            tensors |= {f"slot.{place}.{number}": one for number, one in enumerate(slots)}
+        for place, parts in enumerate(self.stack.parts):
+            for number, key in enumerate(self._slots):
+                slots = [self.optimizer.state[one].get(key, torch.zeros_like(one)) for one in parts]
+                tensors[f"slot.{place}.{number}"] = torch.stack(slots)
         for model, weights in enumerate(self.best):
             tensors |= {f"best.{model}.{name}": one for name, one in weights.items()}
+        steps = [one.get("step", 0) for one in self.optimizer.state.values()]
         about: dict[str, Any] = {
-            "steps": self.optimizer.steps,
+            "steps": int(max(steps, default=0)),
             "history": [[dataclasses.asdict(one) for one in each] for each in self.history],
             "failed": {str(model): reason for model, reason in self.failed.items()},
         }
         save_tensors(path, tensors, about)
+
+    @property
+    def _slots(self) -> tuple[str, ...]:
+        """What the optimiser keeps of a parameter, in the order of the file."""
+        group = self.optimizer.param_groups[0]
+        if "betas" in group:
+            return "exp_avg", "exp_avg_sq"
+        return ("velocity" if "orthogonal" in group else "momentum_buffer",)
 
     def load(self, path: Path) -> None:
         """The reverse of `save`."""
@@ -199,10 +220,13 @@ class StackState:
         self.stack.load_state_dict(
             {name[6:]: one for name, one in tensors.items() if name.startswith("stack.")}
         )
-        for place, slots in enumerate(self.optimizer.slots):
-            for number, slot in enumerate(slots):
-                slot.copy_(tensors[f"slot.{place}.{number}"])
-        self.optimizer.steps = about["steps"]
+        for place, parts in enumerate(self.stack.parts):
+            for number, key in enumerate(self._slots):
+                slots = tensors[f"slot.{place}.{number}"].to(parts[0].device)
+                for part, slot in zip(parts, slots, strict=True):
+                    self.optimizer.state[part][key] = slot.clone()
+                    if key == "exp_avg":
+                        self.optimizer.state[part]["step"] = slot.new_tensor(float(about["steps"]))
         self.history = [[Epoch(**one) for one in each] for each in about["history"]]
         self.failed = {int(model): reason for model, reason in about["failed"].items()}
         for model, weights in enumerate(self.best):
@@ -252,8 +276,9 @@ def fit_stack(
                     raise Interrupted("stopped.")
                 passed.waited += time.perf_counter() - last
                 now = epoch + (step + 0.5) / len(train)
-                rate = [rates[m](now, scores[m]) if m in going else 0.0 for m in range(stack.count)]
-                passed.lr = torch.tensor(rate)
+                passed.lr = [
+                    rates[m](now, scores[m]) if m in going else 0.0 for m in range(stack.count)
+                ]
                 values, right = training_step(
                     stack,
                     state.optimizer,
@@ -279,7 +304,7 @@ class _Pass:
 
     n: int
     started: float
-    lr: Tensor = field(default_factory=Tensor)  # (M,) of the last step
+    lr: list[float] = field(default_factory=list)  # (M,) of the last step
     losses: list[Tensor] = field(default_factory=list)  # (M,) for each step
     correct: list[Tensor] = field(default_factory=list)  # (M,) for each step
     waited: float = 0.0
@@ -314,14 +339,14 @@ def _judged(
             train_top1=float(train_top1[m]),
             val_loss=val_loss,
             val_top1=float(val_top1[m]),
-            lr=float(passed.lr[m]),
+            lr=passed.lr[m],
             seconds=whole / len(going),
             train_images_per_second=passed.n * len(going) / passed.seconds,
             waiting=passed.waited / passed.seconds,
             best=is_kept(
                 state.history[m], float(val_top1[m]), val_loss, images=len(labels), keep=keep
             ),
-            peak_memory=peak_memory(state.optimizer.momentum.device),
+            peak_memory=peak_memory(logits.device),
         )
         if one.best:
             state.best[m] = state.stack.head(m)

@@ -5,7 +5,6 @@ Shapes: B batch, K classes, M models side by side.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ def training_step(
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     *,
-    lr: float | Tensor,
+    lr: float | Sequence[float],
     loss: Loss,
     dtype: torch.dtype,
     clip: float,
@@ -36,7 +35,8 @@ def training_step(
     Args:
         model: in training mode; gives logits (B, K), or (M, B, K) for M models, or logits and a
             term () that is added to the loss.
-        optimizer: of its parameters; a group's "lr_share" is its part of the rate.
+        optimizer: of its parameters; a group's "lr_share" is its part of the rate, its "model" the
+            one of M that it belongs to.
         batch: a batch and its labels, or this process's shards of it.
         lr: the learning rate, or (M,) of them.
         loss: of logits (B, K) float32 and labels (B,), a mean over them.
@@ -49,7 +49,8 @@ def training_step(
         on the device, so that nobody waits for it.
     """
     for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_share", 1.0)
+        rate = lr if isinstance(lr, float) else lr[group["model"]]
+        group["lr"] = rate * group.get("lr_share", 1.0)
     optimizer.zero_grad(set_to_none=True)
     if batch.sharding.is_whole:
         [shard] = batch.shards
@@ -57,7 +58,7 @@ def training_step(
     else:
         losses, right = _backward_in_shards(model, batch, loss, dtype, key)
     if clip:
-        clip_gradients(optimizer, clip, stacked=losses.ndim > 0)
+        clip_gradients(optimizer, clip)
     optimizer.step()
     return losses, right
 
@@ -137,15 +138,10 @@ def _put(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
         tensor.copy_(value.view(tensor.shape))
 
 
-def clip_gradients(optimizer: torch.optim.Optimizer, limit: float, stacked: bool) -> None:
-    """Scales the gradient down to the norm `limit`; of a stack, whose parameters are (M, ...), that
-    of each model."""
-    parameters: list[Any] = [one for group in optimizer.param_groups for one in group["params"]]
-    if not stacked:
+def clip_gradients(optimizer: torch.optim.Optimizer, limit: float) -> None:
+    """Scales the gradient of each model down to the norm `limit`."""
+    models: dict[int, list[Tensor]] = {}
+    for group in optimizer.param_groups:
+        models.setdefault(group.get("model", 0), []).extend(group["params"])
+    for parameters in models.values():
         nn.utils.clip_grad_norm_(parameters, limit)
-        return
-    gradients = [one.grad for one in parameters if one.grad is not None]
-    squares = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0)
-    factor = (limit / (squares.sqrt() + 1e-6)).clamp(max=1.0)
-    for gradient in gradients:
-        gradient.mul_(factor.view(-1, *[1] * (gradient.ndim - 1)))

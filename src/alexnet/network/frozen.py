@@ -355,6 +355,7 @@ def feature_batches(
     views: Sequence[int] = (0,),
     shuffle: bool = False,
     balanced: bool = False,
+    window: int = 0,
     seed: int = 0,
     sharding: Sharding = WHOLE,
 ) -> Batches:
@@ -370,6 +371,7 @@ def feature_batches(
         device=device,
         shuffle=shuffle,
         balanced=balanced,
+        window=window,
         seed=seed,
         sharding=sharding,
     )

@@ -25,6 +25,7 @@ from alexnet.reporting.drawing import (
     Hover,
     label,
 )
+from alexnet.scoring.learning_curve import Forecast
 from alexnet.scoring.metrics import CALIBRATION_BINS, Reliability, wilson_interval
 
 if TYPE_CHECKING:
@@ -340,6 +341,32 @@ def trades(
         return []
 
     return Drawing(title, paint, 250 + 16 * math.ceil(len(lines) / 3))
+
+
+def learning_curve(
+    sizes: Sequence[float], accuracy: Sequence[float], images: int, forecast: Forecast
+) -> Drawing:
+    """Accuracies against how many images heads were trained on, on a logarithmic axis, and the
+    band of the forecast from as many `images` as there are now to twice as many."""
+    ends = [images, 2 * images]
+    low, high = np.clip(np.transpose([forecast.now_band, forecast.twice_band]), 0, 1)
+
+    def paint(figure: "Figure") -> list[Hover]:
+        axes = figure.add_subplot()
+        axes.fill_between(ends, low, high, color=LIGHT[ACCENT], alpha=0.25, linewidth=0)
+        line = [forecast.now, forecast.twice]
+        axes.plot(ends, line, "--o", color=LIGHT[ACCENT], label="forecast, band of 90 %")
+        axes.plot(sizes, accuracy, "-o", color=LIGHT[INK], markersize=4, label="measured")
+        axes.set_xscale("log", base=2)
+        ticks = [*sizes[:-1], *ends]
+        axes.set_xticks(ticks, [f"{one:,.0f}" for one in ticks])
+        axes.minorticks_off()
+        axes.yaxis.set_major_formatter(per_cent)
+        axes.set(xlabel="training images", ylabel="accuracy")
+        axes.legend()
+        return []
+
+    return Drawing("learning curve", paint, HEIGHT)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ the run directory.
 Shapes: N examples, K classes.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from sklearn.metrics import (
 )
 
 from alexnet.console import warn
-from alexnet.data.changes import told
+from alexnet.data import changes
 from alexnet.data.originals import original
 from alexnet.data.reading import title_of
 from alexnet.data.sources import Changes
@@ -54,6 +55,7 @@ from alexnet.runs.directory import (
     Settings,
 )
 from alexnet.scoring.conformal import USUAL, abstaining, answered, images_needed
+from alexnet.scoring.learning_curve import Forecast, told
 from alexnet.scoring.metrics import (
     TOP5_FROM,
     ClassScores,
@@ -169,6 +171,7 @@ def contents(run: RunDirectory) -> dict[str, Any]:
         "pictures_left_out": album.left_out,
         "calibration": calibration(predictions, figures),
         "abstaining": abstaining_of(run, predictions, figures),
+        "learning_curve": learning_curve_of(run),
         "data": told_data(state),
         "network": network_of(run),
         "speed": speed_curves(epochs),
@@ -187,7 +190,7 @@ def told_changes(found: Any) -> str:
     """What a table of changes did to the labels; nothing without one."""
     figures = as_object(found)
     numbers = {key: count(figures.get(key)) for key in (*Changes._fields[1:], "evaluated")}
-    return told(str(figures.get("table")), **numbers) if figures else ""
+    return changes.told(str(figures.get("table")), **numbers) if figures else ""
 
 
 def evened(names: Sequence[str], found: Any) -> list[dict[str, Any]]:
@@ -505,6 +508,45 @@ def abstaining_of(
             there = [rate for rate in RATES if len(found.test_p) and images_needed(rate) <= n]
             rows = [abstaining(found, predictions.logits, labels, rate) for rate in there]
     return {"curve": Drawn(curve, title), "rows": rows, "needed": images_needed(USUAL)}
+
+
+def learning_curve_of(run: RunDirectory) -> dict[str, Any] | None:
+    """What more images would come to, drawn and in words, those classes first that gain most; None
+    where nobody has asked."""
+    found = run.learning_curve()
+    sizes, accuracy = (
+        [number(one) for one in entries(found.get(key))] for key in ("sizes", "accuracy")
+    )
+    whole, images = forecast_of(found.get("all")), count(found.get("images"))
+    if not whole or not images or len(sizes) != len(accuracy) or not all(map(math.isfinite, sizes)):
+        return None
+    every = {name: as_object(one) for name, one in as_object(found.get("classes")).items()}
+    rows = [
+        {"name": name, "images": count(one.get("images")), "forecast": forecast_of(one)}
+        for name, one in every.items()
+    ]
+    known = [row for row in rows if row["forecast"]]
+    return {
+        "curve": Drawn(charts.learning_curve(sizes, accuracy, images, whole), "learning curve"),
+        "told": told(whole),
+        "images": images,
+        "finetuned": found.get("finetuned") is True,
+        "rows": sorted(known, key=lambda row: -row["forecast"].gain),
+        "few": [row["name"] for row in rows if not row["forecast"]],
+    }
+
+
+def forecast_of(found: object) -> Forecast | None:
+    """A forecast as it was kept; None if it is none."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(Forecast):
+        kept = as_object(found).get(field.name)
+        band = field.name.endswith("_band")
+        values[field.name] = tuple(map(number, entries(kept))) if band else number(kept)
+        ends = values[field.name] if band else (values[field.name],)
+        if len(ends) != 1 + band or not all(map(math.isfinite, ends)):
+            return None
+    return Forecast(**values)
 
 
 def told_temperature(temperature: float, interval: object) -> str:

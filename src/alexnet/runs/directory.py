@@ -13,6 +13,7 @@ RUN/
     calibration.npz     conformal.Calibration: with what the network says that it does not know
     illustrations.json  pictures for the report, as data URIs
     data.json           the state of the data: images of each class, duplicates, leaks
+    learning-curve.json what more images would come to
     lr.json, lr.svg     what the learning-rate finder suggests, and its curve
     report.html         all of it, to look at
     figures/            each figure of that page, as PNG and SVG
@@ -483,6 +484,14 @@ class RunDirectory:
         """What the data looked like; nothing where that is not known, or damaged, which is
         said."""
         return self._optional("data.json")
+
+    def write_learning_curve(self, found: Mapping[str, Any]) -> None:
+        """Keeps what more images would come to."""
+        write_json(self.path / "learning-curve.json", found)
+
+    def learning_curve(self) -> dict[str, Any]:
+        """The same; nothing where nobody has asked, or it is damaged, which is said."""
+        return self._optional("learning-curve.json")
 
     @property
     def lr_curve(self) -> Path:

@@ -131,6 +131,7 @@ class Inputs:
             "device": self.device,
             "shuffle": True,
             "balanced": recipe.sampling == "balanced",
+            "window": recipe.shuffle_window,
             "seed": recipe.seed,
             "sharding": ranks.sharding(int(recipe.shards)),
         }

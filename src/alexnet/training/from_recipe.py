@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from alexnet.fitting.optimization import Loss, learning_rate, make_loss, make_optimizer
-from alexnet.fitting.stack import Stack, StackOptimizer
+from alexnet.fitting.stack import Stack, joined
 from alexnet.recipes import Recipe, Resolved
 
 
@@ -27,8 +27,10 @@ def loss_of(recipe: Recipe) -> Loss:
     return make_loss(recipe.loss, recipe.label_smoothing, weights)
 
 
-def optimizer_of(recipe: Recipe, model: nn.Module, lr: float) -> torch.optim.Optimizer:
-    """The optimiser of a network or of a part of it."""
+def optimizer_of(
+    recipe: Recipe, model: nn.Module, lr: float, fused: bool = False
+) -> torch.optim.Optimizer:
+    """The optimiser of a network or of a part of it; `fused` as in `make_optimizer`."""
     return make_optimizer(
         model,
         recipe.optimizer,
@@ -38,24 +40,18 @@ def optimizer_of(recipe: Recipe, model: nn.Module, lr: float) -> torch.optim.Opt
         weight_decay=recipe.weight_decay,
         decay_all=recipe.decay_all,
         lr_decay_below=recipe.lr_decay_below,
+        fused=fused,
     )
 
 
 def stack_of(
     recipes: Sequence[Recipe], head: nn.Sequential, device: torch.device
-) -> tuple[Stack, StackOptimizer]:
+) -> tuple[Stack, torch.optim.Optimizer]:
     """Copies of a head, one for each recipe, and their optimiser. The recipes differ in what heads
     that train side by side may differ in (`recipes.STACKABLE`)."""
     stack = Stack([head] * len(recipes)).to(device)
-    optimizer = StackOptimizer(
-        list(stack.parameters()),
-        recipes[0].optimizer,
-        momentum=[recipe.momentum for recipe in recipes],
-        weight_decay=[recipe.weight_decay for recipe in recipes],
-        nesterov=recipes[0].nesterov,
-        decay_all=recipes[0].decay_all,
-    )
-    return stack, optimizer
+    each = zip(recipes, stack.heads(), strict=True)
+    return stack, joined([optimizer_of(recipe, one, 0.0, fused=True) for recipe, one in each])
 
 
 def rate_of(

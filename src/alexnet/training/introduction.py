@@ -10,7 +10,9 @@ from alexnet.data.splits import Splits
 from alexnet.data.store import Store
 from alexnet.network.description import Architecture
 from alexnet.network.model import parameter_count
+from alexnet.recipes import Recipe
 from alexnet.runs.own_data import label_changes
+from alexnet.runtime import memory_limit
 from alexnet.scoring.metrics import wilson_interval
 from alexnet.training.run import Run
 
@@ -35,6 +37,7 @@ def introduction(run: Run, fresh: list[str]) -> list[str]:
         ),
         *repeated_maps(resolution.architecture, recipe.crop),
         *few_images(store, splits),
+        *beyond_memory(store, recipe),
     ]
     if resolution.teacher:
         lines.append(
@@ -69,6 +72,19 @@ def repeated_maps(network: Architecture, crop: int) -> list[str]:
         f"of images of {crop} px the last maps are {found}x{found}, and are repeated to the "
         f"{wanted}x{wanted} of the fully connected layers: --map-side {found} does without, images "
         f"of {network.fitting_input} px fill them"
+    ]
+
+
+def beyond_memory(store: Store, recipe: Recipe) -> list[str]:
+    """That data which does not stay in memory is better read in long pieces."""
+    size, memory = store.x.nbytes, memory_limit()
+    if recipe.shuffle_window or not 0 < memory < size:
+        return []
+    fitting = max(1, len(store) * memory // size // 8)
+    return [
+        f"the packed images take {size / 1e9:,.1f} GB, more than the {memory / 1e9:,.1f} GB of "
+        f"memory: each epoch reads them from the disk, here and there; --shuffle-window {fitting} "
+        "reads them in long pieces"
     ]
 
 

@@ -48,7 +48,7 @@ from alexnet.training.timing import median_seconds, over_and_over, training_step
 
 MORE = {"epochs", "finetune_epochs", "patience"}  # what a run may go on with
 WORTH_TIMING, TIMED_STEPS = 100, 3  # steps
-VERIFIED_IMAGES = 64  # test images on which the saved network must agree with its cached features
+VERIFIED_IMAGES = 16  # on which the saved network must agree with its cached features
 
 
 class Clock:

@@ -40,7 +40,6 @@ def training_steps(
     """Losses of steps of the training of `model`, or of a stack of that many; nothing is waited for
     any more when a step is over."""
     device = next(model.parameters()).device
-    optimizer: torch.optim.Optimizer
     if models > 1 and isinstance(model, nn.Sequential):
         model, optimizer = stack_of([recipe] * models, model, device)
     else:
@@ -51,7 +50,7 @@ def training_steps(
             model,
             optimizer,
             batch,
-            lr=torch.full((models,), TINY) if models > 1 else TINY,
+            lr=[TINY] * models if models > 1 else TINY,
             loss=loss_of(recipe),
             dtype=dtype,
             clip=recipe.clip,
