@@ -185,6 +185,7 @@ def test_tables_of_other_data_and_changed_pictures(photos_run, photos, table, pa
             Mending(photos_run, table)
 
 
+@pytest.mark.slow
 def test_a_run_read_with_the_table_is_gone_on_with(photos_run, photos, mending, tmp_path, table):
     """What is answered changes the labels of its data; the run goes on with those it had."""
     first = next(iter(mending.suspects.values()))
@@ -233,6 +234,6 @@ def test_wrong_labels_are_found_and_mended(tmp_path, monkeypatch):
             (tmp_path / "shapes" / name / f"{number}.jpg").write_bytes(frame(label, draw))
     monkeypatch.setenv("ALEXNET_CACHE", str(tmp_path / "cache"))
     words = argparse.Namespace(per_class=28, test=8, errors=0.1, looks=20)
-    found = person.once(tmp_path / "shapes", tmp_path, words, 0, person.QUICK | {"epochs": 5})
+    found = person.once(tmp_path / "shapes", tmp_path, words, 0)
     assert found["planted"] == 9 and found["found"] >= 6 and found["looks"] <= 20
     assert found["after"] >= found["before"]

@@ -20,16 +20,22 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from long.teach import teaching
 
 import alexnet
 from alexnet.data.changes import Change, read_changes, write_changes
+from alexnet.data.datasets import open_data
+from alexnet.network.frozen import FrozenPart, Remembered, evaluation_view
+from alexnet.training.train import set_up
 
 SECONDS = 1  # that a person takes for a picture
-# the recipe of folders, on features of one view of each picture
-QUICK = {"views": 1, "flip": False, "finetune_epochs": 0, "report": False, "tensorboard": False}
+QUICK = {  # a head that is solved at once, on features of one view of each picture
+    "weights": "backbone", "head": "ridge", "fc_norm": "none", "dropout": 0.0, "views": 1,
+    "flip": False, "val_size": 0.2, "finetune_epochs": 0, "report": False, "tensorboard": False,
+}  # fmt: skip
 
 
 def planted(source, work, per_class, test, errors, draw):
@@ -77,31 +83,58 @@ def looked_through(run, looks, truth):
     return table, found, state["total"]
 
 
-def accuracy(work, name, fields, labels="", data="photos"):
-    """Of a run that is trained with a table of changes, on the clean pictures."""
-    given = alexnet.labelled(work / data, labels=labels)
-    run = alexnet.train(given, out=work / name, **fields)
-    return run, alexnet.evaluate(run, work / "clean", split="all")["top1"]
+class Trainings:
+    """Trainings on the same pictures, each of which goes through the frozen layers once."""
+
+    def __init__(self, work, fields):
+        self.work, self.fields, self.memory = work, fields, Remembered()
+
+    def train(self, name, labels=""):
+        """A run with a table of changes, and its accuracy on the clean pictures."""
+        data = alexnet.labelled(self.work / "photos", labels=labels)
+        run = set_up(data, alexnet.recipe(**self.fields))
+        run.inputs.memory = self.memory
+        with run.opened(self.work / name, resume=False):
+            for _ in run.train():
+                pass
+            run.evaluate()
+        return run.directory.path, self.accuracy(run)
+
+    def accuracy(self, run):
+        inputs, trained = run.inputs, run.directory.load()
+        body, head = trained.model.split(run.recipe.freeze)
+        frozen = FrozenPart(body, inputs.device, inputs.dtype)
+        clean = open_data(str(self.work / "clean"), image_size=inputs.preprocessing.image_size)
+        x = torch.from_numpy(np.array(clean.x))
+        features = self.memory.features(frozen, evaluation_view(inputs.preprocessing), x)
+        with torch.inference_mode():
+            guesses = head.eval()(features).argmax(1).numpy()
+        return float((guesses == clean.y).mean())
 
 
-def once(source, work, words, seed, fields=QUICK):
+def once(source, work, words, seed):
     """One seed; returns the accuracies, and what was found."""
     draw = np.random.default_rng(seed)
     truth = planted(source, work, words.per_class, words.test, words.errors, draw)
     wrong = [path for path, true in truth.items() if not path.startswith(f"{true}/")]
-    run, before = accuracy(work, "before", fields | {"seed": seed})
+    trainings = Trainings(work, QUICK | {"seed": seed})
+    run, before = trainings.train("before")
     table, found, doubted = looked_through(run, words.looks, truth)
-    _, after = accuracy(work, "after", fields | {"seed": seed}, table)
     chance = [sorted(truth)[place] for place in draw.permutation(len(truth))[: len(found)]]
     write_changes(work / "chance.csv", [Change(path, truth[path]) for path in chance])
-    _, by_chance = accuracy(work, "by-chance", fields | {"seed": seed}, work / "chance.csv")
     write_changes(work / "all.csv", [Change(path, truth[path]) for path in wrong])
-    _, clean = accuracy(work, "clean-run", fields | {"seed": seed}, work / "all.csv")
     return {
-        "before": before, "after": after, "by chance": by_chance, "no wrong label": clean,
-        "doubted": doubted, "looks": len(found), "found": sum(found), "planted": len(wrong),
-        "found by chance": len({*chance} & {*wrong}), "pictures": len(truth),
-    }  # fmt: skip
+        "before": before,
+        "after": trainings.train("after", table)[1],
+        "by chance": trainings.train("by-chance", work / "chance.csv")[1],
+        "no wrong label": trainings.train("mended", work / "all.csv")[1],
+        "doubted": doubted,
+        "looks": len(found),
+        "found": sum(found),
+        "found by chance": len({*chance} & {*wrong}),
+        "planted": len(wrong),
+        "pictures": len(truth),
+    }
 
 
 def main():
