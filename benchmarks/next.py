@@ -33,9 +33,9 @@ from alexnet.training.train import set_up
 
 # classes and images of each, by how many images a data set has of a class at most
 CASES = {
-    50: [(6, 9), (6, 11), (4, 10), (3, 10)],
-    100: [(5, 15), (10, 10), (10, 20), (20, 10), (20, 20), (50, 10), (100, 10)],
-    1000: [(2, 30), (3, 20), (3, 100), (5, 20), (5, 50), (10, 10), (10, 50), (10, 100)],
+    40: [(6, 9), (6, 11), (5, 10), (4, 10)],
+    60: [(5, 15), (10, 10), (10, 20), (20, 10), (20, 20), (50, 10)],
+    1000: [(2, 30), (3, 20), (3, 100), (5, 20), (5, 50), (10, 10), (10, 50)],
 }
 DRAWS, SEEDS, START, ROUNDS, COUNT = 3, 5, 3, 5, 20
 CLASSES, ASIDE = 20, 0.4  # classes that are drawn at most, and the share that is only looked at
@@ -107,13 +107,13 @@ def curve(names, seed):
             bands = (found.twice_band, twice), (found.gain_band, twice - now)
             inside = [low <= one <= high for (low, high), one in bands]
             held.append([*inside, *(high - low for (low, high), _ in bands)])
-            told = [f"{100 * low:.1f} to {100 * high:.1f}" for (low, high), _ in bands]
-            print(
-                f"{name} {classes * count}, {classes}: {100 * now:.1f}; {100 * found.twice:.1f} "
-                f"({told[0]}) {100 * twice:.1f}{'' if inside[0] else ' OUT'}; {100 * found.gain:.1f} "
-                f"({told[1]}) {100 * (twice - now):.1f}{'' if inside[1] else ' OUT'}; {seconds:.1f} s",
-                flush=True,
-            )
+            told = [
+                f"{100 * one:.1f} ({100 * low:.1f} to {100 * high:.1f}) {100 * true:.1f}"
+                + ("" if low <= true <= high else " OUT")
+                for one, ((low, high), true) in zip((found.twice, found.gain), bands, strict=True)
+            ]
+            what = f"{name} {classes * count}, {classes}: {100 * now:.1f}"
+            print("; ".join([what, *told, f"{seconds:.1f} s"]), flush=True)
     accuracy, gain, *widths = np.transpose(held)
     print(
         f"within the band: accuracy {accuracy.sum():.0f} of {len(held)}, median width "

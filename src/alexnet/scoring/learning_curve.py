@@ -22,7 +22,7 @@ FLATTEST, STEEPEST, STAYS = 0.2, 1.0, 0.95  # exponents; at most so much of the 
 DEVIATIONS = 4  # of the error at the largest part, within which the error now is looked for
 SURELY = 0.005  # a gain that is no gain
 CROOKED = 0.02  # of an error: by so much the points lie beside a law
-DRAW = 0.5  # of the variance of one image: what other images of the kind would change, times n
+DRAW = 0.8  # of the variance of one image: what other images of the kind would change, times n
 
 Floats = NDArray[np.float64]
 
