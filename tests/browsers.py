@@ -54,7 +54,7 @@ def opened(browser, home, size=DESK, **how):
     page.set_default_timeout(30_000)
     wrong = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("dialog", lambda dialog: wrong.append(dialog.message))  # waits for nobody: an error
+    page.on("dialog", lambda dialog: wrong.append(dialog.message))
     page.on("request", lambda one: wrong.append(one.url))
     page.goto(home)
     yield page
