@@ -62,7 +62,9 @@ def changed_json(**changes):
         (lambda path: (path / "store.json").write_text("{}"), "is not a Store"),
         (changed_json(shape="-"), "is not a Store"),
         (changed_json(dtype="no type"), "is not a Store"),
-        (changed_json(dtype="01,"), "leading zeros"),
+        (changed_json(dtype="01,"), "an array of 01, in blocks"),  # NumPy would read it as Python
+        (changed_json(dtype="a1"), "an array of a1 in blocks"),  # and warn of this one
+        (changed_json(dtype=["uint8"]), "an array of .'uint8'. in blocks"),
         (changed_json(version=2), "of version 2; this alexnet reads version 1"),
     ],
 )

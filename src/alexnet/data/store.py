@@ -42,6 +42,7 @@ from alexnet.errors import DataError, DiskError, RecipeError
 from alexnet.ranks import WHOLE, Sharding
 
 VERSION = 1
+KINDS = ("uint8", "float16")  # of images, of features
 PACKING, LOCK = ".packing-", ".lock"  # a Store that is written; beside it, locked as long as it is
 BLOCK = 2**20  # bytes of x.bin, at least, that have one checksum
 REPACK = "Delete this folder; it is packed again from the source when next used."
@@ -131,16 +132,17 @@ class Store:
         """
         try:
             info = read_object(path / marks.STORE)
-            version, shape, dtype = info["version"], tuple(info["shape"]), np.dtype(info["dtype"])
+            version, shape, kind = info["version"], tuple(info["shape"]), info["dtype"]
             rows = int(info.get("block", 1))
             if len(shape) > 4 or not all(isinstance(one, int) and one > 0 for one in shape):
                 raise ValueError(f"a shape of {shape}")
-            if not shape or dtype.kind not in "uf" or not 1 <= rows < 2**63:
-                raise ValueError(f"an array of {dtype} in blocks of {rows}")
+            # NumPy reads a type's name as Python, and warns of names that are to go
+            if not shape or kind not in KINDS or not 1 <= rows < 2**63:
+                raise ValueError(f"an array of {kind} in blocks of {rows}")
+            dtype = np.dtype(kind)
             size = math.prod(shape) * dtype.itemsize
             check_info(info, shape[0])
-        # NumPy reads a type's name as Python and raises what Python raises: SyntaxError, too
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, SyntaxError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else error
             raise DataError(
                 f"{path} is not a Store: its {marks.STORE} cannot be used ({reason}).", REPACK
