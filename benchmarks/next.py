@@ -138,10 +138,10 @@ def rounds(features, rule, seed):
         doubts = doubt(model.predict_proba(features.x[pool]))
         if rule == "suggest":
             x, seen = features.descriptors(pool), features.descriptors(known)
-            places = [place for place, _ in chosen(doubts, x, seen, COUNT)]
+            order = np.array([place for place, _ in chosen(doubts, x, seen, COUNT)])
         else:
-            places = generator.permutation(len(pool))[:COUNT]
-            places = places if rule == "chance" else np.argsort(-doubts)[:COUNT]
+            order = generator.permutation(len(pool)) if rule == "chance" else np.argsort(-doubts)
+        places = order[:COUNT]
         known, pool = np.append(known, pool[places]), np.delete(pool, places)
     return found
 

@@ -1,10 +1,11 @@
 """What more images would bring: forecasts from heads on parts of the images."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
-from makers import FROZEN, MADE_FOR, SMALL, change, network_of, write_pictures
+from makers import FROZEN, MADE_FOR, SMALL, change, network_of, run_directory, write_pictures
 
 import alexnet
 from alexnet.checking.learning_curve import FEWEST, drawn, parts_of, right_by_size
@@ -95,7 +96,6 @@ def test_a_run_says_what_more_images_would_bring(tmp_path, capsys):
     photos = write_pictures(tmp_path / "photos")
     recipe = change(FROZEN, weights=str(weights))
     run = alexnet.train(photos, recipe, out=tmp_path / "run")
-    assert contents(RunDirectory(run))["learning_curve"] is None
     assert main(["learning-curve", str(run), "--format", "json"]) == 0
     output = capsys.readouterr()
     found = json.loads(output.out)
@@ -106,12 +106,29 @@ def test_a_run_says_what_more_images_would_bring(tmp_path, capsys):
     assert found["classes"]["red"]["images"] * 3 == found["images"]
     assert main(["learning-curve", str(run)]) == 0
     assert told(Forecast(**found["all"]))[:30] in capsys.readouterr().err.replace("\n", " ")
-    shown = contents(RunDirectory(run))["learning_curve"]
-    assert shown["told"] == told(Forecast(**found["all"])) and len(shown["rows"]) == 3
-    assert "Would more pictures help?" in write_report(run).read_text(encoding="utf-8")
-    broken = found | {"all": found["all"] | {"twice_band": ["<b>", 1]}}
-    RunDirectory(run).write_learning_curve(broken)
-    assert contents(RunDirectory(run))["learning_curve"] is None
+
+
+@pytest.mark.slow
+def test_the_report_shows_it(tmp_path):
+    run = run_directory(tmp_path / "run")
+    directory = RunDirectory(run)
+    assert contents(directory)["learning_curve"] is None
+    found = dataclasses.asdict(forecast(images(0, 300), SIZES, 200))
+    whole = {"images": 200, "sizes": SIZES.tolist(), "accuracy": [0.3, 0.5, 0.6, 0.7], "all": found}
+    classes = {"cat": {"images": 100, **found}, "dog": {"images": 7}, "<b>": 3}
+    directory.write_learning_curve(whole | {"classes": classes})
+    shown = contents(directory)["learning_curve"]
+    assert shown["told"] == told(Forecast(**found)) and shown["few"] == ["dog", "<b>"]
+    assert [row["name"] for row in shown["rows"]] == ["cat"]
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "Would more pictures help?" in page and "<b>," not in page
+    for broken in (
+        {"all": found | {"twice_band": ["<b>", 1]}},
+        {"sizes": ["x"] * 4},
+        {"sizes": []},
+    ):
+        directory.write_learning_curve(whole | broken)
+        assert contents(directory)["learning_curve"] is None
 
 
 def test_a_network_of_its_own_has_no_frozen_features(photos_run):

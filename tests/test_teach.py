@@ -15,7 +15,7 @@ from alexnet.errors import InputError
 from alexnet.serving.api import make_app
 from alexnet.teaching.folder import DELETED, Folder, Gone
 from alexnet.teaching.learning import LEAST, replace_folder, require_own, takes, what_is_missing
-from alexnet.teaching.teach import Teaching, routes
+from alexnet.teaching.teach import Teaching, routes, suggested
 
 
 @pytest.fixture
@@ -99,6 +99,45 @@ def test_pictures_move_and_overwrite_nothing(folder):
 
 
 # -- learning
+
+
+def test_pictures_wait_to_be_sorted(page, tmp_path):
+    files = [tmp_path / f"{number}.png" for number in range(3)]
+    for number, file in enumerate(files):
+        file.write_bytes(encoded(noise(number + 50)))
+    folder = page.teaching.folder
+    assert folder.lay_unsorted([*files, files[0]]) == 3
+    assert folder.lay_unsorted(files) == 0  # they wait already
+    state = page.state()
+    assert [one["name"] for one in state["unsorted"]] == ["0.png", "1.png", "2.png"]
+    assert page.get("/v1/teach/thumbnail?class=&name=0.png").status_code == 200
+    assert page.change(do="move", class_="", pictures=["1.png"], to="dog").status_code == 200
+    undo = page.change(do="delete", class_="", pictures=["2.png"]).json()["undo"]
+    assert [one.name for one in folder.unsorted()] == ["0.png"]
+    assert folder.lay_unsorted(files[:2]) == 0  # one of them has its class
+    page.change(do="restore", to=undo)
+    assert [one.name for one in folder.unsorted()] == ["0.png", "2.png"]
+    assert page.state()["revision"] > state["revision"]
+    assert "1-2.png" in names(folder)["dog"] and files[1].exists()
+    assert page.change(do="delete", class_="").status_code == 409
+
+
+def test_a_table_of_suggestions(tmp_path, capsys):
+    (tmp_path / "a.png").write_bytes(encoded(noise()))
+    table = tmp_path / "suggestions.csv"
+    table.write_text(f"image,why\na.png,x\n{tmp_path / 'gone.png'},y\n")
+    assert suggested(table) == [tmp_path / "a.png"]
+    assert "1 of 2 pictures" in capsys.readouterr().err
+    for content in (
+        "image\ngone.png\n",
+        "path\na.png\n",
+        "\udcff".encode("utf-8", "surrogatepass"),
+    ):
+        table.write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.raises(InputError, match=r"no table of pictures|names no picture"):
+            suggested(table)
+    with pytest.raises(InputError, match="there is no file"):
+        suggested(tmp_path / "absent.csv")
 
 
 def test_what_is_missing_is_said(folder):

@@ -169,6 +169,28 @@ def test_pictures_are_dropped_pasted_and_dragged(browser, tmp_path):
         assert "x.png" in held("cat") and "x.png" not in held("dog")
 
 
+def test_what_was_suggested_is_sorted(browser, tmp_path):
+    folder = class_folders(tmp_path / "things", {"cat": 3, "dog": 3}, (40, 40))
+    class_folders(tmp_path, {"new": 3}, (40, 40))
+    table = tmp_path / "suggestions.csv"
+    table.write_text("image\n" + "".join(f"new/{number}.png\n" for number in range(3)))
+    with teaching(folder, "--from", str(table)) as (_, home), opened(browser, home) as page:
+        page.locator("#unsorted .count", has_text="3 pictures").wait_for()
+        page.get_by_label("0.png, to sort: move or delete").drag_to(
+            page.locator('.card[data-name="cat"] .head')
+        )
+        page.locator('.card[data-name="cat"] .count', has_text="4 pictures").wait_for()
+        page.get_by_label("1.png, to sort: move or delete").press("Enter")
+        page.get_by_label("Move to").select_option("dog")
+        page.get_by_role("button", name="Move", exact=True).click()
+        page.locator('.card[data-name="dog"] .count', has_text="4 pictures").wait_for()
+        page.get_by_label("2.png, to sort: move or delete").press("Delete")
+        page.locator("#unsorted").wait_for(state="hidden")
+        page.get_by_role("button", name="Undo").click()
+        page.locator("#unsorted .count", has_text="1 picture").wait_for()
+    assert len(list((folder / "cat").iterdir())) == 4 and (tmp_path / "new/0.png").exists()
+
+
 def test_two_tabs_show_the_same(browser, tmp_path):
     class_folders(tmp_path / "things", {"cat": 2, "dog": 2}, (40, 40))
     file = {"name": "new.png", "mimeType": "image/png", "buffer": encoded(noise(9, (40, 40)))}

@@ -227,7 +227,7 @@ def chosen(
     cluster = means.labels_[len(known) :]
     doubted = np.bincount(cluster, doubts, k)
     far = np.square(x - means.cluster_centers_[cluster]).sum(1)
-    found = []
+    found: list[tuple[int, int]] = []
     for one in np.lexsort((-doubted, has_known)).tolist():
         members = np.flatnonzero(cluster == one)
         if len(members) and len(found) < count:

@@ -156,6 +156,9 @@ class Teach(ServerFlags):
     ] = "taught"
     # The run directory, made anew by each learning. [default: FOLDER-run]
     out: str = ""
+    # Copies of the pictures in a table that `alexnet suggest` wrote wait on the page to be sorted
+    # into classes.
+    from_: Annotated[str, Arg(name="from", metavar="SUGGESTIONS.csv")] = ""
     # Look at the pictures of RUN whose labels are probably wrong, one at a time, the most doubtful
     # first. What is said goes into a table of changes, for train --labels; no picture is touched.
     mend: bool = False
@@ -171,12 +174,15 @@ class Teach(ServerFlags):
             raise InputError("--labels goes with --mend.", "alexnet teach RUN --mend")
         with needs_extra("alexnet teach", "serve"), waiting("loading torch"):
             from alexnet.teaching.teach import teach
-        teach(self.folder, out=self.out, **place)
+        teach(self.folder, out=self.out, suggestions=self.from_, **place)
 
     def mend_labels(self, place: dict[str, Any]) -> None:
         """Serves that page."""
-        if self.out:
-            raise InputError("--out goes without --mend.", "The table of changes: --labels")
+        if self.out or self.from_:
+            raise InputError(
+                f"--{'out' if self.out else 'from'} goes without --mend.",
+                "The table of changes: --labels",
+            )
         look_at_model(self.folder)
         with needs_extra("alexnet teach", "serve"), waiting("loading torch"):
             from alexnet.teaching.mend import mend

@@ -4,8 +4,8 @@ of the images, and what these laws say of more of them. Imports no torch.
 Errors fall as a + b n^-c (Hestness et al., "Deep learning scaling is predictable, empirically",
 2017). One law that is fitted through four points has no honest band; so every law of a grid is
 weighed by how well it goes with the points and their covariance, and the forecasts of all of them
-are the band. What a law leaves out is in two numbers, CROOKED and DRAW, which were chosen so that
-the band holds what it should (docs/next.md).
+are the band. What a law leaves out is in three numbers, CROOKED, WIDER and DRAW, which were chosen
+so that the band holds what it should (docs/next.md).
 
 Shapes: N images, S sizes of parts, G laws.
 """
@@ -22,6 +22,7 @@ FLATTEST, STEEPEST, STAYS = 0.2, 1.0, 0.95  # exponents; at most so much of the 
 DEVIATIONS = 4  # of the error at the largest part, within which the error now is looked for
 SURELY = 0.005  # a gain that is no gain
 CROOKED = 0.02  # of an error: by so much the points lie beside a law
+WIDER = 1.3  # than the covariance over images, which knows little of which ones are trained on
 DRAW = 0.8  # of the variance of one image: what other images of the kind would change, times n
 
 Floats = NDArray[np.float64]
@@ -68,7 +69,7 @@ def weighed_laws(right: Floats, shares: Floats) -> tuple[Callable[[float], Float
     # one right and one wrong image more, as Laplace: of few none is always right
     seen = np.hstack([right, np.ones((len(right), 1)), np.zeros((len(right), 1))])
     error = 1 - seen.mean(1)
-    covariance = np.cov(seen) / seen.shape[1] + np.diag((CROOKED * error) ** 2)
+    covariance = WIDER * np.cov(seen) / seen.shape[1] + np.diag((CROOKED * error) ** 2)
     around = DEVIATIONS * np.sqrt(covariance[-1, -1])
     axes = (
         np.linspace(max(error[-1] - around, 1e-4), min(error[-1] + around, 1), ERRORS),

@@ -2,16 +2,18 @@
 kept elsewhere, so that what others change in it counts too.
 
 A picture is on the disk, flushed, before anybody hears that it was taken. What is deleted lies in a
-hidden folder, which no data set looks into, until the program ends.
+hidden folder, which no data set looks into, until the program ends; what is to be sorted into
+classes in another, until it is. There its class is called "".
 """
 
 import contextlib
+import filecmp
 import itertools
 import os
 import shutil
 import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from alexnet.data.names import hidden
 from alexnet.errors import InputError
 from alexnet.words import shown
 
-DELETED = ".deleted"
+DELETED, UNSORTED = ".deleted", ".unsorted"
 MOST_CLASSES, MOST_PICTURES = 100, 5000  # what a page can show, and a head learn in seconds
 
 
@@ -80,19 +82,33 @@ class Folder:
 
     def classes(self) -> Classes:
         """The pictures of each class, both sorted."""
-        found: Classes = {}
-        readable = readable_extensions()
-        for one in sorted(self.path.iterdir()):
-            if not one.is_dir() or hidden(one.name):
-                continue
-            pictures = []
-            for file in _files(one):
-                if ending(file.name) in readable and not is_leftover(file.name):
-                    with contextlib.suppress(OSError):  # gone in this moment
-                        about = file.stat()
-                        pictures.append(Picture(file.name, about.st_size, about.st_mtime_ns))
-            found[one.name] = sorted(pictures)
-        return found
+        return {
+            one.name: _pictures(one)
+            for one in sorted(self.path.iterdir())
+            if one.is_dir() and not hidden(one.name)
+        }
+
+    def unsorted(self) -> list[Picture]:
+        """The pictures that are to be sorted into classes, sorted by name."""
+        return _pictures(self.path / UNSORTED)
+
+    def lay_unsorted(self, files: Sequence[Path]) -> int:
+        """Copies pictures here, to be sorted into classes; returns how many. What is in the folder
+        already is left out.
+
+        Raises:
+            DiskError: one cannot be read or written.
+        """
+        place, count = self.path / UNSORTED, 0
+        with self._changing():
+            place.mkdir(exist_ok=True)
+            for file in files:
+                here = (one for one in self.path.glob("*/*") if one.is_file())
+                if not any(filecmp.cmp(file, one, shallow=False) for one in here):
+                    with replacing(place / file.name, to_free_name) as aside:
+                        shutil.copyfile(file, aside)
+                    count += 1
+        return count
 
     def file(self, class_: str, picture: str) -> Path:
         """The file of a picture.
@@ -100,7 +116,7 @@ class Folder:
         Raises:
             Gone: there is none.
         """
-        folder = self._class(class_)
+        folder = self._class(class_) if class_ else self.path / UNSORTED
         if picture not in {one.name for one in _files(folder)} or hidden(picture):
             raise Gone(f"the picture is not in {shown(class_)} any more.", "Choose another.")
         return folder / picture
@@ -189,15 +205,15 @@ class Folder:
         with self._changing():
             bin_ = self.path / DELETED
             bin_.mkdir(exist_ok=True)
-            folder = self._class(class_)
             files = [self.file(class_, one) for one in pictures or []]
+            folder = files[0].parent if files else self._class(class_)
             target = bin_ / str(next(self._numbers))
             target.mkdir()
             if pictures is None:
-                folder.rename(target / class_)
+                folder.rename(target / folder.name)
             else:
-                (target / class_).mkdir()
-                self._move(files, target / class_)
+                (target / folder.name).mkdir()
+                self._move(files, target / folder.name)
             return target.name
 
     def restore(self, deleted: str) -> None:
@@ -223,6 +239,16 @@ class Folder:
     def _changing(self) -> Iterator[None]:
         with self._lock, writing(self.path):
             yield
+
+
+def _pictures(folder: Path) -> list[Picture]:
+    readable, found = readable_extensions(), []
+    for file in _files(folder):
+        if ending(file.name) in readable and not is_leftover(file.name):
+            with contextlib.suppress(OSError):  # gone in this moment
+                about = file.stat()
+                found.append(Picture(file.name, about.st_size, about.st_mtime_ns))
+    return sorted(found)
 
 
 def _files(folder: Path) -> list[os.DirEntry[str]]:

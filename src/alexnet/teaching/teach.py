@@ -1,11 +1,12 @@
 """`alexnet teach`: the page's routes, over those of `serve`, which gives the answers."""
 
 import asyncio
+import csv
 import io
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +18,7 @@ from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from alexnet.classification.run_classifier import RunClassifier
-from alexnet.console import say
+from alexnet.console import say, warn
 from alexnet.data.images import BadImage, open_image, square_pixels
 from alexnet.errors import AlexNetError, DiskError, InputError
 from alexnet.exporting.export import export
@@ -27,7 +28,7 @@ from alexnet.serving.batching import Served
 from alexnet.serving.decoding import SMALL, Busy, cost_of, square_apart
 from alexnet.serving.guard import Refused
 from alexnet.serving.serve import Place
-from alexnet.teaching.folder import Classes, Folder, Gone
+from alexnet.teaching.folder import Classes, Folder, Gone, Picture
 from alexnet.teaching.learning import Learner, require_own
 
 THUMB = 160  # px
@@ -70,7 +71,8 @@ class Teaching:
         self.folder = folder
         self.server = Server({})
         self.learner = Learner(folder, out, device, self.know)
-        self.revision, self._listed = 0, Classes()
+        self.revision = 0
+        self._listed: tuple[Classes, list[Picture]] = {}, []
         self._before: Served | None = None
 
     def know(self, classifier: RunClassifier) -> None:
@@ -92,9 +94,9 @@ class Teaching:
 
     def state(self, since: int) -> dict[str, Any]:
         """What the page shows; without the pictures, if `since` is still the revision."""
-        listed = self.folder.classes()
-        if listed != self._listed:
-            self.revision, self._listed = self.revision + 1, listed
+        listed, unsorted = self.folder.classes(), self.folder.unsorted()
+        if (listed, unsorted) != self._listed:
+            self.revision, self._listed = self.revision + 1, (listed, unsorted)
         status, learned = self.learner.status, self.learner.learned
         told: dict[str, Any] = {
             "revision": self.revision,
@@ -105,12 +107,9 @@ class Teaching:
             told["folder"] = str(self.folder.path)
             told["run"] = str(self.learner.out)
             told["classes"] = [
-                {
-                    "name": name,
-                    "pictures": [{"name": one.name, "changed": one.changed} for one in pictures],
-                }
-                for name, pictures in listed.items()
+                {"name": name, "pictures": named(pictures)} for name, pictures in listed.items()
             ]
+            told["unsorted"] = named(unsorted)
         told["bad"] = [
             {"class": class_, "name": name, "why": why}
             for (class_, name), why in sorted(self.learner.bad.copy().items())
@@ -188,6 +187,35 @@ class Teaching:
         return zipped(made, work / f"{path.name}-page.zip", [""])
 
 
+def named(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
+    """Pictures as the page is told of them."""
+    return [{"name": one.name, "changed": one.changed} for one in pictures]
+
+
+def suggested(table: Path) -> list[Path]:
+    """The pictures of a table as `alexnet suggest` writes it, those that are there.
+
+    Raises:
+        InputError: it is no such table, or none of them is there.
+    """
+    try:
+        with open(table, newline="", encoding="utf-8") as file:
+            paths = [table.parent / row["image"] for row in csv.DictReader(file)]
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {table}.", "Check the path.") from error
+    except (OSError, ValueError, csv.Error, KeyError, TypeError) as error:
+        raise InputError(
+            f"{table} is no table of pictures: it has no column image.",
+            "Give the suggestions.csv that alexnet suggest has written.",
+        ) from error
+    there = [path for path in paths if path.is_file()]
+    if len(there) < len(paths):
+        warn(f"{len(paths) - len(there):,} of {len(paths):,} pictures of {table} are not there")
+    if not there:
+        raise InputError(f"{table} names no picture that is there.", "Ask alexnet suggest again.")
+    return there
+
+
 def zipped(folder: Path, out: Path, names: list[str]) -> Path:
     """Some folders in a folder as a .zip file; pictures do not become smaller."""
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
@@ -252,26 +280,39 @@ def routes(teaching: Teaching) -> APIRouter:
 
 
 @as_found()
-def teach(folder: str | Path, *, out: str | Path = "", device: str = "auto", **where: Any) -> None:
+def teach(
+    folder: str | Path,
+    *,
+    out: str | Path = "",
+    suggestions: str | Path = "",
+    device: str = "auto",
+    **where: Any,
+) -> None:
     """Serves a page on which a folder of class folders is filled with pictures, and learned from,
     until it is stopped.
 
     Args:
         folder: it is made where there is none.
         out: the run directory, made anew by each learning; by default FOLDER-run.
+        suggestions: a table that `suggest` has written: copies of its pictures wait on the page to
+            be sorted into classes.
         device: as the recipe's field.
         where: host, port, token, names, root_path, behind_https, forwarded and log, as for `serve`.
 
     Raises:
-        InputError: the folder is no folder of class folders, or as for `serve`. RunError: `out`
-            holds something else than a run. DiskError: nothing can be written.
+        InputError: the folder is no folder of class folders, the table is none, or as for
+            `serve`. RunError: `out` holds something else than a run. DiskError: nothing can be
+            written.
     """
     path = Path(folder).expanduser().absolute()
     run = Path(out).expanduser().absolute() if out else path.with_name(f"{path.name}-run")
     require_own(run)
+    files = suggested(Path(suggestions).expanduser()) if suggestions else []
     place = Place(**where)
     teaching = Teaching(Folder(path), run, device)
     teaching.folder.forget_deleted()
+    if files:
+        say(f"{teaching.folder.lay_unsorted(files):,} pictures wait to be sorted")
     listener, rules = place.opened()
     try:
         teaching.learner.start()
