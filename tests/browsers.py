@@ -31,13 +31,18 @@ colour => {
 
 
 @contextlib.contextmanager
+def launched(kind, *flags):
+    """A browser with flags; `kind` is that of a driver, or of a browser that is open."""
+    found = kind.launch(executable_path=shutil.which("chromium"), args=[*QUIET, *flags])
+    yield found
+    found.close()
+
+
+@contextlib.contextmanager
 def chromium(*flags):
-    with sync_api.sync_playwright() as driver:
-        found = driver.chromium.launch(
-            executable_path=shutil.which("chromium"), args=[*QUIET, *flags]
-        )
+    """A browser with a driver of its own, of which there can be one at a time."""
+    with sync_api.sync_playwright() as driver, launched(driver.chromium, *flags) as found:
         yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from browsers import DESK, PASTE, PHONE, browser, chromium, needs_browser, opened
+from browsers import DESK, PASTE, PHONE, browser, launched, needs_browser, opened
 from long.teach import teaching
 from makers import class_folders, encoded, noise
 from servers import until
@@ -57,12 +57,12 @@ def hold(page, name, folder):
     page.keyboard.up(" ")
 
 
-def test_three_classes_are_taught_by_the_camera(tmp_path):
+def test_three_classes_are_taught_by_the_camera(browser, tmp_path):
     camera = f"--use-file-for-fake-video-capture={film(tmp_path / 'film.y4m')}"
     with (
         teaching(tmp_path / "things") as (process, home),
-        chromium(*GRANTED, camera) as browser,
-        opened(browser, home) as page,
+        launched(browser.browser_type, *GRANTED, camera) as seeing,
+        opened(seeing, home) as page,
     ):
         for name in SHADES:
             add_class(page, name)

@@ -218,7 +218,7 @@ def require_same(row: Row, sha256: bytes) -> None:
 def told(table: str, changed: int, left_out: int, evaluated: int) -> str:
     """What a table of changes did, in words."""
     labels, pictures = ("" if one == 1 else "s" for one in (changed, left_out))
-    tested = f"; {evaluated:,} of these labels are of images that the figures are of"
+    tested = f"; of images that the figures are of: {evaluated:,}"
     return (
         f"{changed:,} label{labels} changed and {left_out:,} picture{pictures} left out by {table}"
         + (tested if evaluated else "")
