@@ -68,6 +68,7 @@ def _be_child(do: Callable[[], Any], said: Sequence[str]) -> None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)
         code = do() or 0
         sys.stdout.flush()
+        sys.stderr.flush()
     except BaseException:
         with contextlib.suppress(OSError):
             traceback.print_exc()

@@ -137,6 +137,7 @@ def readers(
         for path in told.err.split("\0"):
             if path.startswith(str(folder)):
                 opened[Path(path)].add(one.name)
+    assert len(opened) > len(commands), "nobody was heard opening files"
     return sound, opened
 
 
@@ -155,7 +156,10 @@ def _open_told(one: Command, folder: Path) -> int:
 
 def judged(found: Outcome, same: bool, path: Path, kept: Path) -> str:
     """How a command came off a damage: "no change", "named"; anything else is a mistake."""
-    named = path.name in found.err or str(path.parent) in found.err
+    lines = found.out.decode("utf-8", "replace").splitlines()
+    listed = [one for one in lines if "damaged:" in one]  # a list has its damaged ones in it
+    said = "\n".join([found.err, *listed])
+    named = path.name in said or str(path.parent) in said
     if found.code == 0 and same:
         return "named, no change" if named else "no change"
     if found.documented and named:
