@@ -190,9 +190,8 @@ def main():
     y, test = features.y.numpy(), features.test
     model = head(features.x[features.train], features.y[features.train], features.classes)
     p = probabilities(model, features.x[test])
-    print(
-        f"{features.classes} classes, top-1 {(p.argmax(1) == y[test]).mean():.2%}; {SPLITS} random halves"
-    )
+    right = (p.argmax(1) == y[test]).mean()
+    print(f"{features.classes} classes, top-1 {right:.2%}; {SPLITS} random halves")
     sets(p, y[test])
     val = probabilities(model, features.x[features.val])
     limit = upper_quantile(-val[np.arange(len(val)), y[features.val]], RATE)
