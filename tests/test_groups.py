@@ -26,6 +26,7 @@ class Made:
 
     def __init__(self, y, groups, seed=0):
         self.y, self.groups = np.array(y), np.array(groups)
+        self.drawn = self.y
         self.classes = [f"class {label}" for label in range(self.y.max() + 1)]
         self.content = np.random.default_rng(seed).integers(0, 256, (len(self.y), 8), np.uint8)
         self.ids: list[str] = []
