@@ -9,13 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alexnet.data.store import BLOCK, Arrays, Batches, CheckedArray, Store, StoreWriter, block_of
+from alexnet.data.store import PIECE, Arrays, Batches, CheckedArray, Store, StoreWriter, block_of
 from alexnet.recipes import Recipe
 from alexnet.runtime import memory_limit
 from alexnet.training.introduction import beyond_memory
 
 CPU = torch.device("cpu")
-N, ROW = 4_000, 2**16  # 16 examples lie together
+N, ROW = 4_000, PIECE // 16  # 16 examples lie together
 
 
 class Rows(np.ndarray[Any, Any]):
@@ -54,7 +54,7 @@ def test_no_window_and_a_large_one_are_a_full_shuffle():
 
 
 def test_a_window_holds_whole_blocks_in_an_order_of_chance_that_is_mixed():
-    assert block_of(ROW) == BLOCK // ROW == 16
+    assert block_of(ROW, PIECE) == 16
     found = order(batches(800))
     first = found[:800]
     blocks, count = np.unique(first // 16, return_counts=True)
@@ -71,8 +71,8 @@ def test_an_epoch_goes_on_where_it_was_left():
 
 @pytest.mark.skipif(not hasattr(mmap, "MADV_WILLNEED"), reason="this system takes no advice")
 def test_what_is_wanted_next_is_read_before(tmp_path, monkeypatch):
-    with StoreWriter(tmp_path, (BLOCK // 4,), "uint8") as writer:  # 4 in a block
-        writer.append(np.zeros((40, BLOCK // 4), np.uint8))
+    with StoreWriter(tmp_path, (PIECE // 4,), "uint8") as writer:  # 4 in a block
+        writer.append(np.zeros((40, PIECE // 4), np.uint8))
         store = Store.open(writer.finish("images", {"splits": {}}, np.arange(40) % 2, [""] * 40))
     asked: list[list[int]] = []
     monkeypatch.setattr(CheckedArray, "ahead", lambda self, rows: asked.append(rows.tolist()))

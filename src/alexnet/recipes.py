@@ -221,7 +221,7 @@ class Recipe:
     # another, so that those of small classes come several times).
     sampling: Literal["shuffled", "balanced"] = "shuffled"
     # How many images are mixed with one another at a time. An epoch goes through what lies together
-    # (1 MiB) in an order of chance and shuffles so many images of it; data beyond memory is then
+    # (128 KiB) in an order of chance and shuffles so many images of it; data beyond memory is then
     # read in long pieces. 0: all of them.
     shuffle_window: Annotated[int, Between(0)] = 0
     # Largest norm of the gradient; longer ones are scaled down. 0: no limit.

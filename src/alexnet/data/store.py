@@ -45,15 +45,16 @@ VERSION = 1
 KINDS = ("uint8", "float16")  # of images, of features
 PACKING, LOCK = ".packing-", ".lock"  # a Store that is written; beside it, locked as long as it is
 BLOCK = 2**20  # bytes of x.bin, at least, that have one checksum
+PIECE = 2**17  # and that are read in a row where not all is shuffled with all
 REPACK = "Delete this folder; it is packed again from the source when next used."
 
 
 Indices = NDArray[np.int64]  # of examples
 
 
-def block_of(row: int) -> int:
-    """How many examples of so many bytes each lie together in a block."""
-    return max(1, -(-BLOCK // max(1, row)))
+def block_of(row: int, size: int = BLOCK) -> int:
+    """How many examples of so many bytes each lie together in a block of so many."""
+    return max(1, -(-size // max(1, row)))
 
 
 class CheckedArray:
@@ -717,7 +718,7 @@ class Batches:
         windows: Sequence[Tensor] = [order]
         if 0 < self.window < len(order):
             x = self.stores[0].x
-            together = block_of(x.nbytes // len(x))
+            together = block_of(x.nbytes // len(x), PIECE)
             _, place = torch.unique(order // together, return_inverse=True)
             turn = torch.randperm(int(place.max()) + 1, generator=generator)
             windows = order[turn[place].argsort(stable=True)].split(self.window)
