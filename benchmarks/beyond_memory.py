@@ -41,7 +41,8 @@ def made_up(folder: Path, size: float) -> Path:
         names = [str(name) for name in range(10)]
         info = {
             "classes": names, "names": names, "splits": {"all": [0, count]},
-            "fingerprint": "0" * 64, "source": "made up", "greyscale": "convert", "bad": [],
+            "fingerprint": "0" * 64, "source": "made up", "left_out": [], "native": SIDE, "bad": [],
+            "greyscale": {"found": 0, "policy": "convert"}, "layout": "made up",
         }  # fmt: skip
         y = np.arange(count) * 10 // count
         return writer.finish("made-up", info, y, [f"{number}" for number in range(count)])

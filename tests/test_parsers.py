@@ -16,7 +16,7 @@ from makers import SMALL, TINY, encoded, network_of, noise, run_directory, store
 
 import alexnet
 from alexnet.atomic import read_arrays
-from alexnet.data.datasets import read_index
+from alexnet.data.datasets import open_data, read_index
 from alexnet.data.finding import read_source
 from alexnet.data.layouts import distinct
 from alexnet.data.store import Store
@@ -331,6 +331,16 @@ def test_what_a_store_does_not_say(key, tmp_path):
     opened = Store.open(store.path)
     with pytest.raises(DataError, match=f"it has no '{key}'"):
         _ = (opened.classes, opened.names, opened.split("train"), opened.y, opened.fingerprint)
+
+
+@pytest.mark.parametrize("key", ["left_out", "bad"])
+def test_what_a_store_given_as_data_does_not_say(key, tmp_path):
+    store = store_of(tmp_path, {"train": [0, 1], "test": [0, 1]})
+    about = {"left_out": [], "bad": []} | store.info
+    about = {one: about[one] for one in about if one not in (key, "crc32", "block")}
+    (store.path / "store.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match=f"it has no '{key}'"):
+        open_data(store.path, image_size=store.x.shape[-1])
 
 
 # -- archives

@@ -115,6 +115,17 @@ class CheckedArray:
         self.checked = not self.unchecked.any()
 
 
+class Info(dict[str, Any]):
+    """What store.json says; DataError if it does not."""
+
+    def __init__(self, path: Path, said: dict[str, Any]) -> None:
+        super().__init__(said)
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise DataError(f"the Store {self.path} is damaged: it has no {key!r}.", REPACK)
+
+
 @dataclass(frozen=True)
 class Store:
     """A packed data set, opened for reading. Opening reads the JSON and maps the array; no image is
@@ -160,7 +171,7 @@ class Store:
                 REPACK,
             )
         array = np.memmap(path / marks.ARRAY, dtype=dtype, mode="r", shape=shape)
-        store = cls(path, array, info)
+        store = cls(path, array, Info(path, info))
         sums = store._array("crc32.npy") if "block" in info else None
         if sums is not None and sums.shape != (-(-shape[0] // rows),):
             raise DataError(f"the Store {path} is damaged: its blocks are not its own.", REPACK)
@@ -176,7 +187,7 @@ class Store:
                 f"the Store {self.path} is damaged: {name} cannot be read ({error.strerror}).",
                 REPACK,
             ) from error
-        expected = self._said("sha256").get(name, "none")
+        expected = self.info["sha256"].get(name, "none")
         self._compare(name, hashlib.sha256(content).hexdigest(), expected)
         return content
 
@@ -192,12 +203,6 @@ class Store:
         found: NDArray[Any] = np.load(io.BytesIO(self._sound(name)), allow_pickle=False)
         return found
 
-    def _said(self, key: str) -> Any:
-        """What store.json says; DataError if it does not."""
-        if key not in self.info:
-            raise DataError(f"the Store {self.path} is damaged: it has no {key!r}.", REPACK)
-        return self.info[key]
-
     @cached_property
     def y(self) -> NDArray[np.int64]:
         """(N,) labels, indices into `classes`."""
@@ -211,12 +216,12 @@ class Store:
     @cached_property
     def content(self) -> NDArray[np.uint8] | None:
         """(N, 8) the beginning of each file's SHA-256; None in Stores of 0.1.0 and of features."""
-        return self._array("content.npy") if "content.npy" in self._said("sha256") else None
+        return self._array("content.npy") if "content.npy" in self.info["sha256"] else None
 
     @cached_property
     def groups(self) -> NDArray[np.int64] | None:
         """(N,) what belongs together has the same number; None where nothing does."""
-        return self._array("groups.npy") if "groups.npy" in self._said("sha256") else None
+        return self._array("groups.npy") if "groups.npy" in self.info["sha256"] else None
 
     @cached_property
     def drawn(self) -> NDArray[np.int64]:
@@ -229,23 +234,23 @@ class Store:
     @property
     def classes(self) -> list[str]:
         """Class identifiers: folder names or WordNet ids. The index is the label."""
-        return list(self._said("classes"))
+        return list(self.info["classes"])
 
     @property
     def names(self) -> list[str]:
         """Readable class names, all different, in the order of `classes`."""
-        return list(self._said("names"))
+        return list(self.info["names"])
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 over every example's split, class, path and content, whatever the container or
         the size packed."""
-        return str(self._said("fingerprint"))
+        return str(self.info["fingerprint"])
 
     def split(self, name: str) -> NDArray[np.int64]:
         """Indices of the split `name` ("train", "val", "test" or "all"); none if there is no such
         split."""
-        start, stop = self._said("splits").get(name, (0, 0))
+        start, stop = self.info["splits"].get(name, (0, 0))
         return np.arange(start, stop)
 
     def __len__(self) -> int:
@@ -253,7 +258,7 @@ class Store:
 
     def verify(self) -> None:
         """Reads everything and compares checksums; DataError names the file that has changed."""
-        for name, expected in self._said("sha256").items():
+        for name, expected in self.info["sha256"].items():
             try:
                 with open(self.path / name, "rb") as file:
                     found = hashlib.file_digest(file, "sha256").hexdigest()
