@@ -221,3 +221,9 @@ def test_a_state_of_another_network_is_refused(store, tmp_path):
 def test_bfloat16_learns_too(store):
     epochs = list(run(new_state(), store, epochs=6, dtype=torch.bfloat16))
     assert epochs[-1].val_top1 > 0.9
+
+
+@pytest.mark.parametrize("rate", [0, np.float32(0.0)])
+def test_a_rate_may_be_any_number(store, rate):
+    [epoch] = run(new_state(), store, epochs=1, rate=lambda progress, scores: rate)
+    assert epoch.lr == 0

@@ -21,6 +21,7 @@ KINDS = {
     "hidden": lambda: nn.Sequential(
         nn.Dropout(0.3), nn.Linear(10, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 3)
     ),
+    "dropout first": lambda: nn.Sequential(nn.Dropout(0.4), nn.BatchNorm1d(10), nn.Linear(10, 3)),
     "batch norm": lambda: nn.Sequential(
         nn.BatchNorm1d(10), nn.Linear(10, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3)
     ),
@@ -105,6 +106,7 @@ def run(state, data, loss, epochs=4, clip=0.0, settings=SETTINGS, **options):
 CASES = [
     ("linear", "sgd", False, 0.0, "cross-entropy"), ("dropout", "sgd", True, 0.0, "cross-entropy"),
     ("hidden", "sgd", False, 0.5, "bce"), ("batch norm", "sgd", True, 0.0, "cross-entropy"),
+    ("dropout first", "sgd", False, 0.0, "cross-entropy"),
     ("hidden", "muon", False, 0.0, "cross-entropy"),
     ("hidden", "adam", False, 0.0, "cross-entropy"), ("batch norm", "adamw", False, 0.1, "bce"),
 ]  # fmt: skip

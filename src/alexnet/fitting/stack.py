@@ -69,7 +69,7 @@ class Stack(nn.Module):
         kept, own = torch.ones_like(x), None  # what dropout makes of ones; batch norm's (M, D)
         for name, kind in zip(self.names, self.layers, strict=True):
             if isinstance(kind, nn.BatchNorm1d) and x.ndim == 2 and self.training:
-                x, own = self._normalised(x, name, kind)
+                (x, own), kept = self._normalised(x, name, kind), torch.ones_like(x)
             elif isinstance(kind, nn.Dropout):
                 if self.training and kind.p:
                     mask = F.dropout(torch.ones_like(x if x.ndim == 2 else x[0]), kind.p)
@@ -346,7 +346,7 @@ def _judged(
             best=is_kept(
                 state.history[m], float(val_top1[m]), val_loss, images=len(labels), keep=keep
             ),
-            peak_memory=peak_memory(logits.device),
+            peak_memory=peak_memory(next(state.stack.parameters()).device),
         )
         if one.best:
             state.best[m] = state.stack.head(m)

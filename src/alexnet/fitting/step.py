@@ -49,7 +49,7 @@ def training_step(
         on the device, so that nobody waits for it.
     """
     for group in optimizer.param_groups:
-        rate = lr if isinstance(lr, float) else lr[group["model"]]
+        rate = lr[group["model"]] if isinstance(lr, Sequence) else lr
         group["lr"] = rate * group.get("lr_share", 1.0)
     optimizer.zero_grad(set_to_none=True)
     if batch.sharding.is_whole:
