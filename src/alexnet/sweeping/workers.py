@@ -6,9 +6,11 @@ only then. What a job came to stands in its trials' directories.
 """
 
 import contextlib
+import importlib.metadata
 import multiprocessing
 import multiprocessing.connection
 import os
+import platform
 import signal
 import socket
 import threading
@@ -30,6 +32,8 @@ from alexnet.sweeping.trial_runs import Job, fail, run_job
 
 ATTEMPTS = 2  # a job whose process dies is begun again so often, then its trials have failed
 ASKED_TO_STOP = (Interrupted.exit_code, -signal.SIGINT, -signal.SIGTERM)
+ALIKE = ("alexnet", "torch", "numpy", "pillow")  # on all machines: what decides about bits
+PATIENCE = 5.0  # seconds between two looks at a cluster
 FULL = 74  # exit code of a worker that cannot write (EX_IOERR of sysexits.h)
 STOPPED = Interrupted(
     "stopped; everything up to the last epoch is saved.", "The same command goes on."
@@ -148,16 +152,19 @@ def on_ray(jobs: Iterator[Job], address: str, count: int) -> Iterator[Job]:
 
     A worker that can see the sweep directory (shared storage) writes there; any other works in a
     directory of its own and sends it back. A job whose worker dies is begun again elsewhere, and
-    goes on from its last saved state where that is shared.
+    goes on from its last saved state where that is shared. What is no fault of a trial, such as a
+    full disk, ends the sweep.
 
     Args:
         address: "local" starts Ray on this machine; else the address of a running cluster, or
             "auto".
 
     Raises:
-        InputError: Ray is not installed, or nobody answers at the address.
+        InputError: Ray is not installed, nobody answers at the address, or a node has other
+            versions than this machine.
     """
     ray = _connect(address, count)
+    watching = _watch(ray.get_runtime_context().gcs_address)
     try:
         resources = ray.cluster_resources()
         nodes = sum(node["Alive"] for node in ray.nodes())
@@ -166,14 +173,11 @@ def on_ray(jobs: Iterator[Job], address: str, count: int) -> Iterator[Job]:
         if resources.get("GPU"):
             share["num_gpus"] = 1
         remote = ray.remote(max_retries=ATTEMPTS, **share)(_run_on_ray)
-        running: dict[Any, Job] = {}
+        here, running = versions(), dict[Any, Job]()
         while True:
             while len(running) < at_once and (job := next(jobs, None)) is not None:
-                running[
-                    remote.remote(
-                        replace(job, sweep=SweepDirectory(job.sweep.path.resolve())), share
-                    )
-                ] = job
+                sent = replace(job, sweep=SweepDirectory(job.sweep.path.resolve()))
+                running[remote.remote(sent, share["num_cpus"], here)] = job
             if not running:
                 return
             [done], _ = ray.wait(list(running), num_returns=1)
@@ -181,12 +185,15 @@ def on_ray(jobs: Iterator[Job], address: str, count: int) -> Iterator[Job]:
             try:
                 _unpack(job, ray.get(done))
             except ray.exceptions.RayError as error:
+                if isinstance(cause := getattr(error, "cause", None), AlexNetError):
+                    raise cause from None  # what a trial is to blame for is in its directory
                 for trial in job.missing:
                     fail(job.sweep.trial(trial.name), f"on Ray: {error}")
             yield job
     except KeyboardInterrupt:
         raise STOPPED from None
     finally:
+        watching.set()
         ray.shutdown()
 
 
@@ -212,6 +219,27 @@ def _connect(address: str, count: int) -> Any:
     return ray
 
 
+def _watch(address: str) -> threading.Event:
+    """Says it when the head of a cluster is gone, until the event is set: a minute later Ray ends
+    this process without a word that would help."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(PATIENCE):
+            try:
+                knock(address)
+            except OSError as error:
+                console.warn(
+                    f"the head of the Ray cluster does not answer any more ({error}); if it is "
+                    "gone, this command ends within a minute. Nothing is lost: start a cluster, "
+                    "and give the same command again."
+                )
+                return
+
+    threading.Thread(target=look, daemon=True).start()
+    return over
+
+
 def knock(address: str) -> None:
     """OSError unless somebody listens at "host:port"; Ray itself would try for minutes."""
     host, colon, port = address.rpartition("://")[2].rpartition(":")
@@ -219,11 +247,24 @@ def knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
 
 
-def _run_on_ray(job: Job, share: dict[str, int]) -> dict[str, dict[str, bytes]]:
+def versions() -> dict[str, str]:
+    """Of the packages that must be alike everywhere."""
+    return {name: importlib.metadata.version(name) for name in ALIKE}
+
+
+def _run_on_ray(job: Job, threads: int, expected: dict[str, str]) -> dict[str, dict[str, bytes]]:
     """Runs a job on a node; returns the files of its trials where the sweep directory is not
-    shared."""
+    shared. InputError unless the node has the expected versions."""
+    found = versions()
+    if other := [name for name in ALIKE if found[name] != expected[name]]:
+        raise InputError(
+            f"node {platform.node()} has "
+            + ", ".join(f"{name} {found[name]} (here {expected[name]})" for name in other)
+            + ": its trials would not be comparable.",
+            "Install the same versions on all nodes; the same command goes on.",
+        )
     keep_memory()
-    torch.set_num_threads(share["num_cpus"])
+    torch.set_num_threads(threads)
     shared = job.sweep.begun
     if not shared:
         own = Path.cwd() / f"sweep-{job.name}"
