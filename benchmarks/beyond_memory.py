@@ -1,12 +1,12 @@
 """Training on a Store several times as large as the memory that there is.
 
-    uv run python benchmarks/beyond_memory.py [--limit 1000] [--times 4] [--window 8192]
+    uv run python benchmarks/beyond_memory.py [--limit 1000] [--times 4] [--side 64] [--window 8192]
     uv run python benchmarks/beyond_memory.py --shuffles cifar10 [--window 5000] [--seeds 3]
 
-An epoch of the recipe cifar10-fast on made-up pictures of 64 px, in turns: with all memory; in a
-control group of `--limit` megabytes (Linux, root), shuffled at once; and there with
-`--shuffle-window`. Before each the file is dropped from the page cache; with all memory it is
-read once. The second form trains on DATA with a full shuffle and with a window, for each seed.
+An epoch of the recipe cifar10-fast on made-up pictures, of which it sees 32 px, in turns: with all
+memory; in a control group of `--limit` megabytes (Linux, root), shuffled at once; and there with
+`--shuffle-window`. Before each the file is dropped from the page cache; with all memory it is read
+once. The second form trains on DATA with a full shuffle and with a window, for each seed.
 """
 
 import argparse
@@ -27,21 +27,21 @@ import alexnet
 from alexnet import marks
 from alexnet.data.store import StoreWriter
 
-SIDE = 64
 GROUP = "alexnet-benchmark"
 
 
-def made_up(folder: Path, size: float) -> Path:
-    """A Store of about so many bytes."""
-    generator, count = np.random.default_rng(0), int(size) // (3 * SIDE * SIDE)
-    with StoreWriter(folder, (3, SIDE, SIDE), "uint8") as writer:
-        for start in range(0, count, 4096):
-            shape = (min(4096, count - start), 3, SIDE, SIDE)
+def made_up(folder: Path, size: float, side: int) -> Path:
+    """A Store of about so many bytes, of pictures of `side` px."""
+    generator, count = np.random.default_rng(0), int(size) // (3 * side * side)
+    piece = max(1, 2**24 // side**2)
+    with StoreWriter(folder, (3, side, side), "uint8") as writer:
+        for start in range(0, count, piece):
+            shape = (min(piece, count - start), 3, side, side)
             writer.append(generator.integers(0, 256, shape, np.uint8))
         names = [str(name) for name in range(10)]
         info = {
             "classes": names, "names": names, "splits": {"all": [0, count]},
-            "fingerprint": "0" * 64, "source": "made up", "left_out": [], "native": SIDE, "bad": [],
+            "fingerprint": "0" * 64, "source": "made up", "left_out": [], "native": side, "bad": [],
             "greyscale": {"found": 0, "policy": "convert"}, "layout": "made up",
         }  # fmt: skip
         y = np.arange(count) * 10 // count
@@ -62,12 +62,12 @@ def control_group(limit: int) -> Iterator[Path]:
         group.rmdir()
 
 
-def epoch(store: Path, group: Path | None, words: list[str]) -> dict[str, float]:
+def epoch(store: Path, side: int, group: Path | None, words: list[str]) -> dict[str, float]:
     """What an epoch of the command came to."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         command = [sys.executable, "-m", "alexnet", "train", str(store), "--recipe", "cifar10-fast",
-                   "--image-size", str(SIDE), "--crop", "32", "--epochs", "1", "--warmup", "0.2",
+                   "--image-size", str(side), "--crop", "32", "--epochs", "1", "--warmup", "0.2",
                    "--no-report", "--out", str(run), *words]  # fmt: skip
         joined = (lambda: (group / "cgroup.procs").write_text(str(os.getpid()))) if group else None
         subprocess.run(command, check=True, preexec_fn=joined, stdout=subprocess.DEVNULL)
@@ -76,11 +76,11 @@ def epoch(store: Path, group: Path | None, words: list[str]) -> dict[str, float]
         return figures
 
 
-def rates(limit: int, times: float, window: int, rounds: int) -> None:
+def rates(limit: int, times: float, side: int, window: int, rounds: int) -> None:
     """Prints images a second of each way."""
     with tempfile.TemporaryDirectory() as folder, control_group(limit) as group:
         os.environ["ALEXNET_CACHE"] = str(Path(folder) / "cache")
-        store = made_up(Path(folder), times * limit)
+        store = made_up(Path(folder), times * limit, side)
         ways: dict[str, tuple[Path | None, list[str]]] = {
             "all memory, full shuffle": (None, []),
             "beyond memory, full shuffle": (group, []),
@@ -93,7 +93,7 @@ def rates(limit: int, times: float, window: int, rounds: int) -> None:
                     os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                     while where is None and file.read(2**24):
                         pass
-                one = epoch(store, where, words)
+                one = epoch(store, side, where, words)
                 found[way].append(one["train_images_per_second"])
                 print(f"{way}: {found[way][-1]:,.0f} images/s, waiting {one['waiting']:.0%}",
                       flush=True)  # fmt: skip
@@ -127,6 +127,7 @@ def main() -> None:
     )
     parser.add_argument("--limit", type=int, default=1000, help="megabytes")
     parser.add_argument("--times", type=float, default=4, help="the Store is so many times larger")
+    parser.add_argument("--side", type=int, default=64, help="px of the pictures")
     parser.add_argument("--window", type=int, default=8192)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--shuffles", metavar="DATA", default="")
@@ -135,7 +136,7 @@ def main() -> None:
     if asked.shuffles:
         shuffles(asked.shuffles, asked.window, asked.seeds)
     else:
-        rates(asked.limit * 10**6, asked.times, asked.window, asked.rounds)
+        rates(asked.limit * 10**6, asked.times, asked.side, asked.window, asked.rounds)
 
 
 if __name__ == "__main__":

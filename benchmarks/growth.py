@@ -1,0 +1,106 @@
+"""How time and memory grow with the number of images, from a folder of files to the report.
+
+    uv run python benchmarks/growth.py [--counts 10000 100000 1000000]
+
+1,000 made-up pictures of 32 px in 10 classes, each as many times as it takes (hard links, so that
+the files cost no room), and for each count, every command in a process of its own:
+
+- packing: `alexnet data prepare`;
+- extraction and heads: `alexnet train --freeze conv` on the built-in backbone, one view, one epoch,
+  cut into what came before the first epoch, the epochs, and the rest;
+- `alexnet eval` and `alexnet report`.
+
+Prints seconds and the largest memory of each process, and with which power of the count the time
+grows from each count to the next.
+"""
+
+import argparse
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+DIFFERENT, CLASSES, SIDE = 1000, 10, 32
+
+
+def made_up(folder: Path, count: int) -> None:
+    """Class folders of so many pictures."""
+    generator = np.random.default_rng(0)
+    for number in range(DIFFERENT):
+        label = number % CLASSES
+        pixels = generator.normal(60 + 12 * label, 30, (SIDE, SIDE, 3)).clip(0, 255)
+        packed = io.BytesIO()
+        Image.fromarray(pixels.astype(np.uint8)).save(packed, "JPEG", quality=85)
+        place = folder / f"class{label}"
+        place.mkdir(parents=True, exist_ok=True)
+        first = place / f"{number:04d}-0000000.jpg"
+        first.write_bytes(packed.getvalue())
+        for copy in range(1, count // DIFFERENT):
+            os.link(first, place / f"{number:04d}-{copy:07d}.jpg")
+
+
+def command(*words: object) -> tuple[float, float]:
+    """Seconds and megabytes of one command; a process of its own asks, since the largest memory
+    is told of all children together."""
+    code = (
+        "import resource, subprocess, sys; "
+        "done = subprocess.run([sys.executable, '-m', 'alexnet', *sys.argv[1:]], "
+        "stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True); "
+        "done.returncode and sys.exit(done.stderr); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    begun = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)], check=True, capture_output=True, text=True
+    )
+    return time.perf_counter() - begun, int(done.stdout) / 1024
+
+
+def measured(folder: Path, count: int) -> dict[str, tuple[float, float]]:
+    """Seconds and megabytes of each step."""
+    photos, run = folder / "photos", folder / "run"
+    made_up(photos, count)
+    found = {"packing": command("data", "prepare", photos, "--image-size", SIDE)}
+    how = "--weights backbone --freeze conv --image-size 32 --crop 32 --crop-area 1 --no-flip"
+    how += " --cached-views 1 --views 1 --epochs 1 --finetune-epochs 0 --batch-size 256"
+    how += " --bad-images skip --no-report"
+    seconds, memory = command("train", photos, *how.split(), "--out", run)
+    line = json.loads((run / "epochs.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    found["a head, one epoch"] = line["seconds"], memory
+    found["extraction, splits, evaluation"] = seconds - line["seconds"], memory
+    found["eval"] = command("eval", run)
+    found["report"] = command("report", run)
+    return found
+
+
+def exponent(smaller: tuple[int, float], larger: tuple[int, float]) -> float:
+    """Time grows as count to the power of this."""
+    return math.log(larger[1] / smaller[1]) / math.log(larger[0] / smaller[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--counts", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    asked = parser.parse_args()
+    before: dict[str, tuple[int, float]] = {}
+    for count in asked.counts:
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["ALEXNET_CACHE"] = f"{folder}/cache"
+            for step, one in measured(Path(folder), count).items():
+                now = count, one[0]
+                grown = f"  power {exponent(before[step], now):.2f}" if step in before else ""
+                before[step] = now
+                print(f"{count:10,} {step:32} {one[0]:8.1f} s {one[1]:7,.0f} MB{grown}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
