@@ -15,17 +15,31 @@ from alexnet.recipes import Between, Open, Recipe
 
 @dataclass(kw_only=True)
 class DataFetch:
-    """Download an official data set: size and checksum are verified, an interrupted download goes
-    on where it stopped."""
+    """Download an official data set, or an archive or a Store from anywhere that fsspec reads: what
+    is known of it, size and checksums, is verified, and an interrupted download goes on where it
+    stopped. Prints the path, which is DATA."""
 
-    name: Annotated[str, Arg(metavar="NAME", help="cifar10 or tiny-imagenet", positional=True)]
-    # Another address of the same file.
+    name: Annotated[
+        str,
+        Arg(
+            metavar="NAME|ADDRESS",
+            help="cifar10, tiny-imagenet, or an address such as s3://bucket/photos.zip",
+            positional=True,
+        ),
+    ]
+    # Another address of the same official file.
     url: str = ""
 
     def run(self) -> None:
-        from alexnet.data.fetch import fetch
+        if "://" in self.name:
+            with waiting("loading torch"):
+                from alexnet.data.locations import fetch_location
 
-        print(fetch(self.name, self.url))
+            print(fetch_location(self.name))
+        else:
+            from alexnet.data.fetch import fetch
+
+            print(fetch(self.name, self.url))
 
 
 @dataclass(kw_only=True)

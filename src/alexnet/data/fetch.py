@@ -1,5 +1,5 @@
-"""Downloads official files (data sets, weights): capped, checked, resumed. The only module that
-touches the network."""
+"""Downloads official files (data sets, weights): capped, checked, resumed. With
+locations.py the only module that touches the network."""
 
 import hashlib
 import http.client

@@ -43,6 +43,8 @@ from alexnet.ranks import WHOLE, Sharding
 
 VERSION = 1
 KINDS = ("uint8", "float16")  # of images, of features
+# beside its store.json, where it has them
+FILES = {marks.ARRAY, "ids.txt", "crc32.npy", "y.npy", "content.npy", "groups.npy", "chunks.txt"}
 PACKING, LOCK = ".packing-", ".lock"  # a Store that is written; beside it, locked as long as it is
 BLOCK = 2**20  # bytes of x.bin, at least, that have one checksum
 PIECE = 2**17  # and that are read in a row where not all is shuffled with all
