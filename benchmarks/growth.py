@@ -10,11 +10,12 @@ the files cost no room), and for each count, every command in a process of its o
   cut into what came before the first epoch, the epochs, and the rest;
 - `alexnet eval` and `alexnet report`.
 
-Prints seconds and the largest memory of each process, and with which power of the count the time
-grows from each count to the next.
+Prints seconds, the most memory of its own that each process had (Linux), and with which power of
+the count the time grows from each count to the next.
 """
 
 import argparse
+import contextlib
 import io
 import json
 import math
@@ -49,20 +50,26 @@ def made_up(folder: Path, count: int) -> None:
 
 
 def command(*words: object) -> tuple[float, float]:
-    """Seconds and megabytes of one command; a process of its own asks, since the largest memory
-    is told of all children together."""
-    code = (
-        "import resource, subprocess, sys; "
-        "done = subprocess.run([sys.executable, '-m', 'alexnet', *sys.argv[1:]], "
-        "stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True); "
-        "done.returncode and sys.exit(done.stderr); "
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    )
-    begun = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, words)], check=True, capture_output=True, text=True
-    )
-    return time.perf_counter() - begun, int(done.stdout) / 1024
+    """Seconds of one command, and the most megabytes of its own that it had: not counting pages of
+    files that it looks into, which the system takes back when it needs the room."""
+    begun, most = time.perf_counter(), 0.0
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "alexnet", *map(str, words)],
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
+        while process.poll() is None:
+            with contextlib.suppress(OSError, StopIteration):
+                lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+                own = next(line for line in lines if line.startswith("RssAnon"))
+                most = max(most, int(own.split()[1]) / 1024)
+            time.sleep(0.05)
+        seconds = time.perf_counter() - begun
+        if process.returncode:
+            said.seek(0)
+            raise SystemExit(f"{words}: {said.read()}")
+    return seconds, most
 
 
 def measured(folder: Path, count: int) -> dict[str, tuple[float, float]]:
