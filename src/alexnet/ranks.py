@@ -38,7 +38,6 @@ START = 300.0  # seconds within which all must have come
 BEAT = 0.5  # seconds between two signs of life
 STILL = 20.0  # seconds without one after which a process is given up
 TOLD = 30.0  # seconds between two lines about whom one waits for
-SENT = 2**16  # numbers of a vector that are sent in one message
 ASIDE = "alexnet-rank-"  # how the folders of ranks that do not write begin
 FAULT = "fault"  # the key under which the first who finds out says what is wrong
 
@@ -699,19 +698,17 @@ def total(parts: Iterable[Part], count: int, like: "Tensor") -> "Tensor":
 
 
 def _exchange(sent: "Sequence[Tensor]", received: "Sequence[Tensor]") -> None:
-    """Sends each rank a vector and takes one from each, all at once and in pieces. Of a large
-    message gloo first tells the other side, and then sends it one way after the other: on a slow
-    link that took 1.7 times as long."""
+    """Sends each rank a vector and takes one from each, all at once. What is to come is asked for
+    before anything is sent: gloo's word that it may be sent would wait behind the vector that goes
+    the other way, and on a slow link both took nearly twice as long."""
     import torch.distributed as dist
 
     assert _group is not None  # noqa: S101  who is alone has nothing to exchange
-    group, moves = _group, []
-    for other in range(group.size):
-        if other == group.rank:
-            received[other].copy_(sent[other])
-            continue
-        moves += [dist.P2POp(dist.isend, one, other) for one in sent[other].split(SENT)]
-        moves += [dist.P2POp(dist.irecv, one, other) for one in received[other].split(SENT)]
+    group = _group
+    others = [rank for rank in range(group.size) if rank != group.rank]
+    received[group.rank].copy_(sent[group.rank])
+    moves = [dist.P2POp(dist.irecv, received[other], other) for other in others]
+    moves += [dist.P2POp(dist.isend, sent[other], other) for other in others]
 
     def carry_out() -> None:
         for move in dist.batch_isend_irecv(moves):
