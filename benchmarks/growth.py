@@ -1,6 +1,6 @@
 """How time and memory grow with the number of images, from a folder of files to the report.
 
-    uv run python benchmarks/growth.py [--counts 10000 100000 1000000]
+    uv run python benchmarks/growth.py [--counts 10000 100000 1000000] [--figure docs/growth.svg]
 
 1,000 made-up pictures of 32 px in 10 classes, each as many times as it takes (hard links, so that
 the files cost no room), and for each count, every command in a process of its own:
@@ -26,6 +26,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
@@ -94,10 +95,28 @@ def exponent(smaller: tuple[int, float], larger: tuple[int, float]) -> float:
     return math.log(larger[1] / smaller[1]) / math.log(larger[0] / smaller[0])
 
 
+def draw(table: dict[str, dict[int, float]], out: Path) -> None:
+    """Seconds of each step against images, as an SVG file."""
+    with plt.rc_context({"svg.hashsalt": "alexnet", "svg.fonttype": "none", "font.size": 10}):
+        figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
+        for step, seconds in table.items():
+            axes.loglog(list(seconds), list(seconds.values()), marker="o", label=step)
+        counts = list(next(iter(table.values())))
+        axes.loglog(counts, [count / counts[0] for count in counts], ":", color="grey",
+                    label="in proportion")  # fmt: skip
+        axes.set(xlabel="images", ylabel="seconds")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        figure.savefig(out, metadata={"Date": None})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--counts", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--figure", type=Path, help="an .svg file to draw them to")
     asked = parser.parse_args()
+    table: dict[str, dict[int, float]] = {}
     before: dict[str, tuple[int, float]] = {}
     for count in asked.counts:
         with tempfile.TemporaryDirectory() as folder:
@@ -106,7 +125,11 @@ def main() -> None:
                 now = count, one[0]
                 grown = f"  power {exponent(before[step], now):.2f}" if step in before else ""
                 before[step] = now
+                table.setdefault(step, {})[count] = one[0]
                 print(f"{count:10,} {step:32} {one[0]:8.1f} s {one[1]:7,.0f} MB{grown}", flush=True)
+
+    if asked.figure:
+        draw(table, asked.figure)
 
 
 if __name__ == "__main__":
