@@ -89,6 +89,44 @@ def test_what_is_wanted_next_is_read_before(tmp_path, monkeypatch):
     store.x.ahead(np.array([0, 1, 2, 7, 39]))  # type: ignore[attr-defined]
 
 
+@pytest.mark.skipif(not hasattr(mmap, "MADV_RANDOM"), reason="this system takes no advice")
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_beyond_memory_each_batch_is_asked_for_before_and_nothing_else_read(
+    shuffle, tmp_path, monkeypatch
+):
+    with StoreWriter(tmp_path, (PIECE // 4,), "uint8") as writer:
+        writer.append(np.arange(40 * PIECE // 4).astype(np.uint8).reshape(40, -1))
+        store = Store.open(writer.finish("images", {"splits": {}}, np.arange(40) % 2, [""] * 40))
+
+    def made():
+        return Batches(
+            store, np.arange(40), batch_size=6, transform=lambda x, generator: x, device=CPU,
+            shuffle=shuffle, seed=3,
+        )  # fmt: skip
+
+    asked: list[Any] = []
+    monkeypatch.setattr(CheckedArray, "ahead", lambda self, rows: asked.append(rows.tolist()))
+    monkeypatch.setattr(CheckedArray, "only_what_is_wanted", lambda self: asked.append("only"))
+    expected = list(made().epoch(1))
+    assert not asked  # it fits
+    monkeypatch.setattr("alexnet.data.store.memory_limit", lambda: 2**20)
+    smaller = made()
+    assert asked.pop() == "only"
+    for step, (place, chosen) in enumerate(smaller._chosen(1, 0)):
+        assert place == step
+        assert asked[step] == sorted(chosen.tolist())
+        assert len(asked) == min(step + 2, len(smaller))
+    asked.clear()
+    found = list(made().epoch(1, start=3))
+    assert len(asked) == 1 + len(smaller) - 3
+    for (x, y), (want, label) in zip(found, expected[3:], strict=True):
+        assert torch.equal(x, want)
+        assert torch.equal(y, label)
+    monkeypatch.undo()  # and the system takes it
+    store.x.only_what_is_wanted()  # type: ignore[attr-defined]
+    assert torch.equal(next(made().epoch(1))[0], expected[0][0])
+
+
 @pytest.mark.parametrize(
     ("line", "file", "text", "limit"),
     [

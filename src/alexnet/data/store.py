@@ -40,6 +40,7 @@ from alexnet import marks
 from alexnet.atomic import disk_error, read_object, sealed, sync, writing
 from alexnet.errors import DataError, DiskError, RecipeError
 from alexnet.ranks import WHOLE, Sharding
+from alexnet.runtime import memory_limit
 
 VERSION = 1
 KINDS = ("uint8", "float16")  # of images, of features
@@ -47,6 +48,7 @@ KINDS = ("uint8", "float16")  # of images, of features
 FILES = {marks.ARRAY, "ids.txt", "crc32.npy", "y.npy", "content.npy", "groups.npy", "chunks.txt"}
 PACKING, LOCK = ".packing-", ".lock"  # a Store that is written; beside it, locked as long as it is
 BLOCK = 2**20  # bytes of x.bin, at least, that have one checksum
+AT_ONCE = 32  # blocks that are read together to be checked
 PIECE = 2**17  # and that are read in a row where not all is shuffled with all
 REPACK = "Delete this folder; it is packed again from the source when next used."
 
@@ -90,13 +92,27 @@ class CheckedArray:
 
     def ahead(self, rows: Indices) -> None:
         """Asks the system to read rows, sorted, that will soon be wanted, where it knows how."""
-        lent = getattr(self.array, "_mmap", None)
-        if lent is None or not hasattr(lent, "madvise"):
-            return
-        size = self.nbytes // len(self)
         for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
-            start = int(run[0]) * size // mmap.PAGESIZE * mmap.PAGESIZE
-            lent.madvise(mmap.MADV_WILLNEED, start, (int(run[-1]) + 1) * size - start)
+            self._ahead(int(run[0]), int(run[-1]) + 1)
+
+    def _ahead(self, start: int, stop: int) -> None:
+        if self._lent:
+            size = self.nbytes // len(self)
+            begin = start * size // mmap.PAGESIZE * mmap.PAGESIZE
+            self._lent.madvise(mmap.MADV_WILLNEED, begin, stop * size - begin)
+
+    def only_what_is_wanted(self) -> None:
+        """From here on the system reads what is looked at or asked for ahead, and nothing around
+        it, where it knows how: of what does not fit into memory that would only push out the
+        rest, megabytes for each image on some systems."""
+        if self._lent:
+            self._lent.madvise(mmap.MADV_RANDOM)
+
+    @property
+    def _lent(self) -> Any:
+        """The memory map, where the system takes advice."""
+        found = getattr(self.array, "_mmap", None)
+        return found if hasattr(found, "madvise") else None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self[:], dtype=dtype, copy=copy)
@@ -104,7 +120,11 @@ class CheckedArray:
     def _check(self, blocks: NDArray[np.int64]) -> None:
         """DataError if one of the blocks is not what was written."""
         assert self.sums is not None  # noqa: S101  else all is checked
-        for block in np.unique(blocks[self.unchecked[blocks]]):
+        wanted = np.unique(blocks[self.unchecked[blocks]])
+        for place, block in enumerate(wanted):
+            if place % AT_ONCE == 0:
+                for one in wanted[place : place + AT_ONCE]:
+                    self._ahead(int(one) * self.rows, min((int(one) + 1) * self.rows, len(self)))
             start, stop = block * self.rows, min((block + 1) * self.rows, len(self))
             part = np.ascontiguousarray(self.array[start:stop]).reshape(-1).view(np.uint8)
             if zlib.crc32(part.data) != self.sums[block]:
@@ -624,6 +644,12 @@ class Batches:
                 "Use fewer --shards (or processes), or a larger --batch-size.",
             )
         self.resident = _resident(self.stores, device)
+        arrays: list[object] = [one.x for one in self.stores]
+        on_disk = [x for x in arrays if isinstance(x, CheckedArray)]
+        self.beyond = 0 < memory_limit() < sum(x.nbytes for x in on_disk)
+        if self.beyond:
+            for x in on_disk:
+                x.only_what_is_wanted()
         # where in the turn an example begins, so that no epoch has all images or all mirrors
         length = len(self.stores[0])
         self.turn = torch.randint(len(self.stores), (length,), generator=keyed_generator(seed))
@@ -713,6 +739,9 @@ class Batches:
                 for window in windows[max(expected, now) : now + 1]:
                     self._expect(window)
                 begin, expected = begin + len(chosen), now + 1
+            elif self.beyond:  # the next batch
+                for piece in pieces[step + (step > start) : step + 2]:
+                    self._expect(piece)
             yield step, chosen
 
     def _expect(self, window: Tensor) -> None:

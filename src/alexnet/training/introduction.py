@@ -83,8 +83,8 @@ def beyond_memory(store: Store, recipe: Recipe) -> list[str]:
     fitting = max(1, len(store) * memory // size // 8)
     return [
         f"the packed images take {size / 1e9:,.1f} GB, more than the {memory / 1e9:,.1f} GB of "
-        f"memory: each epoch reads them from the disk, here and there; --shuffle-window {fitting} "
-        "reads them in long pieces"
+        f"memory: each epoch reads them from the disk, image by image; where it is slow at that, "
+        f"--shuffle-window {fitting} reads them in long pieces"
     ]
 
 
