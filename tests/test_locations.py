@@ -147,6 +147,14 @@ def test_what_is_no_store_is_refused(store, fields):
     assert not list(cache().glob("*/*"))
 
 
+@pytest.mark.parametrize(
+    ("root", "name"),
+    [("/a/photos.zip", "photos.zip"), ("/a/b/", "b"), ("/a/..", "data"), ("", "data")],
+)
+def test_names_stay_in_their_folder(root, name):
+    assert Location("", None, root).name == name
+
+
 def test_a_store_without_a_file(store):
     (store / "y.npy").unlink()
     with pytest.raises(DownloadError, match="a file is missing"):

@@ -53,8 +53,9 @@ class Location:
 
     @property
     def name(self) -> str:
-        """The last part of its path."""
-        return self.root.rstrip("/").rpartition("/")[2] or "data"
+        """The last part of its path, where that can be a file's name."""
+        last = self.root.rstrip("/").rpartition("/")[2]
+        return last if last.strip(".") else "data"
 
     def size(self, file: str = "") -> int:
         """Bytes of the file, or of one in the folder; -1 where that is not there."""
@@ -112,9 +113,8 @@ def fetch_location(address: str) -> Path:
             "folders: pack them into an archive.",
         )
     said = b"".join(location.pieces(marks.STORE, 0)) if is_store else location.version().encode()
-    stem = hashlib.sha256(address.encode("utf-8", "surrogateescape") + b"\0" + said).hexdigest()[
-        :16
-    ]
+    what = address.encode("utf-8", "surrogateescape") + b"\0" + said
+    stem = hashlib.sha256(what).hexdigest()[:16]
     target = cache_folder() / "downloads" / stem / location.name
     aside = target.with_name(f".{target.name}.partial")
     with one_at_a_time(target, f"{address} is being fetched"):

@@ -173,11 +173,11 @@ def on_ray(jobs: Iterator[Job], address: str, count: int) -> Iterator[Job]:
         if resources.get("GPU"):
             share["num_gpus"] = 1
         remote = ray.remote(max_retries=ATTEMPTS, **share)(_run_on_ray)
-        here, running = versions(), dict[Any, Job]()
+        expected, running = versions(), dict[Any, Job]()
         while True:
             while len(running) < at_once and (job := next(jobs, None)) is not None:
                 sent = replace(job, sweep=SweepDirectory(job.sweep.path.resolve()))
-                running[remote.remote(sent, share["num_cpus"], here)] = job
+                running[remote.remote(sent, share["num_cpus"], expected)] = job
             if not running:
                 return
             [done], _ = ray.wait(list(running), num_returns=1)
