@@ -126,7 +126,10 @@ def test_a_stacked_model_is_the_model_alone(kind, optimizer, nesterov, clip, los
         for theirs, ours in zip(history, (epochs[m] for epochs in found), strict=True):
             assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-3)
             assert ours.val_loss == pytest.approx(theirs.val_loss, rel=1e-3)
-            assert ours.val_top1 == theirs.val_top1
+            # Adam makes full steps of what is rounding, and so shifts a bias that batch norm takes
+            # out again only while training: an image on the edge may fall to either side
+            slack = 1 / len(data[1].indices) if (kind, optimizer) == ("batch norm", "adamw") else 0
+            assert ours.val_top1 == pytest.approx(theirs.val_top1, abs=slack * 1.01)
             assert ours.lr == pytest.approx(theirs.lr)
             assert ours.best == theirs.best
         weights = state.stack.head(m)
