@@ -22,7 +22,8 @@ BASE = alexnet.recipe("finetune", epochs=9)  # of which each of these is one cha
 OTHER = {
     "weights": "imagenet", "device": "cpu", "conv_layers": 4, "columns": 1, "fc_layers": 3,
     "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "frozen_dropout": None, "nesterov": None,
-    "views": 1, "head": None, "cache": False, "teacher": None, "class_weights": "balanced",
+    "views": 1, "head": None, "folds": None, "cache": False, "teacher": None,
+    "class_weights": "balanced",
 }  # fmt: skip
 
 
@@ -58,8 +59,9 @@ def test_a_flag_and_a_field_are_the_same(name):
         base: dict[str, dict[str, Any]] = {
             "frozen_dropout": {"cache": False}, "head": {}, "nesterov": {"optimizer": "sgd"},
             "teacher": {"freeze": "none", "finetune_epochs": 0},
+            "folds": {"head": "ridge", "finetune_epochs": 0},
         }  # fmt: skip
-        fields = base[name] | {name: {"head": "ridge", "teacher": "x"}.get(name, True)}
+        fields = base[name] | {name: {"head": "ridge", "teacher": "x", "folds": 5}.get(name, True)}
     words = [word for pair in fields.items() for word in as_words(*pair)]
     typed = parse(["train", "x", "--recipe", "finetune", "--epochs", "9", *words]).fields
     assert getattr(typed, name) != getattr(BASE, name)

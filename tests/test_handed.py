@@ -126,7 +126,7 @@ def test_a_frame_holds_paths_or_pictures(folder, monkeypatch):
 def test_splits_are_given_by_name():
     source = given({"train": hugging_face(slice(8)), "test": hugging_face(slice(8, 12))})
     assert [one.split for one in source.examples] == ["train"] * 8 + ["test"] * 4
-    assert outline(source) == (8, ["cat", "dog"])
+    assert outline(source) == (8, ["cat", "dog"], False)
     assert [one.split for one in given({"train": (PIXELS, LABELS)}).examples] == ["train"] * 12
     with pytest.raises(DataError, match="'holdout' is no split"):
         given({"train": hugging_face(), "holdout": hugging_face()})

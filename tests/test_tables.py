@@ -235,7 +235,7 @@ def test_an_address_lasts(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     kept = lasting(labelled("t.csv", images="photos"))
     monkeypatch.chdir("/")
-    assert outline(kept) == (6, ["cat", "dog"])
+    assert outline(kept) == (6, ["cat", "dog"], False)
     assert original(kept, "cat/1.png") == photos / "cat/1.png"
     assert lasting("digits") == "digits"
 

@@ -329,7 +329,7 @@ def test_ridge_is_scikit_learns(feature_batches):
 
 def test_logistic_regression_is_scikit_learns(feature_batches, monkeypatch):
     train, val, x, y = feature_batches
-    monkeypatch.setattr(linear, "LOGISTIC_PENALTIES", (1e-2,))
+    monkeypatch.setitem(linear.PENALTIES, "logistic", (1e-2,))
     head = linear.solve("logistic", train, val, 3)
     scaler = StandardScaler().fit(x[:200])
     theirs = LogisticRegression(C=1 / (1e-2 * 200), max_iter=1000, tol=1e-8)

@@ -212,6 +212,7 @@ RECIPES: dict[str, Preset] = {
         recipe=Recipe(
             weights="auto",
             freeze="conv",
+            head="auto",
             crop_area=0.5,
             fc_norm="batch",
             views=2,

@@ -113,8 +113,13 @@ class Recipe:
     # knowing; needs --no-cache.
     frozen_dropout: bool = False
     # How the unfrozen layers get their weights: by training, or solved at once: ridge (least
-    # squares) or logistic regression, each with the penalty that is best on validation.
-    head: Literal["trained", "ridge", "logistic"] = "trained"
+    # squares) or logistic regression, each with the penalty that is best on validation. auto:
+    # trained, but solved and cross-validated where a folder has few images.
+    head: Literal["auto", "trained", "ridge", "logistic"] = "trained"
+    # With a solved head: judge the penalty, the confidence and what is unlike anything seen on so
+    # many folds of all training images, each by a head that was solved on the others, and solve the
+    # head that is kept on all of them. No image is lost to a validation split. 0: on that split.
+    folds: Annotated[int, Between(0, 20)] = 0
     # Epochs of a second phase, in which everything is trained, starting from the best of the first.
     finetune_epochs: Annotated[int, Between(0)] = 0
     # Learning rate of the second phase.
@@ -356,7 +361,7 @@ class Recipe:
 
     def _check_freezing(self) -> None:
         if self.freeze == "none":
-            if self.head != "trained":
+            if self.solved:
                 raise RecipeError(
                     f"head is {self.head}, which is solved on the output of frozen layers; "
                     "nothing is frozen.",
@@ -385,14 +390,21 @@ class Recipe:
             raise RecipeError(
                 "frozen_dropout needs the frozen layers to run in every epoch.", "Use --no-cache."
             )
-        if self.head != "trained" and self.evens_out:
+        if self.solved and self.evens_out:
             raise RecipeError(
                 f"head is {self.head}, which is solved at once, with every image alike.",
                 "Leave out --class-weights and --sampling, or use --head trained.",
             )
-        if self.head != "trained" and not self.cache:
+        if self.solved and not self.cache:
             raise RecipeError(
                 f"head {self.head} is solved on cached features.", "Leave out --no-cache."
+            )
+        unsolved = self.head != "auto" and (not self.solved or self.finetune_epochs > 0)
+        if self.folds == 1 or (self.folds and unsolved):
+            wanted = "2 or more" if self.folds == 1 else "a solved head, and nothing after it"
+            raise RecipeError(
+                f"folds is {self.folds}, which needs {wanted}.",
+                "Use --folds 5 --head logistic --finetune-epochs 0, or leave out --folds.",
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -423,6 +435,11 @@ class Recipe:
     def splits_from(self) -> int:
         """The seed from which splits are drawn."""
         return self.seed if self.split_seed == "auto" else self.split_seed
+
+    @property
+    def solved(self) -> bool:
+        """Whether the head is solved at once instead of trained."""
+        return self.head in ("ridge", "logistic")
 
     @property
     def evens_out(self) -> bool:
@@ -471,6 +488,7 @@ NEWER: dict[str, Any] = {
     "class_weights": "none",
     "sampling": "shuffled",
     "shuffle_window": 0,
+    "folds": 0,
 }
 
 # Where release 0.1.0 wrote another value for the same thing: {field: (its value, ours)}. It is
@@ -513,6 +531,7 @@ class Resolved(Recipe):
     fc_norm: Literal["none", "batch"]
     pool: Literal["max", "average", "overlapping"]
     activation: Literal["relu", "leaky-relu", "tanh"]
+    head: Literal["trained", "ridge", "logistic"]
     image_size: Annotated[int, Between(1, 1024)]
     crop: Annotated[int, Between(1, 2048)]
     mean: tuple[float, float, float] | Literal["image"]

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -127,9 +127,16 @@ def open_data(
     return accepted(store, bad_images)
 
 
-def outline(data: Data) -> tuple[int, list[str]]:
-    """How many images there are to train on, and the classes, before anything is packed; errors as
-    in `open_data`."""
+class Outline(NamedTuple):
+    """What is known of data before anything is packed."""
+
+    images: int  # to train on
+    classes: list[str]
+    apart: bool  # whether it has a validation split of its own
+
+
+def outline(data: Data) -> Outline:
+    """How many images there are to train on, of which classes; errors as in `open_data`."""
     name, reading = parted(str(data))
     if isinstance(data, Source):
         source = data
@@ -141,10 +148,11 @@ def outline(data: Data) -> tuple[int, list[str]]:
         where = find_data(str(data))
         if kind_of_data(name, where):
             store = Store.open(where)
-            return len(store.split("train")) or len(store.split("all")), store.classes
+            images = len(store.split("train")) or len(store.split("all"))
+            return Outline(images, store.classes, "val" in store.info["splits"])
         source = listed(where)
     counts = Counter(example.split for example in source.examples)
-    return counts["train"] or counts["all"], source.classes
+    return Outline(counts["train"] or counts["all"], source.classes, "val" in counts)
 
 
 def say_why_again(known: Mapping[str, Any], image_size: int) -> None:

@@ -19,7 +19,7 @@ class Splits:
     """Indices into a Store. `note` says how they came about where that is not obvious."""
 
     train: Indices
-    val: Indices
+    val: Indices  # empty where training images are cross-validated
     test: Indices  # empty where the data has a validation split of its own and no test split
     note: str = ""
     draw: str = "content"  # the rule by which images were drawn: content or position
@@ -33,6 +33,7 @@ def make_splits(
     fraction: float,
     seed: int,
     draw: str = "content",
+    folds: int = 0,
 ) -> Splits:
     """The splits of a Store: its own where it has them, else drawn from `seed`, the same share of
     every class.
@@ -42,7 +43,8 @@ def make_splits(
     number: one more moves one other of its class at most into the test split or out of it, and one
     into validation or out of it. Release 0.1.0 drew by position (`draw`), which runs and Stores of
     it keep. Images of one group stand on one side. An image whose label a table of changes has
-    changed falls where it fell before (`Store.drawn`).
+    changed falls where it fell before (`Store.drawn`). Where training images are cross-validated in
+    `folds` no validation split is drawn, nor may the data have one.
 
     Raises:
         DataError: there is one class only, a class has too few images or groups, a group stands
@@ -72,16 +74,21 @@ def make_splits(
     last = draw == "content"
     if fraction < 1:
         _, train = stratified(store, train, fraction, order(2), "training fraction", last=last)
-    if not len(val):
+    if folds and len(val):
+        raise DataError(
+            f"folds is {folds}, but {store.info['source']} has a validation split of its own.",
+            "Leave out --folds: its images then choose.",
+        )
+    if folds:
+        notes.append(f"training images are cross-validated in {folds} folds")
+    elif not len(val):
         train, val = part(store, train, val_size, order(3), "validation", last=last)
         notes.append(f"{val_size:.0%} of the training images for validation")
     if store.groups is not None and notes:
         notes.append(f"whole groups, of which there are {len(np.unique(store.groups)):,}")
     if not len(test):
-        notes.append(
-            "no test split: the final figures are of the validation split, which also chose the "
-            "epoch"
-        )
+        of = "cross-validation" if folds else "the validation split, which also chose the epoch"
+        notes.append(f"no test split: the final figures are of {of}")
     return Splits(train, val, test, "; ".join(notes), draw)
 
 
@@ -125,6 +132,32 @@ def stratified(
         ordered = order(indices[members])
         drawn |= np.isin(indices, ordered[-count:] if last else ordered[:count])
     return indices[~drawn], indices[drawn]
+
+
+def folds_of(store: Store, rows: Indices, folds: int, seed: int) -> Indices:
+    """(n,) the fold of each of `rows`, 0 to `folds` - 1: of every class about as many in each,
+    groups and equal files whole. The largest groups are dealt first, each to the fold that has the
+    least of its classes."""
+    if store.groups is not None:
+        units = store.groups[rows]
+    elif store.content is not None:
+        units = np.unique(store.content[rows], axis=0, return_inverse=True)[1].ravel()
+    else:
+        units = np.arange(len(rows))
+    _, first, unit = np.unique(units, return_index=True, return_inverse=True)
+    labels, label = np.unique(store.drawn[rows], return_inverse=True)
+    counts = np.zeros((len(first), len(labels)))
+    np.add.at(counts, (unit, label), 1)
+    whole = counts.sum(0)
+    order = by_position(seed, 4) if store.content is None else by_content(store, seed)
+    place = np.empty(len(rows), np.int64)
+    place[np.searchsorted(rows, order(rows))] = np.arange(len(rows))
+    dealt, fold_of = np.zeros((folds, len(labels))), np.empty(len(first), np.int64)
+    for one in np.lexsort((place[first], -counts.sum(1))):
+        has = (dealt * counts[one] / whole).sum(1)
+        fold = fold_of[one] = np.lexsort((dealt.sum(1), has))[0]
+        dealt[fold] += counts[one]
+    return fold_of[unit]
 
 
 def require_apart(store: Store) -> None:

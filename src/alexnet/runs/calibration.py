@@ -4,7 +4,7 @@ was: `Calibration`, with which it says that it does not know."""
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from alexnet.console import say
 from alexnet.data.store import Batches
 from alexnet.errors import DataError, DiskError, RunError
+from alexnet.fitting.linear import CrossValidated
 from alexnet.network.checkpoint import Trained
 from alexnet.network.inference import evaluation_views, predict_logits
 from alexnet.network.model import AlexNet
@@ -59,15 +60,46 @@ class Calibrator:
                 predict_logits(part, [training], dtype, "remembering training images")
             self.memory = unit(torch.cat(found)).half().cpu().numpy()
 
-    def look(self, views: Sequence[Batches], what: str) -> Looked:
-        """Puts it to images; the first of their views is the one whose distance counts."""
+    def look(
+        self, views: Sequence[Batches], what: str, memory: NDArray[np.float16] | None = None
+    ) -> Looked:
+        """Puts it to images; the first of their views is the one whose distance counts. `memory`
+        is a part of what is remembered."""
+        known = self.memory if memory is None else memory
 
         def far(descriptors: Tensor) -> Floats:
-            return distances(descriptors, self.memory) if len(self.memory) else NOTHING
+            return distances(descriptors, known) if len(known) else NOTHING
 
         with self._described(far) as found:
             logits, labels = predict_logits(self.part, views, self.dtype, what)
         return Looked(logits, labels, np.concatenate([NOTHING, *found[: len(views[0])]]))
+
+    def look_in_folds(
+        self, folds: CrossValidated, seen: Labels, views: Callable[[Labels], list[Batches]]
+    ) -> Looked:
+        """Puts images that were cross-validated each to the head that was solved without it, which
+        remembers no image of its fold.
+
+        Args:
+            folds: of the head, whose last layer it is, of N images.
+            seen: (M,) the fold of each image that is remembered.
+            views: some of the N images -> batches for each view.
+        """
+        last = cast(nn.Linear, cast(nn.Sequential, self.part)[-1])
+        parts = [np.flatnonzero(folds.fold == number) for number in range(len(folds.held))]
+        found = []
+        for number, (rows, head) in enumerate(zip(parts, folds.held, strict=True)):
+            head.put(last)
+            memory = self.memory[seen != number] if len(self.memory) else self.memory
+            found.append(self.look(views(rows), "images of a fold", memory))
+        folds.head.put(last)
+        order = np.argsort(np.concatenate(parts))
+        logits, labels = (
+            torch.cat(some)[order]
+            for some in ([one.logits for one in found], [one.labels for one in found])
+        )
+        distance = np.concatenate([one.distance for one in found])
+        return Looked(logits, labels, distance[order] if len(distance) else distance)
 
     @contextlib.contextmanager
     def _described(self, take: Callable[[Tensor], T]) -> Iterator[list[T]]:
@@ -140,6 +172,11 @@ def calibrate(run: RunDirectory, trained: Trained, dtype: torch.dtype) -> Calibr
         return evaluation_views(own.store, rows, how, device)
 
     splits = own.splits
+    if not len(splits.val):
+        raise RunError(
+            f"{run} was cross-validated, and has no image left by which it could be calibrated.",
+            "Train it with --freeze conv, which calibrates it as it goes, or without --folds.",
+        )
     memory, *_ = views(remembered(splits.train, run.settings.recipe.seed))
     calibrator = Calibrator(trained.model, trained.model, memory, dtype)
     val = calibrator.look(views(splits.val), "validation images")

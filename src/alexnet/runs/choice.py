@@ -5,7 +5,7 @@ import re
 from alexnet.data.datasets import open_data, outline
 from alexnet.data.sources import Data
 from alexnet.presets import BY_DATA, nearest, preset
-from alexnet.recipes import Recipe
+from alexnet.recipes import BYSTANDERS, Recipe
 from alexnet.runs.network import changed_in_folder, from_scratch, other_network, preprocessing_of
 from alexnet.runs.resolution import starting_weights
 
@@ -13,7 +13,15 @@ BACKBONE = "backbone"
 # training images from which on a network of its own learns more than the backbone knows, and the
 # side in px up to which images show too little of what it knows: judgements, neither is measured
 MANY, TINY = 20_000, 16
-ENOUGH = 1000  # training images; with fewer, validation does not show whether training all helps
+# training images; with fewer, a validation split shows neither whether training all helps nor which
+# epoch to keep
+ENOUGH = 1000
+FOLDS = 5
+# what a head that is solved goes by, too; with any other field changed it is trained
+OF_SOLVED = BYSTANDERS | frozenset(
+    "weights image_size border crop mean std greyscale views fraction test_size seed "
+    "split_seed folds".split()
+) - {"cache"}
 FEW_CHANGES = 5  # a recipe that differs from a preset in more fields is the user's own
 # CIFAR-10's classes, and what else two of them are called
 CIFAR10 = set("airplane automobile bird cat deer dog frog horse ship truck".split())
@@ -32,7 +40,7 @@ def settled(data: Data, asked: Recipe, began_from: str = "") -> tuple[Recipe, st
     """
     if asked.weights != "auto":
         return asked, made_for_other_data(data, asked)
-    images, classes = outline(data)
+    images, classes, apart = outline(data)
     made = "".join(
         f". These are the classes of {name}, for which --recipe {name} is made: "
         f"{preset(name).expected}"
@@ -40,8 +48,9 @@ def settled(data: Data, asked: Recipe, began_from: str = "") -> tuple[Recipe, st
     )
     why = reason_for_scratch(data, asked, began_from, images)
     if not why:
-        return from_backbone(asked, images), (
-            f"starts from our backbone: {preset('folder').expected}{made}"
+        recipe = from_backbone(asked, images, apart)
+        return recipe, (
+            f"starts from our backbone: {preset('folder').expected}{made}{how_solved(recipe)}"
         )
     recipe, left_out = from_scratch(asked)
     if left_out:
@@ -49,10 +58,34 @@ def settled(data: Data, asked: Recipe, began_from: str = "") -> tuple[Recipe, st
     return recipe, f"starts from scratch: {why}{made}"
 
 
-def from_backbone(asked: Recipe, images: int) -> Recipe:
-    """A recipe that starts from the backbone, for so many training images."""
-    few = images < ENOUGH and "finetune_epochs" not in changed_in_folder(asked)
-    return asked.replace(weights=BACKBONE, **({"finetune_epochs": 0} if few else {}))
+def from_backbone(asked: Recipe, images: int, apart: bool = False) -> Recipe:
+    """A recipe that starts from the backbone, for so many training images, with a validation split
+    or without. Of few images, none is lost to one: the head is solved and cross-validated, unless
+    something is asked for that only training has use for."""
+    changed, few = changed_in_folder(asked), images < ENOUGH
+    solvable = asked.head == "auto" and not apart and changed.keys() <= OF_SOLVED
+    if solvable and (few or asked.folds):
+        return solved(asked, asked.folds or FOLDS)
+    trains_all = {} if not few or "finetune_epochs" in changed else {"finetune_epochs": 0}
+    return asked.replace(weights=BACKBONE, **trains_all)
+
+
+def solved(asked: Recipe, folds: int) -> Recipe:
+    """A recipe whose head is solved on the backbone instead of trained."""
+    return asked.replace(
+        weights=BACKBONE, head="logistic", folds=folds, fc_norm="none", dropout=0.0,
+        finetune_epochs=0,
+    )  # fmt: skip
+
+
+def how_solved(recipe: Recipe) -> str:
+    """That its head is not trained, in words, where it is so."""
+    if not recipe.folds:
+        return ""
+    return (
+        f". Of few images a head is solved at once, and cross-validated in {recipe.folds} folds; "
+        "--head trained trains one"
+    )
 
 
 def base_of(data: Data, asked: Recipe) -> Recipe:
@@ -85,7 +118,7 @@ def made_for_other_data(data: Data, asked: Recipe) -> str:
     if len(changed) > FEW_CHANGES:
         return ""
     mine = [one for one in BY_DATA if name == one or name.startswith(f"{one}-")]
-    if not mine or str(data) in mine or set(mine) & set(well_known(*outline(data))):
+    if not mine or str(data) in mine or set(mine) & set(well_known(*outline(data)[:2])):
         return ""
     return (
         f"recipe {name} is made for {mine[-1]}, and this is other data; without --recipe a folder "

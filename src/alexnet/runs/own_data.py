@@ -46,6 +46,7 @@ def splits_of(store: Store, recipe: Recipe) -> Splits:
         fraction=recipe.fraction,
         seed=recipe.splits_from,
         draw=recipe.draw if isinstance(recipe, Resolved) else "position",
+        folds=recipe.folds,
     )
 
 

@@ -117,6 +117,7 @@ def filled_in(asked: Recipe, network: Architecture, how: Preprocessing) -> dict[
         "fc_norm": network.fc_norm,
         "pool": network.pool,
         "activation": network.activation,
+        "head": "trained" if asked.head == "auto" else asked.head,
         "image_size": how.image_size,
         "border": how.border,
         "crop": how.crop,

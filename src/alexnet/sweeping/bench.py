@@ -119,7 +119,7 @@ def bench(
     names = list(recipes) or suitable(data)
     folder = Extent(classes, images, apart=False)
     if data and data not in EXTENTS:
-        count, known = outline(data)
+        count, known, _ = outline(data)
         folder = Extent(len(known), count, apart=False)
     settings = {"device": device, "precision": precision}
     asked = {name: preset(name).recipe.replace(**settings) for name in names}

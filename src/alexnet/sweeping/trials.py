@@ -253,7 +253,7 @@ def stacks(trials: Sequence[Trial]) -> list[list[Trial]]:
         if (
             recipe.freeze != "none"
             and recipe.cache
-            and recipe.head == "trained"
+            and not recipe.solved
             and recipe.lr != "auto"
             and recipe.epochs
             and not recipe.finetune_epochs

@@ -26,7 +26,7 @@ from alexnet.network.model import AlexNet
 from alexnet.network.weights import carry_over
 from alexnet.presets import recipe
 from alexnet.recipes import Recipe
-from alexnet.runs.choice import BACKBONE
+from alexnet.runs.choice import FOLDS, solved
 from alexnet.runs.directory import RunDirectory
 from alexnet.runs.resolution import resolve
 from alexnet.scoring.conformal import Calibration, images_needed
@@ -230,12 +230,10 @@ class Learner:
 
 
 def recipe_of_teaching(device: str = "auto") -> Recipe:
-    """What `alexnet train FOLDER` would do, but with a head that is solved, on one view: seconds,
-    for a point or two (docs/backbone.md)."""
-    return recipe(
-        "folder", weights=BACKBONE, head="logistic", fc_norm="none", dropout=0.0, views=1,
-        finetune_epochs=0, bad_images="skip", report=False, tensorboard=False, device=device,
-    )  # fmt: skip
+    """What `alexnet train FOLDER` does with few images, on one view: seconds, for a point or
+    two."""
+    quiet = {"bad_images": "skip", "report": False, "tensorboard": False, "device": device}
+    return solved(recipe("folder", views=1, **quiet), folds=FOLDS)
 
 
 def what_is_missing(listed: Classes) -> str:

@@ -26,8 +26,8 @@ def introduction(run: Run, fresh: list[str]) -> list[str]:
     recipe, around = resolution.recipe, run.surroundings
     lines = [
         f"{Path(store.info['source']).name}: {len(splits.train):,} training, "
-        f"{len(splits.val):,} validation, {len(splits.test):,} test images, "
-        f"{len(store.classes)} classes",
+        + (f"{len(splits.val):,} validation, " if len(splits.val) else "")
+        + f"{len(splits.test):,} test images, {len(store.classes)} classes",
         *([splits.note] if splits.note else []),
         *(told(**one) for one in label_changes(store, splits.test).values()),
         fitted(
@@ -100,12 +100,13 @@ def few_images(store: Store, splits: Splits) -> list[str]:
     train, val, test = parts[:, label].tolist()
     if train + val + test >= FEW:
         return []
-    n = len(splits.test) or len(splits.val)
+    n = len(splits.test) or len(splits.val) or len(splits.train)
+    validation = f"{val} for validation, " if len(splits.val) else ""
     low, high = wilson_interval(n // 2, n)
     return [
         f"the smallest class, {store.names[label]}, has {train + val + test} images: {train} to "
-        f"train on, {val} for validation, {test} for the test. That is enough to try things out; "
-        f"of {n} images the accuracy will be known to within {(high - low) / 2:.0%} only. "
+        f"train on, {validation}{test} for the test. That is enough to try things "
+        f"out; of {n} images the accuracy will be known to within {(high - low) / 2:.0%} only. "
         f"{FEW} images of each class are a beginning, 20 and more are worth their while"
     ]
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -18,9 +19,11 @@ from alexnet.console import fitted, heard, in_words, say, warn
 from alexnet.data.finding import lasting
 from alexnet.data.reading import title_of
 from alexnet.data.sources import Data
+from alexnet.data.splits import folds_of
 from alexnet.data.store import Batches
 from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError
 from alexnet.fitting.distillation import Student
+from alexnet.fitting.linear import CrossValidated, cross_validated, solve
 from alexnet.fitting.loop import Epoch, State, best_of, fit
 from alexnet.fitting.lr_finder import draw_suggestion, find_lr
 from alexnet.network import inference
@@ -95,6 +98,7 @@ class Run:
         self.clock = Clock()
         self.continued: list[Mapping[str, int]] = []  # what was asked before it went on with more
         self.swept: Mapping[str, Any] = {}  # fields that a sweep set
+        self.folds: CrossValidated | None = None  # of a solved head that has no validation split
         # of each class the share of validation images that an equal training without class weights
         # and balanced sampling finds, where there was one
         self.plain_recall: list[float | None] | None = None
@@ -203,10 +207,10 @@ class Run:
             Interrupted: after Ctrl-C; the state of the last step is saved.
         """
         recipe = self.recipe
-        if recipe.head == "trained" and not recipe.epochs:
+        if not recipe.solved and not recipe.epochs:
             self.save_best(self.model.state_dict(), "none")
             return
-        solved = recipe.head != "trained"
+        solved = recipe.solved
         phases = [] if solved else [Phase(recipe.freeze, recipe.epochs, self._rate())]
         if solved and self.resumed_phase < 0:
             self.history = [self._solve()]
@@ -399,27 +403,36 @@ class Run:
             raise RecipeError(
                 f"head is {self.recipe.head}, which solves one layer, but "
                 f"{parameter_count(head[:-1]):,} parameters below it are not frozen.",
-                "Use --freeze all-but-last, or --freeze conv --fc-layers 1.",
+                "Use --freeze all-but-last, or --freeze conv --fc-layers 1 --fc-norm none.",
             )
-        [centre, *_] = self.inputs.views(self.inputs.splits.train, freeze)
-        [val, *_] = self.inputs.views(self.inputs.splits.val, freeze)
-        from alexnet.fitting.linear import solve  # loads SciPy's optimisers
-
-        found = solve(self.recipe.head, centre, val, len(self.inputs.store.classes))
-        with torch.no_grad():
-            last.weight.copy_(found.weight)
-            last.bias.copy_(found.bias)
+        views = self.inputs.views(self.inputs.splits.train, freeze)
+        centre, classes = views[0], len(self.inputs.store.classes)
+        if self.recipe.folds:
+            fold = folds_of(
+                self.inputs.store,
+                self.inputs.splits.train,
+                self.recipe.folds,
+                self.recipe.splits_from,
+            )
+            self.folds = cross_validated(self.recipe.head, views, fold, classes)
+            found, what = self.folds.head, f"{self.recipe.folds}-fold cross-validation"
+        else:
+            [val, *_] = self.inputs.views(self.inputs.splits.val, freeze)
+            found, what = solve(self.recipe.head, centre, val, classes), "validation"
+        found.put(last)
         say(
-            f"{self.recipe.head}: validation top-1 {found.val_top1:.2%} with a penalty of "
+            f"{self.recipe.head}: {what} top-1 {found.val_top1:.2%} with a penalty of "
             f"{found.penalty:g} ("
             + ", ".join(f"{penalty:g}: {top1:.2%}" for penalty, top1 in found.tried.items())
             + ")"
         )
         self.fitted = {"penalty": found.penalty}
         self.save_best(head.state_dict(), freeze)
-        (train_loss, train_top1), (val_loss, val_top1) = (
-            self._scores(head, batches) for batches in (centre, val)
-        )
+        train_loss, train_top1 = self._scores(head, centre)
+        if self.folds:
+            val_loss, val_top1 = self.folds.val_loss, found.val_top1
+        else:
+            val_loss, val_top1 = self._scores(head, val)
         seconds = time.perf_counter() - start
         return Epoch(
             epoch=1,
@@ -448,7 +461,6 @@ class Run:
         model = trained.model.to(self.inputs.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         splits, whole = self.inputs.splits, split == "test"
         split = "val" if not len(splits.test) else split
-        indices = splits.test if split == "test" else splits.val
         freeze = "none" if self.recipe.finetune_epochs else self.recipe.freeze
         part = model if freeze == "none" else model.split(freeze)[1]
 
@@ -460,9 +472,15 @@ class Run:
         rows = remembered(splits.train, self.recipe.seed)
         training = views(rows)[0] if calibrates else None
         calibrator = Calibrator(model, part, training, self.inputs.dtype)
-        looked = val = calibrator.look(views(indices), f"evaluating {split}")
-        if split == "test":  # never fitted to the images that are evaluated
-            val = calibrator.look(views(splits.val), "fitting the temperature")
+        held = self.validated
+        if self.folds:
+            seen = self.folds.fold[np.searchsorted(held, rows)]
+            val = calibrator.look_in_folds(self.folds, seen, lambda some: views(held[some]))
+        else:
+            val = calibrator.look(views(held), "looking at validation images")
+        looked = val
+        if split == "test":  # the temperature is never fitted to the images that are evaluated
+            looked = calibrator.look(views(splits.test), "evaluating test")
             found = supported_temperature(val.logits.numpy(), val.labels.numpy())
             self.fitted["temperature"] = found.value
             self.fitted["temperature_interval"] = list(found.interval)
@@ -478,8 +496,19 @@ class Run:
             test = looked if split == "test" else None
             self._calibrate(calibrator.calibration(val, test), looked)
         if freeze != "none":
-            self._verify(model, indices[:VERIFIED_IMAGES], looked.logits[:VERIFIED_IMAGES])
+            some = (splits.test if split == "test" else held)[:VERIFIED_IMAGES]
+            logits = looked.logits[:VERIFIED_IMAGES]
+            if self.folds:  # what was looked at came from other heads
+                logits = calibrator.look(views(some), "verifying").logits
+            self._verify(model, some, logits)
         show(*self.write_figures(looked.logits, looked.labels, split))
+
+    @property
+    def validated(self) -> Labels:
+        """The images that choose: of the validation split, or those of the training split that are
+        cross-validated."""
+        splits = self.inputs.splits
+        return splits.train if self.recipe.folds else splits.val
 
     def _calibrate(self, calibration: Calibration, looked: Looked) -> None:
         """Keeps a calibration; what the usual rate comes to on the test split becomes a figure."""
@@ -495,7 +524,7 @@ class Run:
         """Writes the figures and the predictions; returns the figures and what is to be said of
         them."""
         require_finite(logits.numpy(), self.directory)
-        indices = self.inputs.splits.test if split == "test" else self.inputs.splits.val
+        indices = self.inputs.splits.test if split == "test" else self.validated
         figures = metrics(logits.numpy(), labels.numpy(), self.inputs.store.names, split)
         best = best_of(self.history)
         figures |= {
@@ -503,7 +532,7 @@ class Run:
             "best_epoch": best.epoch if best else 0,
             "val_top1": best.val_top1 if best else None,
             "seconds": sum(epoch.seconds for epoch in self.history),
-            "chose_epoch_on_it": split == "val" and bool(self.recipe.epochs),
+            "chose_epoch_on_it": split == "val" and bool(self.recipe.epochs) and not self.folds,
             **self._seen_by_weights(indices),
             **label_changes(self.inputs.store, indices),
             **self.fitted,

@@ -224,7 +224,7 @@ def set_up(
     torch.manual_seed(keyed_seed(recipe.seed))
     model = AlexNet(resolution.architecture, len(store.classes), recipe.init)
     fresh = carry_over(model, weights, store.classes) if weights else []
-    if fresh and not recipe.epochs and recipe.head == "trained":
+    if fresh and not recipe.epochs and not recipe.solved:
         raise RecipeError(
             f"epochs is 0, but {', '.join(fresh)} would start fresh.",
             "Give --epochs, or weights that know the classes of the data.",
