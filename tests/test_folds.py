@@ -181,6 +181,32 @@ def test_a_run_is_judged_by_images_that_were_held_out(kind, folder, made, tmp_pa
     assert tensors_sha256(run / "best.safetensors") == tensors_sha256(again / "best.safetensors")
 
 
+def test_a_solved_head_has_no_more_epochs(folder, made, tmp_path, capsys):
+    run = alexnet.train(folder, FOLDED, out=tmp_path / "run")
+    assert alexnet.resume(run) == run
+    assert "is finished, its head solved" in capsys.readouterr().err
+    with pytest.raises(RunError, match="was solved at once") as caught:
+        alexnet.resume(run, epochs=80)
+    assert "--head trained" in caught.value.hint
+    assert alexnet.repeat(run, out=tmp_path / "again") == tmp_path / "again"
+
+
+@pytest.mark.parametrize("folds", [0, 4])
+def test_the_report_says_how_the_head_was_solved(folds, folder, made, tmp_path):
+    run = alexnet.train(folder, FOLDED.replace(folds=folds), out=tmp_path / "run")
+    page = alexnet.report(run).read_text(encoding="utf-8")
+    assert "How the head was solved" in page
+    assert ("each held out once" in page) == (folds > 0)
+    assert ("The 6 validation images chose it" in page) == (folds == 0)
+    assert "learning rate" not in page  # there was none
+    assert not (run / "epochs.csv").exists()
+    figures = RunDirectory(run).metrics()
+    RunDirectory(run).write_figures(
+        figures | {"solved": {"tried": 3}}, RunDirectory(run).predictions()
+    )
+    assert "How the head was solved" not in alexnet.report(run).read_text(encoding="utf-8")
+
+
 def test_figures_of_validation_are_those_of_held_out_images(folder, made, tmp_path):
     random = np.random.default_rng(0)
     noise = [random.integers(0, 256, (16, 16, 3), np.uint8) for _ in range(40)]

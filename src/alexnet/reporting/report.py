@@ -109,7 +109,7 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
         CLASS_TABLE: class_rows(found["names"], found["identifiers"], found["scores"]),
         CONFUSION_TABLE: confusion_rows(found["names"], found["counts"]),
     }
-    if found["epochs"]:
+    if found["training"]:
         tables[EPOCH_TABLE] = epoch_rows(found["epochs"])
     if found["network"]:
         found["network_drawing"] = found["network"].drawing
@@ -140,6 +140,7 @@ def contents(run: RunDirectory) -> dict[str, Any]:
         predictions.labels, predictions.guesses, labels=np.arange(len(names))
     )
     scores = class_scores(confusion)
+    solved = solved_head(settings, figures)
     usual = {"device": "unknown", "processor": "unknown", "precision": "unknown"}
     return {
         "title": f"{run.path.resolve().name}: {title_of(settings.data)}",
@@ -155,8 +156,9 @@ def contents(run: RunDirectory) -> dict[str, Any]:
         "seconds": number(figures.get("seconds")),
         "epochs": epochs,
         "epochs_told": f"{len(epochs)} epochs" if epochs else "",
+        "solved": solved,
         "surroundings": usual | surroundings,
-        "training": training_curves(epochs, best_epoch),
+        "training": [] if solved else training_curves(epochs, best_epoch),
         "names": names,
         "identifiers": predictions.classes,
         "counts": confusion,
@@ -174,7 +176,7 @@ def contents(run: RunDirectory) -> dict[str, Any]:
         "learning_curve": learning_curve_of(run),
         "data": told_data(state),
         "network": network_of(run),
-        "speed": speed_curves(epochs),
+        "speed": [] if solved else speed_curves(epochs),
         "command": settings.command,
         "digest": settings.digest,
         "recipe": settings.recipe.to_dict(),
@@ -209,6 +211,28 @@ def evened(names: Sequence[str], found: Any) -> list[dict[str, Any]]:
     ]
     known = [row for row in rows if not any(math.isnan(row[key]) for key in keys[:3])]
     return sorted(known, key=lambda row: float(row["images"]))
+
+
+def solved_head(settings: Settings, figures: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How a head was solved that was not trained: of each penalty how many images were right that
+    the head had not seen, with the interval; None where it was trained, or that is not known."""
+    found = as_object(figures.get("solved"))
+    n, tried = count(found.get("images")), found.get("tried")
+    if not settings.recipe.solved or not n or not isinstance(tried, list):
+        return None
+    rows = []
+    for one in tried:
+        penalty, share = map(number, one if isinstance(one, list) and len(one) == 2 else "??")
+        if math.isfinite(penalty) and 0 <= share <= 1:
+            low, high = wilson_interval(round(share * n), n)
+            rows.append({"penalty": penalty, "share": share, "low": low, "high": high})
+    return {
+        "kind": {"ridge": "Ridge regression"}.get(settings.recipe.head, "Logistic regression"),
+        "folds": settings.recipe.folds,
+        "images": n,
+        "penalty": number(figures.get("penalty")),
+        "rows": rows,
+    }
 
 
 def epoch_rows(epochs: Sequence[Mapping[str, float]]) -> Rows:

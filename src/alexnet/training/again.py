@@ -51,7 +51,8 @@ def resume(
     asked, more = settings.asked.replace(**changes), bool(changes)
     reported = directory.page.exists() or not asked.report  # else it was stopped before that
     if directory.evaluated and reported and not more:
-        say(f"{run} is finished, after {len(directory.epochs())} epochs; --epochs asks for more")
+        done = f"after {len(directory.epochs())} epochs; --epochs asks for more"
+        say(f"{run} is finished{', its head solved' if asked.solved else f', {done}'}")
         return directory.path
     if more:
         _require_more(directory, changes)
@@ -61,6 +62,11 @@ def resume(
 def _require_more(directory: RunDirectory, given: dict[str, int]) -> None:
     """RunError unless a run can go on with these fields changed."""
     recipe, done = directory.settings.asked, len(directory.epochs())
+    if recipe.solved and not recipe.finetune_epochs:
+        raise RunError(
+            f"the head of {directory} was solved at once: there are no epochs to go on with.",
+            "Train one: alexnet train DATA --head trained; of few images that is seldom better.",
+        )
     if not directory.stopped:
         raise RunError(
             f"{directory} holds no state to go on from.",

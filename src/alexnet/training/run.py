@@ -426,7 +426,14 @@ class Run:
             + ", ".join(f"{penalty:g}: {top1:.2%}" for penalty, top1 in found.tried.items())
             + ")"
         )
-        self.fitted = {"penalty": found.penalty}
+        self.fitted = {
+            "penalty": found.penalty,
+            "solved": {
+                "folds": self.recipe.folds,
+                "images": len(self.validated),
+                "tried": sorted(found.tried.items()),
+            },
+        }
         self.save_best(head.state_dict(), freeze)
         train_loss, train_top1 = self._scores(head, centre)
         if self.folds:
