@@ -197,7 +197,8 @@ def on_made_up(asked: Recipe, classes: int, work: Path, steps: int = 1) -> Run:
     starts = described_weights(asked.weights) if asked.weights != "none" else None
     side = preprocessing_of(asked, starts).image_size
     store = made_up(work / "stores", side, classes, steps * asked.batch_size)
-    return set_up(str(store.path), asked.replace(fraction=1.0))
+    # folds would find a validation split, and nothing is solved here
+    return set_up(str(store.path), asked.replace(fraction=1.0, folds=0))
 
 
 def made_up(parent: Path, side: int, classes: int, train: int) -> Store:

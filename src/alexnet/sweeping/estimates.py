@@ -70,7 +70,7 @@ def estimate(data: str, groups: Sequence[Sequence[Trial]]) -> Estimate:
         kind = json.dumps([fields, len(group)], sort_keys=True)
         if kind not in speeds:
             run = set_up(data, recipe)
-            images.append(len(run.inputs.splits.val))
+            images.append(len(run.validated))
             speeds[kind] = measure(run, len(group), seconds=MEASURED_SECONDS)
         speed = speeds[kind]
         features[speed.layers] = speed.once
