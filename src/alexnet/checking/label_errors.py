@@ -20,6 +20,7 @@ from torch import nn
 from alexnet.console import progress, warn
 from alexnet.data.datasets import open_data
 from alexnet.data.sources import Data
+from alexnet.data.splits import dealt, kept_together
 from alexnet.data.store import Store
 from alexnet.errors import DataError
 from alexnet.network.description import Preprocessing
@@ -102,7 +103,8 @@ def probabilities_of(data: Data, store: Store, *, weights: str, run: str) -> Pro
     if len(images) != len(store):  # the source changed in between
         raise DataError(f"{data} has changed while it was read.", "Start the check again.")
     features = features_of(body, how, images, device)
-    return cross_validated(features.x, store.y, len(store.classes))
+    together = kept_together(store, np.arange(len(store)))
+    return cross_validated(features.x, store.y, len(store.classes), together)
 
 
 def seeing_part(recipe: Recipe, model: AlexNet) -> nn.Sequential:
@@ -121,11 +123,16 @@ def features_of(
     return feature_stores(frozen, images, every, [evaluation_view(how)], how.crop).stores[0]
 
 
-def cross_validated(x: NDArray[np.floating], labels: Labels, classes: int) -> Probabilities:
+def cross_validated(
+    x: NDArray[np.floating], labels: Labels, classes: int, groups: Labels | None = None
+) -> Probabilities:
     """(N, K) probabilities of examples with features x (N, D), each from a ridge regression on the
-    other four fifths; the penalty and the sharpness are those that suit all of them best."""
+    other four fifths, of which none is of its group; the penalty and the sharpness are those that
+    suit all of them best."""
     z = projected(x)
-    folds = stratified_folds(labels)
+    every = np.arange(len(labels))
+    rank = np.random.default_rng(0).permutation(every)
+    folds = dealt(labels, every if groups is None else groups, rank, FOLDS)
     targets = np.eye(classes)[labels]
     parts = [np.flatnonzero(folds == fold) for fold in range(FOLDS)]
     grams = [z[part].T @ z[part] for part in parts]
@@ -160,16 +167,6 @@ def projected(x: NDArray[np.floating]) -> NDArray[np.float64]:
     z[:, 1:] -= z[:, 1:].mean(0)
     z[:, 1:] /= np.maximum(z[:, 1:].std(0), 1e-6)
     return z
-
-
-def stratified_folds(labels: Labels) -> Labels:
-    """(N,) the fold of each example: of every class as many in each, give or take one."""
-    generator = np.random.default_rng(0)
-    folds = np.empty_like(labels)
-    for label in np.unique(labels):
-        members = generator.permutation(np.flatnonzero(labels == label))
-        folds[members] = (np.arange(len(members)) + label) % FOLDS
-    return folds
 
 
 def sharpened(scores: Probabilities, labels: Labels) -> Probabilities:

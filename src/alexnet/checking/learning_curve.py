@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from alexnet.checking.label_errors import MOST_FEATURES, projected
 from alexnet.console import progress
+from alexnet.data.splits import dealt, kept_together
 from alexnet.data.store import Store
 from alexnet.errors import DataError, DiskError, RunError
 from alexnet.fitting.threads import at_once
@@ -84,9 +84,8 @@ def learning_curve(run: str | Path, *, device: str = "auto") -> dict[str, Any]:
     every = np.sort(np.concatenate([rows, splits.test]))  # as the run has them in the cache
     how = trained.preprocessing
     found = feature_stores(frozen, own.store, every, [evaluation_view(how)], how.crop)
-    groups = own.store.groups[rows] if own.store.groups is not None else None
-    x = found.stores[0].x[found.place(rows)]
-    right, sizes = right_by_size(x, labels, groups, len(trained.classes))
+    x, together = found.stores[0].x[found.place(rows)], kept_together(own.store, rows)
+    right, sizes = right_by_size(x, labels, together, len(trained.classes))
     counts = np.bincount(own.store.y[splits.train], minlength=len(trained.classes))
     told: dict[str, Any] = {
         "images": len(splits.train),
@@ -142,6 +141,7 @@ def right_by_size(
     that is best for each size."""
     z, targets = compact(x), torch.eye(classes, dtype=torch.float64)[labels]
     right, sizes = np.zeros((len(PARTS), len(PENALTIES), len(z))), np.zeros(len(PARTS))
+    groups = np.arange(len(z)) if groups is None else groups
     draws = [drawn(labels, groups, seed) for seed in range(REPEATS if len(z) < MANY else 1)]
     every = [(fold == held, order) for fold, order in draws for held in range(FOLDS)]
 
@@ -171,18 +171,12 @@ def compact(x: NDArray[np.floating]) -> Tensor:
     return found
 
 
-def drawn(labels: Labels, groups: Labels | None, seed: int) -> tuple[Labels, Labels]:
+def drawn(labels: Labels, groups: Labels, seed: int) -> tuple[Labels, Labels]:
     """(N,) the fold of each image, and an order of chance in which those of a group follow each
     other."""
     generator = np.random.default_rng(seed)
-    how: dict[str, Any] = {"n_splits": FOLDS, "shuffle": True, "random_state": seed}
-    splitter = StratifiedKFold(**how) if groups is None else StratifiedGroupKFold(**how)
-    fold = np.empty_like(labels)
-    for number, (_, held) in enumerate(splitter.split(labels, labels, groups)):
-        fold[held] = number
+    fold = dealt(labels, groups, generator.permutation(len(labels)), FOLDS)
     chance = generator.permutation(len(labels))
-    if groups is None:
-        return fold, chance
     return fold, np.lexsort((chance, generator.permutation(groups.max() + 1)[groups]))
 
 

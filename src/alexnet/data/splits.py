@@ -135,29 +135,40 @@ def stratified(
 
 
 def folds_of(store: Store, rows: Indices, folds: int, seed: int) -> Indices:
-    """(n,) the fold of each of `rows`, 0 to `folds` - 1: of every class about as many in each,
-    groups and equal files whole. The largest groups are dealt first, each to the fold that has the
-    least of its classes."""
-    if store.groups is not None:
-        units = store.groups[rows]
-    elif store.content is not None:
-        units = np.unique(store.content[rows], axis=0, return_inverse=True)[1].ravel()
-    else:
-        units = np.arange(len(rows))
-    _, first, unit = np.unique(units, return_index=True, return_inverse=True)
-    labels, label = np.unique(store.drawn[rows], return_inverse=True)
-    counts = np.zeros((len(first), len(labels)))
-    np.add.at(counts, (unit, label), 1)
-    whole = counts.sum(0)
+    """(n,) the fold of each of `rows`, as `dealt` deals them, in the order in which splits are
+    drawn."""
     order = by_position(seed, 4) if store.content is None else by_content(store, seed)
-    place = np.empty(len(rows), np.int64)
-    place[np.searchsorted(rows, order(rows))] = np.arange(len(rows))
-    dealt, fold_of = np.zeros((folds, len(labels))), np.empty(len(first), np.int64)
-    for one in np.lexsort((place[first], -counts.sum(1))):
-        has = (dealt * counts[one] / whole).sum(1)
-        fold = fold_of[one] = np.lexsort((dealt.sum(1), has))[0]
-        dealt[fold] += counts[one]
-    return fold_of[unit]
+    rank = np.empty(len(rows), np.int64)
+    rank[np.searchsorted(rows, order(rows))] = np.arange(len(rows))
+    return dealt(store.drawn[rows], kept_together(store, rows), rank, folds)
+
+
+def kept_together(store: Store, rows: Indices) -> Indices:
+    """(n,) numbers that are equal for images that must not be parted: those of one group, or where
+    there are no groups, those of equal files."""
+    if store.groups is not None:
+        return store.groups[rows]
+    if store.content is None:
+        return np.arange(len(rows))
+    found: Indices = np.unique(store.content[rows], axis=0, return_inverse=True)[1].ravel()
+    return found
+
+
+def dealt(labels: Indices, groups: Indices, rank: Indices, folds: int) -> Indices:
+    """(n,) the fold of each image, 0 to `folds` - 1: groups whole, and of every class about as many
+    images in each. The largest groups come first, then as they rank; each goes to the fold that has
+    the least of its classes."""
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    classes, label = np.unique(labels, return_inverse=True)
+    counts = np.zeros((len(first), len(classes)))
+    np.add.at(counts, (group, label), 1)
+    whole = counts.sum(0)
+    inside, fold_of = np.zeros((folds, len(classes))), np.empty(len(first), np.int64)
+    for one in np.lexsort((rank[first], -counts.sum(1))):
+        alike = (inside * counts[one] / whole).sum(1)
+        fold = fold_of[one] = np.lexsort((inside.sum(1), alike))[0]
+        inside[fold] += counts[one]
+    return fold_of[group]
 
 
 def require_apart(store: Store) -> None:
