@@ -143,6 +143,7 @@ def test_cross_validation_is_scikit_learns(few, views):
                 (held.argmax(1) == y).mean(), abs=0.03
             )
     best = min(losses, key=losses.__getitem__)
+    assert sorted(losses.values())[1] > losses[best] + linear.TELLING
     assert found.head.penalty == best
     assert found.val_loss == pytest.approx(losses[best], rel=1e-3)
     logits = [one @ found.head.weight.numpy().T + found.head.bias.numpy() for one in x]

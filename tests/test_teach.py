@@ -278,7 +278,7 @@ def test_a_folder_is_learned_from_and_again_after_a_change(tmp_path):
         time.sleep(0.5)
         run = tmp_path / "run"
         assert json.loads((run / "metrics.json").read_text())["n"] == state["learned"]["tested"]
-        assert not state["learned"]["rate"]  # of two validation pictures
+        assert state["learned"]["rate"] == 0.1  # of ten pictures, each held out once
         assert not [one for one in tmp_path.iterdir() if one.name.startswith(".run")]
     finally:
         page.close()

@@ -27,6 +27,7 @@ PENALTIES = {
     "logistic": tuple(10.0**power for power in reversed(range(-5, 1))),
 }
 MOST_STEPS = 200  # of L-BFGS for each penalty
+TELLING = 0.001  # nats by which a weaker penalty must be better: it is surer of itself
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def cross_validated(
             tried[held[0].penalty] = top1
             criterion = loss if kind == "logistic" else -top1
             worse += 1
-            if best is None or criterion < best[0]:
+            if best is None or criterion < best[0] - (TELLING if kind == "logistic" else 0):
                 best, worse = (criterion, loss, held), 0
             advance(1)
             if kind == "logistic" and worse == 2:
