@@ -1,5 +1,6 @@
 """Heads that are cross-validated: folds, what they say of images held out, and what starts so."""
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -201,6 +202,9 @@ def test_the_report_says_how_the_head_was_solved(folds, folder, made, tmp_path):
     assert ("The 6 validation images chose it" in page) == (folds == 0)
     assert "learning rate" not in page  # there was none
     assert not (run / "epochs.csv").exists()
+    shown = alexnet.load(run)._repr_html_()
+    assert ("of 48 images" in shown) == (folds > 0)
+    assert re.findall('aria-label="(.*?)"', shown) == ["confusion matrix"]
     figures = RunDirectory(run).metrics()
     RunDirectory(run).write_figures(
         figures | {"solved": {"tried": 3}}, RunDirectory(run).predictions()

@@ -15,13 +15,18 @@ from alexnet.runs.directory import RunDirectory
 
 def figures_table(figures: Mapping[str, Any], classes: int) -> str:
     """The figures as a table."""
+    solved = figures.get("solved") or {}
+    held = (
+        f"{figures['val_top1']:.2%} of {solved['images']:,} images" if solved.get("folds") else ""
+    )
     low, high = figures.get("top1_interval", (None, None))
     between = "" if low is None else f" (95 % interval {low:.2%} to {high:.2%})"
     rows = {
         f"accuracy, {figures.get('split', 'test')} split": f"{figures['top1']:.2%}{between}",
         "always the commonest class": f"{figures['chance']:.2%}" if "chance" in figures else "",
         "images": f"{figures['n']:,} in {classes} classes" if "n" in figures else "",
-        "best epoch": str(figures.get("best_epoch") or ""),
+        "cross-validation": held,
+        "best epoch": "" if solved else str(figures.get("best_epoch") or ""),
     }
     cells = "".join(
         f"<tr><th style='text-align: left'>{name}</th><td>{told}</td></tr>"
@@ -39,7 +44,7 @@ def run_page(run: RunDirectory) -> str:
     np.add.at(confusion, (predictions.labels, predictions.guesses), 1)
     order = charts.clustered(confusion)
     drawings = [charts.confusion_map([names[k] for k in order], confusion[np.ix_(order, order)])]
-    if epochs:
+    if epochs and not figures.get("solved"):
         lines = [
             Curve("training", [one["train_top1"] for one in epochs], FAINT, dashed=True),
             Curve("validation", [one["val_top1"] for one in epochs]),

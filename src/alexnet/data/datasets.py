@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from array import array
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -306,13 +307,13 @@ class _Packing:
         self.fingerprint = hashlib.sha256()
         self.bad: list[dict[str, str]] = []
         self.stored: list[Example] = []
-        self.content: list[bytes] = []  # the beginning of the checksum of each
+        self.content = bytearray()  # the beginning of the checksum of each
         self.taken: list[tuple[str, float] | None] = []  # of each, where files say what is a burst
         self.counts: Counter[str] = Counter()  # images per split, as stored
         self.labels: dict[str, set[int]] = defaultdict(set)  # classes per split, as stored
         self.grey = self.deep = 0
         self.declared: dict[int, str] = {}  # white: the first image whose file says so
-        self.sizes: list[tuple[int, int]] = []
+        self.sizes = array("I")  # width and height of each
         self.modes: Counter[str] = Counter()
         self.long: list[str] = []
 
@@ -348,7 +349,7 @@ class _Packing:
                 self._info(fingerprint),
                 np.array([example.label for example in self.stored]),
                 [example.id for example in self.stored],
-                np.frombuffer(b"".join(self.content), np.uint8).reshape(-1, 8),
+                np.frombuffer(self.content, np.uint8).reshape(-1, 8),
                 groups,
             )
         return Store.open(path)
@@ -381,12 +382,12 @@ class _Packing:
         if one.deep:
             self._note_white(example, one)
         if one.size:
-            self.sizes.append(one.size)
+            self.sizes.extend(one.size)
             self.modes[one.mode] += 1
             if max(one.size) > LONG * min(one.size):
                 self.long.append(example.id)
         self.stored.append(example)
-        self.content.append(one.sha256[:8])
+        self.content += one.sha256[:8]
         self.taken.append(one.taken)
         self.counts[example.split] += 1
         self.labels[example.split].add(example.label)
@@ -448,7 +449,7 @@ class _Packing:
         if self.deep:
             info["range"] = self.white
         if self.sizes:
-            across = np.array(self.sizes).T
+            across = np.array(self.sizes).reshape(-1, 2).T
             spread = [[int(a.min()), int(np.median(a)), int(a.max())] for a in across]
             info["sizes"] = dict(zip(("width", "height"), spread, strict=True))
             info["modes"] = dict(self.modes.most_common())
