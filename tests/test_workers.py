@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from makers import FROZEN, MADE_FOR, SMALL, change, network_of, table, write_pictures
 
+from alexnet import ranks
 from alexnet.cli import main
 from alexnet.errors import AlexNetError, InputError, Interrupted
 from alexnet.fitting.loop import Epoch
@@ -157,7 +158,7 @@ def test_results_come_back_where_the_directory_is_not_shared(folder, tmp_path, m
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     job = Job(str(folder), SweepDirectory(tmp_path / "sweep"), trials)
-    files = workers._run_on_ray(job, 1, workers.versions())
+    files = workers._run_on_ray(job, 1, ranks.versions())
     assert not (tmp_path / "sweep" / "trials").exists()
     workers._unpack(job, files)
     there = result(job.sweep, trials[0])
@@ -170,7 +171,7 @@ def test_results_come_back_where_the_directory_is_not_shared(folder, tmp_path, m
 def test_a_node_with_other_versions_is_refused(folder, tmp_path):
     job = Job(str(folder), SweepDirectory(tmp_path / "sweep"), tuple(plan(ALONE, [{"lr": 0.05}])))
     with pytest.raises(InputError, match=r"has torch .* \(here 1\.0\)") as caught:
-        workers._run_on_ray(job, 1, workers.versions() | {"torch": "1.0"})
+        workers._run_on_ray(job, 1, ranks.versions() | {"torch": "1.0"})
     assert "Install the same versions" in caught.value.hint
     assert not (tmp_path / "sweep").exists()
 
@@ -179,7 +180,7 @@ def test_a_node_with_other_versions_is_refused(folder, tmp_path):
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_what_is_no_fault_of_a_trial_ends_a_sweep_on_ray(folder, tmp_path, monkeypatch):
     pytest.importorskip("ray")
-    monkeypatch.setattr(workers, "versions", lambda: dict.fromkeys(workers.ALIKE, "1.0"))
+    monkeypatch.setattr(workers, "versions", lambda: dict.fromkeys(ranks.ALIKE, "1.0"))
     with pytest.raises(InputError, match=r"has alexnet .* \(here 1\.0\)"):
         sweep(folder, ALONE, {"lr": [0.05]}, out=tmp_path / "sweep", ray="local")
     assert not list((tmp_path / "sweep").glob("trials/*/failed*"))

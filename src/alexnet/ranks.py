@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
 
 T = TypeVar("T")
+ALIKE = ("alexnet", "torch", "numpy", "pillow")  # packages that decide about bits
 WAIT = 45.0  # seconds that one waits for the others in the middle of a training
 START = 300.0  # seconds within which all must have come
 BEAT = 0.5  # seconds between two signs of life
@@ -457,8 +458,12 @@ def require_alike(facts: Mapping[str, object]) -> None:
     """InputError on every rank unless all have the same facts and versions, which may take long to
     find; names what differs, and who."""
     if _group:
-        versions = {name: importlib.metadata.version(name) for name in ("alexnet", "torch")}
-        _group.alike({**versions, **facts})
+        _group.alike({**versions(), **facts})
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that must be alike on all machines."""
+    return {name: importlib.metadata.version(name) for name in ALIKE}
 
 
 def may_restart() -> bool:

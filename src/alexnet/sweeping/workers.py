@@ -6,7 +6,6 @@ only then. What a job came to stands in its trials' directories.
 """
 
 import contextlib
-import importlib.metadata
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -25,6 +24,7 @@ import torch
 from alexnet import console
 from alexnet.atomic import writing
 from alexnet.errors import AlexNetError, DiskError, InputError, Interrupted, needs_extra
+from alexnet.ranks import versions
 from alexnet.runtime import keep_memory
 from alexnet.sweeping.directory import SweepDirectory
 from alexnet.sweeping.search import judge_of
@@ -32,7 +32,6 @@ from alexnet.sweeping.trial_runs import Job, fail, run_job
 
 ATTEMPTS = 2  # a job whose process dies is begun again so often, then its trials have failed
 ASKED_TO_STOP = (Interrupted.exit_code, -signal.SIGINT, -signal.SIGTERM)
-ALIKE = ("alexnet", "torch", "numpy", "pillow")  # on all machines: what decides about bits
 PATIENCE = 5.0  # seconds between two looks at a cluster
 FULL = 74  # exit code of a worker that cannot write (EX_IOERR of sysexits.h)
 STOPPED = Interrupted(
@@ -247,16 +246,11 @@ def knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
 
 
-def versions() -> dict[str, str]:
-    """Of the packages that must be alike everywhere."""
-    return {name: importlib.metadata.version(name) for name in ALIKE}
-
-
 def _run_on_ray(job: Job, threads: int, expected: dict[str, str]) -> dict[str, dict[str, bytes]]:
     """Runs a job on a node; returns the files of its trials where the sweep directory is not
     shared. InputError unless the node has the expected versions."""
     found = versions()
-    if other := [name for name in ALIKE if found[name] != expected[name]]:
+    if other := [name for name in found if found[name] != expected[name]]:
         raise InputError(
             f"node {platform.node()} has "
             + ", ".join(f"{name} {found[name]} (here {expected[name]})" for name in other)
