@@ -224,6 +224,9 @@ def test_figures_of_validation_are_those_of_held_out_images(folder, made, tmp_pa
     assert not figures["chose_epoch_on_it"]
     assert figures["top1"] < 0.8  # noise cannot be told apart, and by heart does not count
     assert alexnet.evaluate(run, split="train")["top1"] > figures["top1"]
+    with pytest.raises(DataError, match="trained on every image of its data") as caught:
+        alexnet.evaluate(run)
+    assert "--split train" in caught.value.hint
 
 
 def test_a_run_without_calibration_says_why_it_gets_none(folder, made, tmp_path):

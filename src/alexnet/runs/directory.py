@@ -396,7 +396,7 @@ class RunDirectory:
         import numpy as np
 
         with replacing(self.path / "calibration.npz") as aside, open(aside, "wb") as file:
-            np.savez_compressed(file, **vars(calibration))
+            np.savez(file, **vars(calibration))  # compressed a tenth smaller, after 0.1 s
 
     def calibration(self, width: int = 0) -> "Calibration":
         """What the network needs to say that it does not know; `width` is that of its descriptors,

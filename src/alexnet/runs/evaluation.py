@@ -193,15 +193,19 @@ def images_of(
     classes of other data before it is packed.
 
     Raises:
-        DataError: no such split, or the run's own data has changed.
+        DataError: no such split, the run's own data has changed, or there is none that it was not
+            trained on.
     """
-    if not data:
-        own = own_data(settings, how, bad_images=bad_images)
+    store = open_store(data, settings.recipe, how, bad_images, accept) if data else None
+    if store is None or store.fingerprint == settings.fingerprint:
+        own = own_data(settings, how, store, bad_images)
+        if split == "auto" and not len(own.splits.test) and not len(own.splits.val):
+            raise DataError(
+                "the run was trained on every image of its data; its figures, in metrics.json, are "
+                "of cross-validation, which judged each image without having seen it.",
+                "Give other images: alexnet eval RUN DATA. --split train asks about these.",
+            )
         return own.store, *own.split(split)
-    store = open_store(data, settings.recipe, how, bad_images, accept)
-    if store.fingerprint == settings.fingerprint:
-        own = own_data(settings, how, store)
-        return store, *own.split(split)
     if split == "all":
         return store, np.arange(len(store)), "all"
     every = {name: store.split(name) for name in ("test", "all", "val", "train")}

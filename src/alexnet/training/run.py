@@ -51,7 +51,7 @@ from alexnet.training.timing import median_seconds, over_and_over, training_step
 
 MORE = {"epochs", "finetune_epochs", "patience"}  # what a run may go on with
 WORTH_TIMING, TIMED_STEPS = 100, 3  # steps
-VERIFIED_IMAGES = 16  # on which the saved network must agree with its cached features
+VERIFIED_IMAGES = 4  # on which the saved network must agree with its cached features
 
 
 class Clock:
