@@ -201,8 +201,8 @@ def images_of(
         own = own_data(settings, how, store, bad_images)
         if split == "auto" and not len(own.splits.test) and not len(own.splits.val):
             raise DataError(
-                "the run was trained on every image of its data; its figures, in metrics.json, are "
-                "of cross-validation, which judged each image without having seen it.",
+                "the run was trained on every image of its data; its own figures are of "
+                "cross-validation, which judged each image without having seen it.",
                 "Give other images: alexnet eval RUN DATA. --split train asks about these.",
             )
         return own.store, *own.split(split)
