@@ -84,6 +84,24 @@ def own_torch(request):
         torch.set_num_threads(1)
 
 
+@pytest.fixture
+def folder(tmp_path):
+    """Pictures of three colours, a folder for each."""
+    from makers import write_pictures
+
+    return write_pictures(tmp_path / "colours")
+
+
+@pytest.fixture
+def made():
+    """Named weights of a network for 16 of 20 px."""
+    from makers import MADE_FOR, SMALL, network_of
+
+    from alexnet.network.weight_names import weights_folder
+
+    return network_of(weights_folder() / "made.safetensors", SMALL, 5, MADE_FOR)
+
+
 @pytest.fixture(scope="session")
 def photos_run(tmp_path_factory):
     """A run of one epoch on 60 photographs of cat, dog and eel, to read; a test that changes it

@@ -32,17 +32,6 @@ from alexnet.runs.directory import RunDirectory
 TAUGHT = change(TINY, teacher="made", teacher_size=20)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return write_pictures(tmp_path / "colours")
-
-
-@pytest.fixture
-def made():
-    """Named weights of a network for 16 of 20 px."""
-    return network_of(weights_folder() / "made.safetensors", SMALL, 5, MADE_FOR)
-
-
 # -- learning from a teacher
 
 

@@ -9,17 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from makers import (
-    FROZEN,
-    MADE_FOR,
-    SMALL,
-    change,
-    class_folders,
-    network_of,
-    store_of,
-    tensors_sha256,
-    write_pictures,
-)
+from makers import FROZEN, change, class_folders, store_of, tensors_sha256
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
@@ -29,7 +19,6 @@ from alexnet.data.splits import folds_of
 from alexnet.data.store import Batches, Store, StoreWriter
 from alexnet.errors import DataError, RecipeError, RunError
 from alexnet.fitting import linear
-from alexnet.network.weight_names import weights_folder
 from alexnet.presets import RECIPES
 from alexnet.recipes import Recipe
 from alexnet.runs import choice
@@ -37,17 +26,6 @@ from alexnet.runs.calibration import calibrate
 from alexnet.runs.directory import RunDirectory
 
 FOLDED = FROZEN.replace(head="logistic", folds=4, views=2)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write_pictures(tmp_path / "colours")
-
-
-@pytest.fixture
-def made():
-    """Named weights of a network for 16 of 20 px."""
-    return network_of(weights_folder() / "made.safetensors", SMALL, 5, MADE_FOR)
 
 
 def made_of(y, content, groups=None) -> Any:
@@ -69,9 +47,6 @@ def test_folds_have_as_many_of_each_class_and_copies_stay_together(labels, folds
     for label in set(labels):
         counts = np.bincount(fold[y == label], minlength=folds)
         assert counts.max() - counts.min() <= copies
-    # of some of the images, too, and whatever their order was called
-    some = np.flatnonzero(np.arange(len(y)) % 3 > 0)
-    assert folds_of(made_of(y, contents), some, folds, seed).shape == some.shape
 
 
 @given(st.lists(st.integers(1, 9), min_size=6, max_size=40), st.integers(0, 9))
@@ -265,7 +240,8 @@ def settled(data, **fields):
     [
         ({}, 5), ({"seed": 3, "report": False}, 5), ({"views": 1, "device": "cpu"}, 5),
         ({"folds": 3}, 3), ({"lr": 0.01}, 0), ({"epochs": 5}, 0), ({"head": "trained"}, 0),
-        ({"class_weights": "balanced"}, 0), ({"finetune_epochs": 3}, 0), ({"flip": False}, 0),
+        ({"class_weights": "balanced"}, 0), ({"cache": False}, 0),
+        ({"finetune_epochs": 3}, 0), ({"flip": False}, 0),
     ],
     ids=str,
 )  # fmt: skip

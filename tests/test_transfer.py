@@ -9,7 +9,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from makers import FROZEN, MADE_FOR, SMALL, TINY, change, lines, network_of, write_pictures
+from makers import FROZEN, MADE_FOR, SMALL, TINY, change, lines, network_of
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
@@ -27,17 +27,6 @@ from alexnet.recipes import Recipe
 from alexnet.runs import inputs
 from alexnet.runs.directory import RunDirectory
 from alexnet.runs.evaluation import evaluate_run
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write_pictures(tmp_path / "colours")
-
-
-@pytest.fixture
-def made():
-    """Named weights of a network for 16 of 20 px."""
-    return network_of(weights_folder() / "made.safetensors", SMALL, 5, MADE_FOR)
 
 
 def figures(run):

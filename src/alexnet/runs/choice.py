@@ -18,10 +18,10 @@ MANY, TINY = 20_000, 16
 ENOUGH = 1000
 FOLDS = 5
 # what a head that is solved goes by, too; with any other field changed it is trained
-OF_SOLVED = BYSTANDERS | frozenset(
+OF_SOLVED = (BYSTANDERS - {"cache"}) | frozenset(
     "weights image_size border crop mean std greyscale views fraction test_size seed "
     "split_seed folds".split()
-) - {"cache"}
+)
 FEW_CHANGES = 5  # a recipe that differs from a preset in more fields is the user's own
 # CIFAR-10's classes, and what else two of them are called
 CIFAR10 = set("airplane automobile bird cat deer dog frog horse ship truck".split())
@@ -66,8 +66,8 @@ def from_backbone(asked: Recipe, images: int, apart: bool = False) -> Recipe:
     solvable = asked.head == "auto" and not apart and changed.keys() <= OF_SOLVED
     if solvable and (few or asked.folds):
         return solved(asked, asked.folds or FOLDS)
-    trains_all = {} if not few or "finetune_epochs" in changed else {"finetune_epochs": 0}
-    return asked.replace(weights=BACKBONE, **trains_all)
+    head_alone = {} if not few or "finetune_epochs" in changed else {"finetune_epochs": 0}
+    return asked.replace(weights=BACKBONE, **head_alone)
 
 
 def solved(asked: Recipe, folds: int) -> Recipe:
