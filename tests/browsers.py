@@ -6,6 +6,9 @@ import shutil
 import pytest
 
 sync_api = pytest.importorskip("playwright.sync_api")
+# What a page shows is always asked through `expect`, which waits: a browser draws when it likes.
+expect = sync_api.expect
+expect.set_options(timeout=30_000)
 needs_browser = [
     pytest.mark.slow,
     pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium"),

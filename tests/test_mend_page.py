@@ -4,7 +4,7 @@ import csv
 import os
 
 import pytest
-from browsers import DESK, PHONE, browser, needs_browser, opened
+from browsers import DESK, PHONE, browser, expect, needs_browser, opened
 from long.teach import teaching
 from servers import until
 
@@ -64,7 +64,7 @@ def test_labels_are_mended_by_keys_alone(size, scheme, browser, home, tmp_path):
             looked(page, count)
         assert answers(tmp_path) == [] and question(page) == first
         page.keyboard.press("u")  # nothing is left to take back
-        assert page.locator("#trouble").is_hidden()
+        expect(page.locator("#trouble")).to_be_hidden()
         shown = page.locator("#picture").evaluate("image => image.decode().then(() => image.width)")
         assert shown > 100
 
@@ -84,7 +84,7 @@ def test_two_tabs_and_the_end(browser, home, tmp_path):
             other.keyboard.press("d")
             looked(other, count)
         other.locator("#none:not([hidden])").wait_for()
-        assert "--labels" in other.locator("#command").inner_text()
+        expect(other.locator("#command")).to_contain_text("--labels")
         assert until(lambda: len(answers(tmp_path)) == total)
         paths = [one[2] for one in answers(tmp_path)]
         assert len({*paths}) == total and os.sep not in paths[0][:1]

@@ -491,22 +491,16 @@ def test_a_browser_fetches_nothing_and_finds_room(hostile_run, sweep, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
 def test_links_of_the_contents_unfold_and_paper_shows_all(run):
-    playwright = pytest.importorskip("playwright.sync_api")
-    page_file = write_report(run)
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page(viewport={"width": 390, "height": 844})
-        page.goto(page_file.as_uri())
+    from browsers import PHONE, chromium, expect, opened
+
+    with chromium() as browser, opened(browser, write_report(run).as_uri(), PHONE) as page:
         section = page.locator("#calibration")
-        assert not section.is_visible()
+        expect(section).to_be_hidden()
         page.click("nav a[href='#calibration']")
-        assert section.is_visible()
-        assert not page.locator("#speed").is_visible()
+        expect(section).to_be_visible()
+        expect(page.locator("#speed")).to_be_hidden()
         page.emulate_media(media="print")
-        assert page.locator("#speed").is_visible()
-        browser.close()
+        expect(page.locator("#speed")).to_be_visible()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import contextlib
 import browsers
 import numpy as np
 import pytest
-from browsers import DESK, PASTE, PHONE, chromium, needs_browser
+from browsers import DESK, PASTE, PHONE, chromium, expect, needs_browser
 from makers import Colours, network_of
 from servers import HOSTILE, Running, picture
 
@@ -43,10 +43,14 @@ def opened(served, *flags, size=DESK, host="localhost", **how):
         yield page
 
 
-def best(page):
-    """The most probable class, once there is one."""
-    page.locator("#answers:not([hidden]) li").first.wait_for()
-    return page.locator("#answers .name").first.inner_text()
+def answers(page, name):
+    """Waits until the most probable class has that name."""
+    expect(page.locator("#answers:not([hidden]) .name").first).to_have_text(name)
+
+
+def trouble(page, words):
+    """Waits until the page says that something is wrong, in these words."""
+    expect(page.locator("#trouble:not([hidden])")).to_contain_text(words)
 
 
 def file(name, content):
@@ -59,46 +63,43 @@ def test_pictures_are_chosen_and_remembered(served, size):
         names = ["red", "green", "blue"]
         page.set_input_files("#file", [file("a.png", picture(name)) for name in names])
         page.locator("#history button").nth(2).wait_for()
-        assert best(page) == "blue"
-        assert page.locator("#answers .p").first.inner_text() == "> 99.9 %"
-        told = page.locator("#history span:not(.p)").all_inner_texts()
-        assert told == ["blue", "green", "the colour red"]  # readable names
+        answers(page, "blue")
+        expect(page.locator("#answers .p").first).to_have_text("> 99.9 %")
+        told = page.locator("#history span:not(.p)")
+        expect(told).to_have_text(["blue", "green", "the colour red"])  # readable names
         page.locator("#history button").nth(2).click()
-        page.locator("#answers .name", has_text="red").first.wait_for()
-        assert best(page) == "the colour red"
-        assert page.locator("#history button").count() == 3
+        answers(page, "the colour red")
+        expect(page.locator("#history button")).to_have_count(3)
 
 
 def test_pictures_are_pasted_and_names_are_text(served):
     with opened(served) as page:
         page.evaluate(PASTE, "rgb(30, 200, 40)")
-        assert best(page) == "green"
+        answers(page, "green")
         page.evaluate(PASTE, "rgb(128, 128, 128)")
         page.locator("#history button").nth(1).wait_for()
-        assert best(page) == HOSTILE
-        assert page.locator("#answers img, #history span img").count() == 0
+        answers(page, HOSTILE)
+        expect(page.locator("#answers img, #history span img")).to_have_count(0)
 
 
 def test_trouble_is_said(served):
     with opened(served) as page:
         page.set_input_files("#file", [file("a.png", b"hello")])
-        page.locator("#trouble:not([hidden])").wait_for()
-        assert "Not an image, or of an unknown format" in page.inner_text("#trouble")
+        trouble(page, "Not an image, or of an unknown format")
         page.set_input_files("#file", [file("a.png", picture("red"))])
-        assert best(page) == "the colour red"
-        assert page.locator("#trouble").is_hidden()
+        answers(page, "the colour red")
+        expect(page.locator("#trouble")).to_be_hidden()
         served.http.should_exit = True
         served.thread.join(10)
         page.locator("#history button").click()
-        page.locator("#trouble:not([hidden])").wait_for()
-        assert "does not answer" in page.inner_text("#trouble")
+        trouble(page, "does not answer")
 
 
 def test_the_model_is_chosen_and_looked_into(served):
     with opened(served) as page:
-        assert page.locator("#look").is_disabled()  # this one has no inside
+        expect(page.locator("#look")).to_be_disabled()  # this one has no inside
         page.set_input_files("#file", [file("a.png", picture("red"))])
-        assert best(page) == "the colour red"
+        answers(page, "the colour red")
         page.select_option("#model", "network")
         page.locator("#answers .name", has_text="class").first.wait_for()
         page.click("#look")
@@ -130,29 +131,27 @@ def test_the_camera_is_classified_frame_by_frame(served, tmp_path, size):
             page.locator("#answers li:first-child .name", has_text=name).wait_for()
             page.locator("#history span", has_text=name).first.wait_for()
         page.locator("#speed", has_text="frames/s").wait_for()
-        assert page.locator("#video").is_visible()
+        expect(page.locator("#video")).to_be_visible()
         page.click("#camera")
         page.locator("#video").wait_for(state="hidden")
         assert len(most) > 5
         assert max(most) == 1  # never more than one frame on its way
-        assert page.locator("#empty").is_visible()
+        expect(page.locator("#empty")).to_be_visible()
 
 
 def test_a_refused_camera_is_explained(served):
     with opened(served, *CAMERA) as page:  # without a click on "Allow"
         page.click("#camera")
-        page.locator("#trouble:not([hidden])").wait_for()
-        assert "camera was refused" in page.inner_text("#trouble")
-        assert "Allow it" in page.inner_text("#trouble")
+        trouble(page, "camera was refused")
+        trouble(page, "Allow it")
         page.set_input_files("#file", [file("a.png", picture("red"))])
-        assert best(page) == "the colour red"
+        answers(page, "the colour red")
 
 
 def test_an_absent_camera_is_explained(served):
     with opened(served, GRANTED) as page:
         page.click("#camera")
-        page.locator("#trouble:not([hidden])").wait_for()
-        assert "There is no camera" in page.inner_text("#trouble")
+        trouble(page, "There is no camera")
 
 
 def test_a_page_without_the_right_to_a_camera_says_how(served):
@@ -172,13 +171,12 @@ def test_it_says_that_it_does_not_know(served, network):
     with opened(sure, size=PHONE) as page:
         button = page.locator("#unsure")
         page.set_input_files("#file", [file("a.png", picture("red"))])
-        best(page)
-        assert page.locator("#verdict").is_hidden()
+        page.locator("#answers:not([hidden]) .name", has_text="class").first.wait_for()
+        expect(page.locator("#verdict")).to_be_hidden()
         button.click()
-        verdict = page.locator("#verdict:not([hidden])")
-        verdict.wait_for()
-        assert verdict.inner_text() == "none of these; unlike anything seen"
+        expect(page.locator("#verdict:not([hidden])")).to_have_text("none of these; unlike anything seen")
         page.select_option("#model", "colours")  # which cannot
         page.locator("#answers .name", has_text="red").first.wait_for()
-        assert button.is_hidden() and page.locator("#verdict").is_hidden()
+        expect(button).to_be_hidden()
+        expect(page.locator("#verdict")).to_be_hidden()
     sure.close()
