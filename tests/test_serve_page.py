@@ -174,7 +174,9 @@ def test_it_says_that_it_does_not_know(served, network):
         page.locator("#answers:not([hidden]) .name", has_text="class").first.wait_for()
         expect(page.locator("#verdict")).to_be_hidden()
         button.click()
-        expect(page.locator("#verdict:not([hidden])")).to_have_text("none of these; unlike anything seen")
+        expect(page.locator("#verdict:not([hidden])")).to_have_text(
+            "none of these; unlike anything seen"
+        )
         page.select_option("#model", "colours")  # which cannot
         page.locator("#answers .name", has_text="red").first.wait_for()
         expect(button).to_be_hidden()

@@ -23,8 +23,9 @@ from alexnet.data.handed import Part, arrays, joined
 from alexnet.data.images import readable_extensions
 from alexnet.data.kinds import ending
 from alexnet.data.levels import SPLIT_WORDS, Folder
+from alexnet.data.listing import Example, Examples
 from alexnet.data.reading import Reading
-from alexnet.data.sources import Example, Source
+from alexnet.data.sources import Source
 from alexnet.data.tables import LABELS
 from alexnet.data.trees import FolderTree, Tree
 from alexnet.errors import DataError, needs_extra
@@ -354,7 +355,7 @@ def zips_of_classes(tree: Tree, top: Folder) -> Source | None:
     classes = sorted({label for label, _, _ in found})
     if len(classes) < len(names):
         return None  # some hold no images: these are no classes
-    examples, inside = [], []
+    examples, inside = Examples(), []
     for label, inner, path in sorted(found, key=lambda one: (one[0], one[1].where.name, one[2])):
         examples.append(Example("all", classes.index(label), f"{inner.where.name}/{path}"))
         inside.append((inner, path))

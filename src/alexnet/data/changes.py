@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from alexnet.atomic import write_csv
 from alexnet.data.images import Pixels
-from alexnet.data.sources import Changes, Example, Source, sha256_of
+from alexnet.data.listing import Examples
+from alexnet.data.sources import Changes, Source, sha256_of
 from alexnet.data.tables import Table, is_table, opened, words_of
 from alexnet.errors import DataError, did_you_mean
 from alexnet.words import cell, shown
@@ -133,9 +134,9 @@ def changed(source: Source, table: str) -> Source:
         return source
     path = Path(table)
     listed = read_changes(path)
-    rows = of_source(listed, (one.id for one in source.examples), source.classes, path)
+    rows = of_source(listed, source.examples.ids, source.classes, path)
     labels = {name: label for label, name in enumerate(source.classes)}
-    examples: list[Example] = []
+    examples = Examples()
     count = 0
     for place, example in enumerate(source.examples):
         change = rows[place].change if place in rows else Change("", answer=UNSURE)
@@ -146,7 +147,7 @@ def changed(source: Source, table: str) -> Source:
             count += 1
             example = example._replace(label=label, drawn=example.label)
         examples.append(example)
-    emptied = {one.label for one in source.examples} - {one.label for one in examples}
+    emptied = {*source.examples.labels.tolist()} - {*examples.labels.tolist()}
     if emptied:
         raise DataError(
             f"{path} leaves no image of {', '.join(source.classes[one] for one in emptied)}.",

@@ -34,9 +34,10 @@ from alexnet.data.images import (
     open_image,
     quiet,
 )
+from alexnet.data.listing import SPLITS, Example, Examples
 from alexnet.data.official import digits_source
 from alexnet.data.reading import parted
-from alexnet.data.sources import SPLITS, Data, Example, Source, sha256_of
+from alexnet.data.sources import Data, Source, sha256_of
 from alexnet.data.store import Indices, Store, StoreWriter
 from alexnet.data.subset import tiny_image10
 from alexnet.data.trees import source_state
@@ -152,8 +153,9 @@ def outline(data: Data) -> Outline:
             images = len(store.split("train")) or len(store.split("all"))
             return Outline(images, store.classes, "val" in store.info["splits"])
         source = listed(where)
-    counts = Counter(example.split for example in source.examples)
-    return Outline(counts["train"] or counts["all"], source.classes, "val" in counts)
+    examples = source.examples
+    images = len(examples.of("train")) or len(examples.of("all"))
+    return Outline(images, source.classes, "val" in examples.splits)
 
 
 def say_why_again(known: Mapping[str, Any], image_size: int) -> None:
@@ -306,7 +308,8 @@ class _Packing:
         self.greyscale, self.white, self.fixed = greyscale, white, fixed
         self.fingerprint = hashlib.sha256()
         self.bad: list[dict[str, str]] = []
-        self.stored: list[Example] = []
+        self.seen = 0  # examples
+        self.kept = array("q")  # the places of those that are stored
         self.content = bytearray()  # the beginning of the checksum of each
         self.taken: list[tuple[str, float] | None] = []  # of each, where files say what is a burst
         self.counts: Counter[str] = Counter()  # images per split, as stored
@@ -337,7 +340,8 @@ class _Packing:
                 advance(len(examples))
             _check_classes(self.source, self.labels, self.bad, self.greyscale)
             self._check_white()
-            groups = self._groups()
+            stored = self._stored()
+            groups = self._groups(stored)
             fingerprint = self.fingerprint.hexdigest()
             slug = "".join(
                 letter if letter.isalnum() else "-" for letter in Path(self.name).stem.lower()
@@ -346,17 +350,21 @@ class _Packing:
             policy += f"-white{self.white}" if self.deep and self.white else ""
             path = writer.finish(
                 f"{slug[:40]}-{self.side}px{policy}-{fingerprint[:12]}",
-                self._info(fingerprint),
-                np.array([example.label for example in self.stored]),
-                [example.id for example in self.stored],
+                self._info(fingerprint, stored),
+                stored.labels,
+                stored.ids,
                 np.frombuffer(self.content, np.uint8).reshape(-1, 8),
                 groups,
             )
         return Store.open(path)
 
-    def _groups(self) -> Indices | None:
+    def _stored(self) -> Examples:
+        every = self.source.examples
+        return every if len(self.kept) == len(every) else every.take(self.kept)
+
+    def _groups(self, stored: Examples) -> Indices | None:
         """Numbers of the groups of what is stored; None where there are none."""
-        names = [example.group for example in self.stored]
+        names = stored.groups
         if self.source.bursts:
             self.fingerprint.update(b"bursts")
             names = burst_codes(self.taken)
@@ -368,6 +376,7 @@ class _Packing:
 
     def _note(self, example: Example, one: _Decoded) -> bool:
         """Takes down what an image is; whether it is kept."""
+        place, self.seen = self.seen, self.seen + 1
         class_name = self.source.classes[example.label]
         told = f"{example.split}\0{class_name}\0{example.id}\0"
         told += f"{example.group}\0" if example.group else ""
@@ -386,9 +395,10 @@ class _Packing:
             self.modes[one.mode] += 1
             if max(one.size) > LONG * min(one.size):
                 self.long.append(example.id)
-        self.stored.append(example)
+        self.kept.append(place)
         self.content += one.sha256[:8]
-        self.taken.append(one.taken)
+        if self.source.bursts:
+            self.taken.append(one.taken)
         self.counts[example.split] += 1
         self.labels[example.split].add(example.label)
         return True
@@ -421,11 +431,11 @@ class _Packing:
                 "16).",
             )
         say(
-            f"{self.deep:,} of {len(self.stored):,} images have more than 8 bits a channel: "
+            f"{self.deep:,} of {len(self.kept):,} images have more than 8 bits a channel: "
             f"{white:,} is white in all of them"
         )
 
-    def _info(self, fingerprint: str) -> dict[str, Any]:
+    def _info(self, fingerprint: str, stored: Examples) -> dict[str, Any]:
         splits, start = {}, 0
         for split in SPLITS:
             if self.counts[split]:
@@ -444,7 +454,7 @@ class _Packing:
             "bad": self.bad,
         }
         if changes := self.source.changes:
-            drawn = {row: one.drawn for row, one in enumerate(self.stored) if one.drawn >= 0}
+            drawn = {row: one.drawn for row, one in enumerate(stored) if one.drawn >= 0}
             info["changes"] = changes._asdict() | {"drawn": drawn}
         if self.deep:
             info["range"] = self.white
@@ -516,10 +526,9 @@ def _check_classes(
     source: Source, labels: dict[str, set[int]], bad: list[dict[str, str]], greyscale: str
 ) -> None:
     """DataError if all images of a class that are to be trained on are unreadable or dropped."""
-    kinds = {example.split for example in source.examples}
-    first = next(split for split in ("train", "all", "test", "val") if split in kinds)
-    listed = {example.label for example in source.examples if example.split == first}
-    gone = sorted(listed - set(labels[first]))
+    examples = source.examples
+    first = next(split for split in ("train", "all", "test", "val") if split in examples.splits)
+    gone = sorted({*examples.labels[examples.of(first)].tolist()} - labels[first])
     if gone:
         classes = {source.classes[label] for label in gone}
         reasons = "; ".join(

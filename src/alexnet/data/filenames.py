@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Sequence
+from functools import partial
 
 from alexnet.data.groups import compiled, part_of
 from alexnet.data.levels import split_word
+from alexnet.data.listing import Example, Examples, Paths
 from alexnet.data.names import shortly
-from alexnet.data.sources import SPLITS, Example, Source
+from alexnet.data.sources import Source
 from alexnet.data.tables import contents_of
 from alexnet.data.trees import Tree
 from alexnet.errors import DataError
@@ -25,8 +27,8 @@ def named_source(tree: Tree, paths: Sequence[str], pattern: str) -> Source:
             pattern.
     """
     fitting = compiled(pattern, "--label-pattern", "label")
-    found: list[tuple[str, str, str, str]] = []
-    others = []
+    found, labels = Examples(), dict[str, int]()
+    others = Paths()
     for path in paths:
         name = path.rpartition("/")[2]
         text = name if fitting.search(name) else path
@@ -34,7 +36,7 @@ def named_source(tree: Tree, paths: Sequence[str], pattern: str) -> Source:
         if label:
             split = _split(fitting, text, path)
             group = part_of(fitting, text, "group") if "group" in fitting.groupindex else ""
-            found.append((split, label, path, group))
+            found.append(Example(split, labels.setdefault(label, len(labels)), path, group))
         else:
             others.append(path)
     if not found:
@@ -43,10 +45,9 @@ def named_source(tree: Tree, paths: Sequence[str], pattern: str) -> Source:
             f"such as {shortly(paths, 3)}.",
             r"Example, for great_pyrenees_12.jpg: --label-pattern '(?P<label>[A-Za-z_]+)_\d+'",
         )
-    classes = sorted({label for _, label, _, _ in found})
+    classes = sorted(labels)
     place = {name: label for label, name in enumerate(classes)}
-    examples = [Example(split, place[label], path, group) for split, label, path, group in found]
-    examples.sort(key=lambda one: (SPLITS.index(one.split), one.label, one.id))
+    examples = found.sorted([place[name] for name in labels])
     left_out = [*tree.left_out]
     if others:
         left_out.append(
@@ -57,7 +58,7 @@ def named_source(tree: Tree, paths: Sequence[str], pattern: str) -> Source:
         classes,
         classes,
         examples,
-        lambda: contents_of(tree, examples),
+        partial(contents_of, tree, examples),
         left_out,
         list(tree.notes),
     )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from alexnet.data.listing import Examples, Paths
 from alexnet.data.names import shortly
 from alexnet.data.sources import Source
 from alexnet.errors import DataError, InputError
@@ -60,13 +61,15 @@ def grouped(source: Source, group: str) -> Source:
     Raises:
         DataError: the pattern fits no path. InputError: it is none.
     """
-    if not group or any(one.group for one in source.examples):
+    if not group or source.examples.groups:
         return source
     if group == BURST:
         return replace(source, bursts=True)
     pattern = compiled(group, "--group", "group")
-    examples = [one._replace(group=part_of(pattern, one.id, "group")) for one in source.examples]
-    alone = [one.id for one in examples if not one.group]
+    examples = Examples(
+        one._replace(group=part_of(pattern, one.id, "group")) for one in source.examples
+    )
+    alone = Paths(one.id for one in examples if not one.group)
     if len(alone) == len(examples):
         raise DataError(
             f"--group {group!r} is no column, and as a pattern fits no path, such as "
@@ -74,7 +77,7 @@ def grouped(source: Source, group: str) -> Source:
             "Name a column of the table, or give a regular expression that finds the group in "
             "paths like these.",
         )
-    notes = [f"{len({one.group for one in examples} - {''}):,} groups stay together in splits"]
+    notes = [f"{len({*examples.groups} - {''}):,} groups stay together in splits"]
     if alone:
         notes.append(f"{len(alone):,} images are in no group, such as {alone[0]}")
     # the examples of a source are read anew by its contents

@@ -436,7 +436,7 @@ def _frame(data: Any, reading: Reading) -> Source:
     tree = LooseFiles(root)
     table = Table("the DataFrame", rows, "row", headed=True)
     source = table_source({"all": table}, tree, reading, {})
-    state = hashlib.sha256(repr(source.examples).encode("utf-8", "surrogateescape")).hexdigest()
+    state = hashlib.sha256(repr([*source.examples]).encode("utf-8", "surrogateescape")).hexdigest()
     signature = f"{root} {state} {tree.seen.hexdigest()}"
     named = replace(source, name="the DataFrame", signature=signature)
     return grouped(named, reading.group)

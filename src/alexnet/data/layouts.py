@@ -12,14 +12,16 @@ Nothing is moved or extracted. docs/data.md has the rules.
 All but the last in a folder, a zip or a tar archive.
 """
 
+import heapq
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Sequence
+from functools import partial
 from typing import NoReturn
 
 from alexnet.data.arrays import arrays_in, zips_of_classes
 from alexnet.data.filenames import named_source
-from alexnet.data.images import INSTALL_HEIC, Pixels, readable_extensions
+from alexnet.data.images import INSTALL_HEIC, readable_extensions
 from alexnet.data.kinds import PICTURES, advice, described, ending, kind_of
 from alexnet.data.levels import (
     Folder,
@@ -35,11 +37,12 @@ from alexnet.data.levels import (
     unknown_names,
     unwrapped,
 )
+from alexnet.data.listing import SPLITS, Example, Examples, Paths
 from alexnet.data.names import shortly, spelling, told_outputs
 from alexnet.data.official import CIFAR_NAMES, cifar_source
 from alexnet.data.reading import Reading
-from alexnet.data.sources import SPLITS, Example, Source
-from alexnet.data.tables import tables_in
+from alexnet.data.sources import Source
+from alexnet.data.tables import contents_of, tables_in
 from alexnet.data.trees import LAYOUTS_HINT, Inside, Tree
 from alexnet.errors import DataError
 from alexnet.marks import output_kind
@@ -48,7 +51,7 @@ from alexnet.marks import output_kind
 LONE_SPLITS = frozenset("train training val valid validation test testing".split())
 
 UNSAID = Reading()
-ByClass = dict[str, list[str]]  # paths of images, by class
+ByClass = dict[str, Sequence[str]]  # sorted paths of images, by class
 
 
 def read_tree(tree: Tree, levels: int = 0, reading: Reading = UNSAID) -> Source:
@@ -146,7 +149,7 @@ class _Reader:
             classes = at_level(top, levels)
             labelled = {
                 "all": {
-                    name: [path for one in classes[name] for path in self._images(one)]
+                    name: _together([self._images(one) for one in classes[name]])
                     for name in classes
                 }
             }
@@ -185,7 +188,7 @@ class _Reader:
                 "Fetch it again: alexnet data fetch cifar10",
             ) from error
 
-    def _images(self, folder: Folder) -> list[str]:
+    def _images(self, folder: Folder) -> Sequence[str]:
         return folder.below(self.base, images=True)
 
     def _splits(self, folders: dict[str, Folder]) -> dict[str, ByClass]:
@@ -258,7 +261,8 @@ class _Reader:
             elif not one.count:
                 empty.append(one)
             else:
-                found[name] = sorted(found.get(name, []) + self._images(one))
+                images = self._images(one)
+                found[name] = _together([found[name], images]) if name in found else images
                 if name != one.name:
                     mine, other = spelling(one.name, name)
                     self.notes.append(f"{here}: the folder {mine} is the class {other}")
@@ -314,7 +318,7 @@ class _Reader:
                 f"{annotations}, such as {some}.",
                 "Restore the official file.",
             )
-        return found
+        return {wnid: sorted(paths) for wnid, paths in found.items()}
 
     def _text(self, path: str) -> str:
         try:
@@ -337,12 +341,12 @@ class _Reader:
                 )
             classes = sorted({*classes, *unknown})
         order = {name: label for label, name in enumerate(classes)}
-        examples = [
+        examples = Examples(
             Example(split, order[name], path)
             for split in SPLITS
             for name in sorted(labelled.get(split, {}))
-            for path in sorted(labelled[split][name])
-        ]
+            for path in labelled[split][name]
+        )
         if not examples:
             raise DataError(f"{self.where} holds no labelled images.", LAYOUTS_HINT)
         self._note_alike(classes)
@@ -367,7 +371,7 @@ class _Reader:
             classes,
             self._names(classes),
             examples,
-            lambda: self._contents(examples),
+            partial(contents_of, self.tree, examples, self.base),
             self.left_out + self._left_out_around(),
             self.notes + self.tree.notes,
         )
@@ -396,12 +400,10 @@ class _Reader:
                 words[wnid.strip()] = synonyms.split(",")[0].strip()
         return distinct([words.get(name) or name for name in classes], classes)
 
-    def _contents(self, examples: list[Example]) -> Iterator[bytes | Pixels | OSError]:
-        for example in examples:
-            try:
-                yield self.tree.read(self.base + example.id)
-            except OSError as error:
-                yield error
+
+def _together(parts: Sequence[Sequence[str]]) -> Sequence[str]:
+    """Sorted paths as one sequence, sorted."""
+    return parts[0] if len(parts) == 1 else Paths(heapq.merge(*parts))
 
 
 def distinct(names: list[str], classes: list[str]) -> list[str]:

@@ -1,15 +1,17 @@
 """Which folders are splits, classes or mere wrappers: decided by what they hold, and by their names
 only together with that. Where two readings are possible, both are shown."""
 
+import bisect
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import NoReturn
 
 from alexnet.data.images import readable_extensions
 from alexnet.data.kinds import ending, kind_of
+from alexnet.data.listing import Paths
 from alexnet.data.names import shortly, spelling
 from alexnet.data.trees import Tree
 from alexnet.errors import DataError
@@ -37,14 +39,20 @@ PLAIN_FOLDERS = frozenset("images image imgs img pictures photos jpg jpeg png".s
 class Folder:
     """A folder of a tree, with what it holds."""
 
-    __slots__ = ("above", "count", "files", "folders", "images", "name")
+    __slots__ = ("above", "count", "folders", "images", "name", "paths", "runs")
 
-    def __init__(self, name: str, above: "Folder | None") -> None:
-        self.name, self.above = name, above
+    def __init__(self, name: str, above: "Folder | None", paths: Sequence[str]) -> None:
+        """`paths` are all of the tree, sorted."""
+        self.name, self.above, self.paths = name, above, paths
         self.folders: dict[str, Folder] = {}
-        self.files: set[str] = set()  # names of all files directly in it
-        self.images: list[str] = []  # of these, the images
+        self.runs: list[range] = []  # places of the files directly in it
+        self.images = 0  # of these, the images
         self.count = 0  # images in it, at any depth
+
+    @property
+    def files(self) -> "FileNames":
+        """The names of all files directly in it."""
+        return FileNames(self)
 
     @property
     def path(self) -> str:
@@ -74,21 +82,64 @@ class Folder:
             yield here
             waiting += here.folders.values()
 
-    def below(self, base: str, images: bool = False) -> list[str]:
+    def below(self, base: str, images: bool = False) -> Paths:
         """The paths of all files (or images) in it, at any depth, from below `base`; sorted."""
-        found = []
-        for folder in self.walk():
-            names = folder.images if images else folder.files
-            if names:
-                start = f"{folder.path}/"[len(base) :] if folder.above else ""
-                found += [start + name for name in names]
-        return sorted(found)
+        readable = readable_extensions()
+        runs = (run for folder in self.walk() for run in folder.runs)
+        every = (self.paths[place] for run in sorted(runs, key=_start) for place in run)
+        return Paths(path[len(base) :] for path in every if not images or ending(path) in readable)
+
+    def take(self, place: int, image: bool) -> None:
+        """Takes in the file of that place."""
+        if self.runs and self.runs[-1].stop == place:
+            self.runs[-1] = range(self.runs[-1].start, place + 1)
+        else:
+            self.runs.append(range(place, place + 1))
+        self.images += image
+        here: Folder | None = self if image else None
+        while here is not None:
+            here.count += 1
+            here = here.above
+
+
+class FileNames(Set[str]):
+    """The names of the files directly in a folder, of which nothing is kept beside the paths."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.start = f"{folder.path}/" if folder.above else ""
+
+    @classmethod
+    def _from_iterable(cls, names: Iterable[str]) -> "set[str]":  # type: ignore[override]
+        return {*names}  # of what set operations come to
+
+    def __contains__(self, name: object) -> bool:
+        paths, path = self.folder.paths, f"{self.start}{name}"
+        place = bisect.bisect_left(paths, path)
+        return (
+            place < len(paths)
+            and paths[place] == path
+            and any(place in run for run in self.folder.runs)
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        for run in self.folder.runs:
+            for place in run:
+                yield self.folder.paths[place][len(self.start) :]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.folder.runs))
+
+
+def _start(run: range) -> int:
+    return run.start
 
 
 def folder_of(tree: Tree) -> Folder:
     """The top folder of a tree. What this package wrote is left out, and folders that hold nothing
     else."""
-    top = Folder("", None)
+    files = tree.files()
+    top = Folder("", None, files)
     known = {"": top}
 
     def found(path: str) -> Folder:
@@ -96,30 +147,22 @@ def folder_of(tree: Tree) -> Folder:
             here = top
             for name in path.split("/"):
                 if name not in here.folders:
-                    here.folders[name] = Folder(name, here)
+                    here.folders[name] = Folder(name, here, files)
                 here = here.folders[name]
             known[path] = here
         return known[path]
 
-    files = tree.files()
     for path in tree.folders():
         found(path)
     for path in files:
         found(path.rpartition("/")[0])
     readable, both = readable_extensions(), 0
-    for path in files:
+    for place, path in enumerate(files):
         above, _, name = path.rpartition("/")
-        folder = known[above]
-        if name in folder.folders:
+        if name in known[above].folders:
             both += 1
-            continue
-        folder.files.add(name)
-        if ending(name) in readable:
-            folder.images.append(name)
-            here: Folder | None = folder
-            while here is not None:
-                here.count += 1
-                here = here.above
+        else:
+            known[above].take(place, ending(name) in readable)
     if both:
         tree.left_out.append(f"{both:,} files of the same name as a folder")
     for path in tree.outputs:
@@ -159,7 +202,7 @@ def holds_classes(folder: Folder) -> bool:
     if "val_annotations.txt" in folder.files:
         return True
     inner = [one for one in unwrapped(folder).inner if not is_unlabelled(one.name)]
-    return bool(inner) and folder.count >= 2 * len(folder.images)
+    return bool(inner) and folder.count >= 2 * folder.images
 
 
 def through(folder: Folder) -> Folder:

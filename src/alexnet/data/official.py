@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from alexnet.data.images import Pixels
-from alexnet.data.sources import Example, Source
+from alexnet.data.listing import Example, Examples
+from alexnet.data.sources import Source
 from alexnet.errors import DataError
 
 CIFAR_NAMES = ("data_batch_", "test_batch")
@@ -32,7 +33,7 @@ def cifar_source(where: Path, names: Iterable[str], read: Callable[[str], bytes]
         )
     batches = [name for name in names if name.startswith(CIFAR_NAMES) and name.endswith(".bin")]
     batches.sort(key=lambda name: (name == "test_batch.bin", name))
-    examples = []
+    examples = Examples()
     for name in batches:
         content = read(name)
         if not content or len(content) % CIFAR_RECORD:
@@ -67,5 +68,7 @@ def digits_source() -> Source:
     pixels = (digits.images * (255 / 16)).round().astype(np.uint8)  # (1797, 8, 8)
     classes = [str(name) for name in digits.target_names]
     order = np.argsort(digits.target, kind="stable")
-    examples = [Example("all", int(digits.target[place]), f"digits#{place}") for place in order]
+    examples = Examples(
+        Example("all", int(digits.target[place]), f"digits#{place}") for place in order
+    )
     return Source("digits", classes, classes, examples, lambda: iter(pixels[order]))

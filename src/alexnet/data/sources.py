@@ -8,19 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from alexnet.data.images import Pixels
+from alexnet.data.listing import Examples
 from alexnet.errors import DataError
-
-SPLITS = ("train", "val", "test", "all")  # the order in which sources list their examples
-
-
-class Example(NamedTuple):
-    """One image of a source."""
-
-    split: str  # train, val, test, or all where the source has no splits
-    label: int  # index into the classes
-    id: str  # its path inside the source
-    group: str = ""  # what must stand on one side of a split, with all others of that name
-    drawn: int = -1  # the label that it had before a table of changes, by which splits are drawn
 
 
 class Changes(NamedTuple):
@@ -38,7 +27,7 @@ class Source:
     layout: str
     classes: list[str]
     names: list[str]  # readable, all different
-    examples: list[Example]
+    examples: Examples
     contents: Callable[[], Iterator[bytes | Pixels | OSError]]  # in the order of `examples`
     left_out: list[str] = field(default_factory=list)  # what was seen and not used, in words
     notes: list[str] = field(default_factory=list)  # what else there is to say of the reading

@@ -24,7 +24,7 @@ import secrets
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,7 @@ from torch import Generator, Tensor
 
 from alexnet import marks
 from alexnet.atomic import disk_error, read_object, sealed, sync, writing
+from alexnet.data.listing import Paths
 from alexnet.errors import DataError, DiskError, RecipeError
 from alexnet.ranks import WHOLE, Sharding
 from alexnet.runtime import memory_limit
@@ -231,9 +232,9 @@ class Store:
         return self._array("y.npy")
 
     @cached_property
-    def ids(self) -> list[str]:
+    def ids(self) -> Sequence[str]:
         """N paths inside the source."""
-        return [json.loads(line) for line in self._sound("ids.txt").decode("utf-8").splitlines()]
+        return Paths(json.loads(line) for line in io.BytesIO(self._sound("ids.txt")))
 
     @cached_property
     def content(self) -> NDArray[np.uint8] | None:
@@ -426,7 +427,7 @@ class StoreWriter:
         name: str,
         info: dict[str, Any],
         y: NDArray[np.int64],
-        ids: Sequence[str],
+        ids: Iterable[str],
         content: NDArray[np.uint8] | None = None,
         groups: NDArray[np.int64] | None = None,
     ) -> Path:
@@ -455,11 +456,11 @@ class StoreWriter:
         return self
 
     def _write_rest(
-        self, info: dict[str, Any], arrays: dict[str, NDArray[Any]], ids: Sequence[str]
+        self, info: dict[str, Any], arrays: dict[str, NDArray[Any]], ids: Iterable[str]
     ) -> None:
         """Every file but x.bin."""
-        lines = "".join(json.dumps(one) + "\n" for one in ids)
-        (self.aside / "ids.txt").write_text(lines, encoding="utf-8")
+        with open(self.aside / "ids.txt", "w", encoding="utf-8", newline="\n") as lines:
+            lines.writelines(f"{json.dumps(one)}\n" for one in ids)
         files = ["ids.txt"]
         for name, array in {"crc32": np.array(self.sums, dtype=np.uint32), **arrays}.items():
             np.save(self.aside / f"{name}.npy", array)

@@ -19,9 +19,10 @@ from alexnet.data.changes import changed
 from alexnet.data.finding import find_data, read_source
 from alexnet.data.handed import Given, given
 from alexnet.data.images import Pixels
+from alexnet.data.listing import SPLITS, Example, Examples
 from alexnet.data.official import digits_source
 from alexnet.data.reading import parted
-from alexnet.data.sources import SPLITS, Example, Source
+from alexnet.data.sources import Source
 from alexnet.data.store import keyed_seed
 from alexnet.errors import DataError, did_you_mean
 from alexnet.holding import one_at_a_time
@@ -169,7 +170,7 @@ def _choose_classes(
 
 def _by_class(source: Source) -> dict[int, list[str]]:
     """The ids of the images to draw from, by label."""
-    kinds = {example.split for example in source.examples}
+    kinds = source.examples.splits
     pool: dict[int, list[str]] = defaultdict(list)
     for example in source.examples:
         if example.split == ("train" if "train" in kinds else "all"):
@@ -202,7 +203,7 @@ def _parted(source: Source, chosen: list[str], where: dict[str, str], what: str)
         layout=f"{what} of {source.layout}",
         classes=chosen,
         names=names,
-        examples=[example for _, example in kept],
+        examples=Examples(example for _, example in kept),
         contents=contents,
         left_out=[],
     )

@@ -13,6 +13,7 @@ import json
 import os
 import posixpath
 import re
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +24,10 @@ from typing import IO, Any
 from alexnet.data.images import Pixels, readable_extensions
 from alexnet.data.kinds import TABLES, ending
 from alexnet.data.levels import PLAIN_FOLDERS, Folder, alike, split_word
+from alexnet.data.listing import SPLITS, Example, Examples
 from alexnet.data.names import hidden, spelling
 from alexnet.data.reading import Reading
-from alexnet.data.sources import SPLITS, Example, Source
+from alexnet.data.sources import Source
 from alexnet.data.trees import Inside, LooseFiles, Tree, open_tree, source_state
 from alexnet.errors import DataError, InputError, did_you_mean, needs_extra
 from alexnet.words import shown
@@ -230,7 +232,7 @@ class Columns:
 
 def labelled_rows(
     table: Table, reading: Reading, finder: Finder
-) -> tuple[list[Example], list[str], list[str]]:
+) -> tuple[Examples, list[str], list[str]]:
     """Examples, classes and notes of a table; labels are places in the classes, which are sorted.
 
     Raises:
@@ -374,28 +376,29 @@ class _Rows:
         self.first: list[int] = []
         self.spelt: dict[str, str] = {}
         self.splits: dict[str, str] = {}
-        self.seen: dict[str, int] = {}  # path: place in what follows
-        self.found: list[Example] = []
-        self.places: list[int] = []
+        self.found = Examples()
+        self.places = array("q")
         self.missing: list[str] = []
-        self.gone = self.again = 0
+        self.gone = 0
 
-    def read(self) -> tuple[list[Example], list[str], list[str]]:
+    def read(self) -> tuple[Examples, list[str], list[str]]:
         rows = self.table.rows()
         if self.columns.header is not None:
             next(rows)
         for place, values in rows:
             self.take(place, values)
+        repeated = self.found.repeated()
+        for one, first in repeated:
+            self.compare(one, first)
         self.refuse_missing()
         classes = sorted(self.labels)
-        order = {self.labels[name]: place for place, name in enumerate(classes)}
-        self.seen.clear()  # in place, and what is done with let go: there may be a million
-        for place, example in enumerate(self.found):
-            self.found[place] = example._replace(label=order[example.label])
-        rank = {split: place for place, split in enumerate(SPLITS)}
-        self.found.sort(key=lambda one: (rank[one.split], one.label, one.id))
-        self.note_all(classes, len(self.found))
-        return self.found, classes, self.notes
+        found, again = self.found, {one for one, _ in repeated}
+        if again:
+            found = found.take(place for place in range(len(found)) if place not in again)
+        place_of = {name: place for place, name in enumerate(classes)}
+        found = found.sorted([place_of[name] for name in self.labels])
+        self.note_all(classes, len(found), len(again))
+        return found, classes, self.notes
 
     def take(self, place: int, values: Sequence[Any]) -> None:
         columns = self.columns
@@ -419,10 +422,6 @@ class _Rows:
         path = self.finder.find(text)
         if not path:
             path = self.absent(text, place)
-        if path in self.seen:
-            self.compare(self.seen[path], known, split, group, place)
-            return
-        self.seen[path] = len(self.found)
         self.found.append(Example(split, known, path, group))
         self.places.append(place)
 
@@ -490,27 +489,26 @@ class _Rows:
             )
         self.notes.append(f"{told} in {where}, such as {self.missing[0]}")
 
-    def compare(self, other: int, label: int, split: str, group: str, place: int) -> None:
+    def compare(self, place: int, first: int) -> None:
         """The same path once more: DataError unless everything else is the same, too."""
-        first = self.found[other]
+        one, other = self.found[place], self.found[first]
         names = list(self.labels)
         for what, mine, theirs in (
-            ("label", names[label], names[first.label]),
-            ("split", split, first.split),
-            ("group", group, first.group),
+            ("label", names[one.label], names[other.label]),
+            ("split", one.split, other.split),
+            ("group", one.group, other.group),
         ):
             if mine != theirs:
                 raise DataError(
-                    f"{self.table.at(place)} gives {shown(first.id)} the {what} {mine!r}, "
-                    f"{self.table.unit} {self.places[other]:,} {theirs!r}.",
+                    f"{self.table.at(self.places[place])} gives {shown(one.id)} the {what} "
+                    f"{mine!r}, {self.table.unit} {self.places[first]:,} {theirs!r}.",
                     "Keep one of the rows.",
                 )
-        self.again += 1
 
-    def note_all(self, classes: list[str], examples: int) -> None:
-        if self.again:
+    def note_all(self, classes: list[str], examples: int, again: int) -> None:
+        if again:
             self.notes.append(
-                f"{self.again:,} rows of {self.table.name} repeat others, and are used once"
+                f"{again:,} rows of {self.table.name} repeat others, and are used once"
             )
         if len(classes) > max(20, examples // 2):
             self.notes.append(
@@ -539,7 +537,7 @@ def table_source(
         DataError: a table has no such columns, or a row that cannot be used.
     """
     notes: list[str] = []
-    parts: list[tuple[str, list[Example], list[str]]] = []
+    parts: list[tuple[str, Examples, list[str]]] = []
     for split, table in tables.items():
         finder, said = _finder(table, tree, folders.get(split, ()))
         examples, classes, more = labelled_rows(table, reading, finder)
@@ -549,22 +547,24 @@ def table_source(
     place = {name: label for label, name in enumerate(every)}
     found = parts[0][1]
     if len(parts) > 1:
-        found = [
+        found = Examples(
             one._replace(label=place[classes[one.label]], split=split)
             for split, examples, classes in parts
             for one in examples
-        ]
+        )
     return Source(
-        "table", every, every, found, lambda: contents_of(tree, found), list(tree.left_out),
+        "table", every, every, found, partial(contents_of, tree, found), list(tree.left_out),
         notes + tree.notes,
     )  # fmt: skip
 
 
-def contents_of(tree: Tree, examples: Iterable[Example]) -> Iterator[bytes | Pixels | OSError]:
-    """The files of examples."""
-    for example in examples:
+def contents_of(
+    tree: Tree, examples: Examples, base: str = ""
+) -> Iterator[bytes | Pixels | OSError]:
+    """The files of examples, whose paths begin in the folder `base`, with a slash."""
+    for path in examples.ids:
         try:
-            yield tree.read(example.id)
+            yield tree.read(base + path)
         except OSError as error:
             yield error
 

@@ -1,15 +1,18 @@
 """The files below a folder or inside an archive, seen the same way; nothing is extracted."""
 
+import bisect
 import hashlib
 import os
 import stat
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
 from alexnet import marks
 from alexnet.atomic import is_taken, is_zip, replacing, writing
 from alexnet.data.archives import LARGEST_FILE, TAR_ENDINGS, TarTree, ZipTree, is_tar
+from alexnet.data.listing import Paths
 from alexnet.data.names import DEEPEST, hidden, told_outputs
 from alexnet.data.reading import parted
 from alexnet.errors import DataError
@@ -32,7 +35,7 @@ class Tree(Protocol):
     left_out: list[str]  # what else was passed over, in words
     notes: list[str]  # what else there is to say
 
-    def files(self) -> list[str]:
+    def files(self) -> Sequence[str]:
         """All files except hidden ones, sorted."""
 
     def has(self, path: str) -> bool:
@@ -53,84 +56,82 @@ class FolderTree:
 
     def __init__(self, where: Path) -> None:
         self.where = where
-        # path: (bytes, nanoseconds of the last change)
-        self.entries: dict[str, tuple[int, int]] = {}
+        self.paths = Paths()  # of the files, sorted
         self.directories: set[str] = set()
         self.outputs: dict[str, str] = {}
         self.left_out: list[str] = []
         self.notes: list[str] = []
+        self.signature = ""  # changes when any file changes, found without reading one
         self._scan()
 
     def _scan(self) -> None:
-        visits: Counter[tuple[int, int]] = Counter()
-        deep = circles = often = 0
-        # folder, its path with a slash, and the folders that it lies in
-        waiting: list[tuple[str, str, frozenset[tuple[int, int]]]] = [
-            (str(self.where), "", frozenset())
-        ]
-        while waiting:
-            folder, prefix, above = waiting.pop()
-            try:
-                here = os.stat(folder)
-                identity = (here.st_dev, here.st_ino)
-                visits[identity] += 1
-                if (
-                    identity in above
-                    or prefix.count("/") > DEEPEST
-                    or visits[identity] > MOST_VISITS
-                ):
-                    circles += identity in above
-                    deep += prefix.count("/") > DEEPEST
-                    often += visits[identity] > MOST_VISITS
-                    self.directories.discard(prefix[:-1])
-                    continue
-                with os.scandir(folder) as found:
-                    entries = sorted(found, key=lambda entry: entry.name)
-                kind = marks.output_kind({entry.name for entry in entries}) if prefix else ""
-                if kind:
-                    self.outputs[prefix[:-1]] = kind
-                    self.directories.discard(prefix[:-1])
-                    continue
-                waiting += [
-                    (entry.path, f"{prefix}{entry.name}/", above | {identity})
-                    for entry in entries
-                    if not hidden(entry.name) and self._take(entry, prefix + entry.name)
-                ]
-            except OSError as error:
-                raise DataError(
-                    f"cannot read the folder {folder}: {error.strerror}.", "Check its permissions."
-                ) from error
-        for count, what in (
-            (circles, "links to folders that they lie in"),
-            (deep, f"folders more than {DEEPEST} folders deep"),
-            (often, f"links to folders that {MOST_VISITS} others lead to"),
-        ):
-            if count:
-                self.left_out.append(f"{count:,} {what}")
+        seen = hashlib.sha256(_encoded(str(self.where)))
+        self.visits: Counter[tuple[int, int]] = Counter()
+        self.passed: Counter[str] = Counter()  # in words: how many folders
+        for path, state in self._walk(str(self.where), "", frozenset()):
+            self.paths.append(path)
+            seen.update(_encoded(f"\n{path}\0{state}"))
+        self.signature = seen.hexdigest()
+        self.left_out += [f"{count:,} {what}" for what, count in self.passed.items()]
 
-    def _take(self, entry: os.DirEntry[str], path: str) -> bool:
-        """Notes a file or a folder; whether it is a folder."""
-        if entry.is_symlink() and not os.path.exists(entry.path):
-            # a broken link, or one that leads to itself, is a bad image, not an absent one
-            self.entries[path] = (0, 0)
-        elif entry.is_dir():
-            self.directories.add(path)
-            return True
-        elif entry.is_file():
-            state = entry.stat()
-            self.entries[path] = (state.st_size, state.st_mtime_ns)
-        return False
+    def _walk(
+        self, folder: str, prefix: str, above: frozenset[tuple[int, int]]
+    ) -> Iterator[tuple[str, tuple[int, int]]]:
+        """The files below a folder in the order of their paths, each with its bytes and the
+        nanoseconds of its last change. `prefix`: its path with a slash; `above`: the folders that
+        it lies in."""
+        try:
+            here = os.stat(folder)
+            identity = (here.st_dev, here.st_ino)
+            if self._is_passed(identity, prefix, above):
+                self.directories.discard(prefix[:-1])
+                return
+            names, folders, broken = _entries(folder)
+            kind = marks.output_kind({*names}) if prefix else ""
+            if kind:
+                self.outputs[prefix[:-1]] = kind
+                self.directories.discard(prefix[:-1])
+                return
+            names = [name for name in names if not hidden(name)]
+            folders = {name for name in folders if not hidden(name)}
+            self.directories |= {prefix + name for name in folders}
+            # a path goes on with a slash behind a folder's name
+            names.sort(key=lambda name: f"{name}/" if name in folders else name)
+            for name in names:
+                file = f"{folder}/{name}"
+                if name in folders:
+                    yield from self._walk(file, f"{prefix}{name}/", above | {identity})
+                elif name in broken:  # a bad image, not an absent one
+                    yield prefix + name, (0, 0)
+                else:
+                    found = os.stat(file)
+                    if stat.S_ISREG(found.st_mode):
+                        yield prefix + name, (found.st_size, found.st_mtime_ns)
+        except OSError as error:
+            raise DataError(
+                f"cannot read the folder {folder}: {error.strerror}.", "Check its permissions."
+            ) from error
 
-    def signature(self) -> str:
-        """Changes when any file changes, found without reading one."""
-        lines = [f"{path}\0{state}" for path, state in sorted(self.entries.items())]
-        return _digest("\n".join([str(self.where), *lines]))
+    def _is_passed(
+        self, identity: tuple[int, int], prefix: str, above: frozenset[tuple[int, int]]
+    ) -> bool:
+        """Whether a folder is passed over; takes down why."""
+        self.visits[identity] += 1
+        reasons = {
+            "links to folders that they lie in": identity in above,
+            f"folders more than {DEEPEST} folders deep": prefix.count("/") > DEEPEST,
+            f"links to folders that {MOST_VISITS} others lead to": self.visits[identity]
+            > MOST_VISITS,
+        }
+        self.passed.update(what for what, holds in reasons.items() if holds)
+        return any(reasons.values())
 
-    def files(self) -> list[str]:
-        return sorted(self.entries)
+    def files(self) -> Paths:
+        return self.paths
 
     def has(self, path: str) -> bool:
-        return path in self.entries
+        place = bisect.bisect_left(self.paths, path)
+        return place < len(self.paths) and self.paths[place] == path
 
     def folders(self) -> set[str]:
         return self.directories
@@ -140,6 +141,20 @@ class FolderTree:
 
     def open(self, path: str) -> IO[bytes]:
         return open(self.where / path, "rb")
+
+
+def _entries(folder: str) -> tuple[list[str], set[str], set[str]]:
+    """The names in a folder; of these, the folders, and the links that lead nowhere or to
+    themselves. There may be a million: nothing is kept of the others but their names."""
+    names, folders, broken = [], set(), set()
+    with os.scandir(folder) as found:
+        for entry in found:
+            names.append(entry.name)
+            if entry.is_symlink() and not os.path.exists(entry.path):
+                broken.add(entry.name)
+            elif entry.is_dir():
+                folders.add(entry.name)
+    return names, folders, broken
 
 
 def _content(file: Path) -> bytes:
@@ -160,7 +175,7 @@ class LooseFiles:
         self.notes: list[str] = []
         self.seen = hashlib.sha256()  # every file asked for, as it was found
 
-    def files(self) -> list[str]:
+    def files(self) -> Sequence[str]:
         return []
 
     def folders(self) -> set[str]:
@@ -195,9 +210,9 @@ class Inside:
         self.tree, self.folder, self.where = tree, folder, tree.where / folder
         self.outputs, self.left_out, self.notes = tree.outputs, tree.left_out, tree.notes
 
-    def files(self) -> list[str]:
+    def files(self) -> Sequence[str]:
         inside = filter(lambda path: path.startswith(self.folder), self.tree.files())
-        return [path.removeprefix(self.folder) for path in inside]
+        return Paths(path.removeprefix(self.folder) for path in inside)
 
     def has(self, path: str) -> bool:
         return self.tree.has(self.folder + path)
@@ -230,15 +245,16 @@ def source_state(where: Path) -> tuple[str, str]:
     ours = ""
     if where.is_dir():
         tree = FolderTree(where)
-        state, ours = tree.signature(), told_outputs(tree.outputs)
+        state, ours = tree.signature, told_outputs(tree.outputs)
     else:
         found = where.stat()
-        state = _digest(f"{where}\0{(found.st_size, found.st_mtime_ns)}")
+        words = _encoded(f"{where}\0{(found.st_size, found.st_mtime_ns)}")
+        state = hashlib.sha256(words).hexdigest()
     return f"{state} {READING} {levels}{query}", ours
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def open_tree(where: Path, space: Path) -> Tree:

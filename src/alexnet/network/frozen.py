@@ -306,7 +306,7 @@ def _finish(
         "view": view.settings,
     }
     ids = store.ids
-    writer.finish(writer.name, info, store.y[rows], [ids[row] for row in rows])
+    writer.finish(writer.name, info, store.y[rows], (ids[row] for row in rows))
 
 
 def _extract(
