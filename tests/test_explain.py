@@ -527,7 +527,7 @@ def test_the_surest_mistakes_are_others_than_the_hardest(run):
     logits[:, 1] = np.arange(40) / 10
     settings = RunDirectory(run).settings
     own = own_data(settings, trained.preprocessing)
-    many = type(found)(logits, labels, own.store.ids[:40], found.classes)
+    many = type(found)(logits, labels, [*own.store.ids[:40]], found.classes)
     show = showcase.Showcase(trained, own, many, settings)
     hardest, surest = show.mistakes()
     assert hardest == list(range(39, 27, -1))

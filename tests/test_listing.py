@@ -54,7 +54,9 @@ def test_paths_are_a_list(texts, place, piece):
 @given(EXAMPLES)
 def test_examples_are_a_list(made):
     examples = Examples(made)
-    assert examples == made and [*examples] == made and [examples[n] for n in range(len(made))] == made
+    assert (
+        examples == made and [*examples] == made and [examples[n] for n in range(len(made))] == made
+    )
     assert examples.splits == [split for split in SPLITS if any(one.split == split for one in made)]
     assert examples.labels.tolist() == [one.label for one in made]
     assert [*examples.ids] == [one.id for one in made]

@@ -33,6 +33,7 @@ from alexnet.recipes import Recipe, Resolved
 from alexnet.runs.evaluation import evaluate_run
 from alexnet.runs.network import from_scratch, require_sound
 from alexnet.sweeping.trials import study_points
+from alexnet.training import run as run_module
 from alexnet.training.events import EventFiles
 
 
@@ -248,6 +249,7 @@ def test_tensorboard_shows_each_epoch_once_whenever_a_run_goes_on(folder, tmp_pa
         names = ("epoch/val_loss", "step/train_loss")
         return [[(one.step, one.value) for one in events.Scalars(name)] for name in names]
 
+    monkeypatch.setattr(run_module, "SAVED_AFTER", 0.0)
     recipe = change(tensorboard=True, log_every=1, epochs=4)
     whole = shown(alexnet.train(folder, recipe, out=tmp_path / "whole"))
     assert [step for step, _ in whole[0]] == [2, 5, 8, 11]  # 3 steps in an epoch
@@ -268,6 +270,38 @@ def test_tensorboard_shows_each_epoch_once_whenever_a_run_goes_on(folder, tmp_pa
             monkeypatch.setattr(State, "save", original)
             alexnet.train(folder, recipe, out=run, resume=True)
             assert shown(run) == whole, (epoch, saved)
+
+
+def test_epochs_that_take_no_time_are_saved_once_a_second(folder, tmp_path, monkeypatch):
+    """Flushing files to the disk would take longer than the epochs. The last one is saved anyhow;
+    a run that was killed goes on from the last state, to the same end."""
+    saved, original = [], State.save
+
+    def save(state, path):
+        saved.append(len(state.history))
+        original(state, path)
+
+    monkeypatch.setattr(State, "save", save)
+    monkeypatch.setattr(run_module, "SAVED_AFTER", 1000.0)
+    recipe = change(epochs=5)
+    whole = alexnet.train(folder, recipe, out=tmp_path / "whole")
+    assert saved == [1, 5] and len(lines(whole)) == 5
+    saved.clear()
+    impatient = alexnet.train(folder, change(epochs=9, lr=1e-9, patience=2), out=tmp_path / "p")
+    assert saved == [1, len(lines(impatient))] and saved[1] < 9
+
+    def dies(epoch, *_):
+        if epoch.epoch == 4:
+            raise Killed
+        return ""
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(run_module, "epoch_line", dies)
+        alexnet.train(folder, recipe, out=tmp_path / "killed")
+    assert len(lines(tmp_path / "killed")) == 1
+    again = alexnet.train(folder, recipe, out=tmp_path / "killed", resume=True)
+    weights = [(run / "best.safetensors").read_bytes() for run in (whole, again)]
+    assert weights[0] == weights[1] and len(lines(again)) == 5
 
 
 def test_tensorboard_reads_event_files_in_the_order_they_were_written(tmp_path):

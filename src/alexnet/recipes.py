@@ -262,7 +262,7 @@ class Recipe:
     # Draw splits and `fraction` from this seed, so that runs of several seeds see the same images.
     # auto: from `seed`.
     split_seed: Annotated[int, Between(0, 2**31 - 1)] | Open = "auto"
-    # Save the state from which a run can go on every so many epochs.
+    # Save the state from which a run can go on every so many epochs, but once a second at most.
     save_every: Annotated[int, Between(1)] = 1
     # Write the loss and the learning rate to TensorBoard every so many steps.
     log_every: Annotated[int, Between(1)] = 50

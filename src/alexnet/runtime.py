@@ -5,6 +5,7 @@ import ctypes
 import functools
 import gc
 import importlib.metadata
+import math
 import os
 import platform
 import random
@@ -27,6 +28,7 @@ from alexnet.errors import RecipeError
 # names and values of glibc's malloc.h
 M_MMAP_MAX_0, M_TRIM_THRESHOLD_2_GIB, M_TOP_PAD_64_MIB = (-4, 0), (-1, 2**31 - 1), (-2, 64 << 20)
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"  # without it cuBLAS has no deterministic products
+SAVED_AFTER = 1.0  # seconds; flushing files to the disk takes longer than a small epoch
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -353,6 +355,21 @@ def processor_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+class Pace:
+    """Says when something is due that is not worth its time more often than every so many seconds;
+    the first time it is."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.last = seconds, -math.inf
+
+    def is_due(self, anyhow: bool = False) -> bool:
+        now = time.monotonic()
+        if not anyhow and now - self.last < self.seconds:
+            return False
+        self.last = now
+        return True
 
 
 class StopFlag:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple, Self, TypeVar, overload
+from typing import NamedTuple, Self, SupportsIndex, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +35,10 @@ class Columns(Sequence[Element]):
         """The element of a place from 0 on."""
 
     @overload
-    def __getitem__(self, place: int) -> Element: ...
+    def __getitem__(self, place: SupportsIndex) -> Element: ...
     @overload
     def __getitem__(self, place: slice) -> list[Element]: ...
-    def __getitem__(self, place: int | slice) -> Element | list[Element]:
+    def __getitem__(self, place: SupportsIndex | slice) -> Element | list[Element]:
         if isinstance(place, slice):
             return [self.at(one) for one in range(*place.indices(len(self)))]
         return self.at(range(len(self))[place])

@@ -16,7 +16,7 @@ from alexnet.fitting.loop import Epoch
 from alexnet.fitting.stack import StackState, fit_stack, stack_logits
 from alexnet.network.inference import average_views
 from alexnet.runs.directory import RunDirectory
-from alexnet.runtime import stop_on_signal
+from alexnet.runtime import SAVED_AFTER, Pace, stop_on_signal
 from alexnet.sweeping.directory import SweepDirectory
 from alexnet.sweeping.trials import Trial, stacks, told
 from alexnet.training.events import EventFiles
@@ -128,6 +128,7 @@ def run_stack(job: Job, trials: Sequence[Trial]) -> None:
         state.load(saved)
         say(f"going on after epoch {max(map(len, state.history))}")
     [val, *_] = run.inputs.views(run.inputs.splits.val, first.freeze)
+    pace = Pace(SAVED_AFTER)
     with stop_on_signal() as stop:
         for epochs in fit_stack(
             state,
@@ -143,7 +144,8 @@ def run_stack(job: Job, trials: Sequence[Trial]) -> None:
             seed=first.seed,
             stop=stop,
         ):
-            state.save(saved)
+            if pace.is_due():
+                state.save(saved)
             scores = [one.val_top1 for one in epochs if one]
             if scores:
                 done = max(map(len, state.history))

@@ -42,7 +42,7 @@ from alexnet.runs.evaluation import show
 from alexnet.runs.imbalance import evened_out
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.own_data import count_seen, label_changes, trained_on
-from alexnet.runtime import differences, environment, peak_memory, stop_on_signal
+from alexnet.runtime import SAVED_AFTER, Pace, differences, environment, peak_memory, stop_on_signal
 from alexnet.scoring.conformal import USUAL, Calibration, abstaining, images_needed
 from alexnet.scoring.metrics import Labels, metrics, require_finite, supported_temperature
 from alexnet.training.events import EventFiles
@@ -335,6 +335,7 @@ class Run:
         [val_batches, *_] = self.inputs.views(self.inputs.splits.val, phase.freeze)
         last = state.before + phase.epochs
 
+        pace = Pace(SAVED_AFTER)
         events_of_phase = EventFiles(self.events_path, len(train_batches), len(state.history))
 
         with stop_on_signal() as stop, events_of_phase as events:
@@ -358,12 +359,14 @@ class Run:
                     elif epoch.best:  # a head: the whole network is written at the end
                         weights = kept.state_dict()
                         state.best_weights = {name: one.clone() for name, one in weights.items()}
-                    self.write_epochs(state.history)
                     events.write(epoch)
                     events.write_steps(epoch, state, recipe.log_every)
-                    # last: from here on a run that goes on does not come back to this epoch
-                    if epoch.epoch % recipe.save_every == 0 or epoch.epoch == last:
-                        ranks.on_first(state.save, self.directory.last)
+                    over = epoch.epoch == last or self._patience_over()
+                    if pace.is_due(over):
+                        self.write_epochs(state.history)
+                        # last: from here on a run that goes on does not come back to this epoch
+                        if over or epoch.epoch % recipe.save_every == 0:
+                            ranks.on_first(state.save, self.directory.last)
                     self.clock.tell(epoch.seconds)
                     say(epoch_line(epoch, self.epochs, self.clock.left))
                     yield epoch
