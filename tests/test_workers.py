@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from makers import FROZEN, MADE_FOR, SMALL, change, network_of, table, write_pic
 
 from alexnet import ranks
 from alexnet.cli import main
-from alexnet.errors import AlexNetError, InputError, Interrupted
+from alexnet.errors import AlexNetError, InputError, Interrupted, RecipeError
 from alexnet.fitting.loop import Epoch
 from alexnet.network.weight_names import weights_folder
 from alexnet.presets import RECIPES, STUDIES, study
@@ -182,7 +183,7 @@ def test_what_is_no_fault_of_a_trial_ends_a_sweep_on_ray(folder, tmp_path, monke
     pytest.importorskip("ray")
     monkeypatch.setattr(workers, "versions", lambda: dict.fromkeys(ranks.ALIKE, "1.0"))
     with pytest.raises(InputError, match=r"has alexnet .* \(here 1\.0\)"):
-        sweep(folder, ALONE, {"lr": [0.05]}, out=tmp_path / "sweep", ray="local")
+        sweep(folder, ALONE, {"lr": [0.05]}, out=tmp_path / "sweep", ray="local", nproc=2)
     assert not list((tmp_path / "sweep").glob("trials/*/failed*"))
 
 
@@ -382,3 +383,54 @@ def test_optuna_cannot_open_its_file(tmp_path):
     (tmp_path / "optuna.db").write_text("not a database, and quite a bit longer than nothing" * 9)
     with pytest.raises(AlexNetError, match="cannot be opened"):
         open_study(SweepDirectory(tmp_path))
+
+
+# -- trials of several processes
+
+
+@pytest.mark.slow
+def test_several_processes_train_each_trial(folder, tmp_path, monkeypatch, capsys):
+    """To the bits that one process gives with as many shards, also where one of them is killed; and
+    on a node that does not share the directory."""
+    recipe = change(ALONE, epochs=8, shards=2)
+    expected = table(sweep(folder, recipe, {"lr": [0.05, 0.01]}, out=tmp_path / "one"))
+    out = tmp_path / "here"
+
+    def kill_a_rank():
+        states = list(out.glob("trials/*/last.safetensors"))
+        children = active_children()
+        if states and len(children) == 2:
+            children[1].kill()
+        return bool(states) and len(children) == 2
+
+    stop = while_running(kill_a_rank)
+    said = capsys.readouterr()
+    asked = ["sweep", str(folder), "--nproc", "2", "--grid", "lr=0.05,0.01", "--out", str(out)]
+    main([*asked, "--config", str(tmp_path / "one" / "trials" / expected[0]["trial"])])
+    stop()
+    assert table(out) == expected, said
+    monkeypatch.chdir(tmp_path)
+    [trial] = plan(recipe, [{"lr": 0.05}])
+    job = Job(str(folder), SweepDirectory(tmp_path / "elsewhere"), (trial,), nproc=2)
+    files = workers._run_on_ray(job, 2, ranks.versions())[trial.name]
+    [first] = [one["trial"] for one in expected if one["lr"] == "0.05"]
+    weights = out / "trials" / first / "best.safetensors"
+    assert files["best.safetensors"] == weights.read_bytes()
+
+
+def test_what_several_processes_cannot_train(folder, tmp_path, monkeypatch):
+    with pytest.raises(RecipeError, match="side by side in one process"):
+        sweep(folder, FROZEN, {"lr": [0.05]}, out=tmp_path / "heads", nproc=2)
+    assert not (tmp_path / "heads").exists()
+    nodes = [{"Alive": True, "Resources": {"CPU": cores, "GPU": 1}} for cores in (2, 4)]
+    gcs = SimpleNamespace(gcs_address="local")
+    ray = SimpleNamespace(
+        nodes=lambda: nodes,
+        cluster_resources=lambda: {"CPU": 6, "GPU": 2},
+        get_runtime_context=lambda: gcs,
+        shutdown=lambda: None,
+    )
+    monkeypatch.setattr(workers, "_connect", lambda *_: ray)
+    for count, what in ((5, "CPUs"), (3, "GPUs")):
+        with pytest.raises(InputError, match=f"{count} processes wants as many {what} of one node"):
+            next(workers.on_ray(iter([]), "local", 0, count))

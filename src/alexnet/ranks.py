@@ -119,6 +119,19 @@ def started(count: int) -> bool:
     """
     if count == 1 or launch():
         return False
+    cores = os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))
+    in_several(count, sys.executable, "-m", "alexnet", *sys.argv[1:])
+    return True
+
+
+def in_several(count: int, called: Callable[..., object] | str, *given: Any) -> None:
+    """Runs a program or a function with these arguments in so many processes of this machine, which
+    may join, and waits for them.
+
+    Raises:
+        RankError: as `started`.
+    """
     import logging
     import uuid
 
@@ -126,9 +139,6 @@ def started(count: int) -> bool:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.disable()  # what the launcher says of ranks they have said themselves
-    cores = os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -138,9 +148,10 @@ def started(count: int) -> bool:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
     )
+    before = logging.root.manager.disable
+    logging.disable()  # what the launcher says of ranks they have said themselves
     try:
-        elastic_launch(config, sys.executable)("-m", "alexnet", *sys.argv[1:])
-        return True
+        elastic_launch(config, called)(*given)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:
@@ -148,6 +159,8 @@ def started(count: int) -> bool:
         raise RankError("", exit_code=failure.exitcode) from error
     except SignalException as error:
         raise RankError("", exit_code=130) from error
+    finally:
+        logging.disable(before)
 
 
 # -- the group -------------------------------------------------------------------------------------

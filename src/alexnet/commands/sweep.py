@@ -49,6 +49,8 @@ class Sweep(LabelFlags):
     max_trials: int = 200
     # How many trainings at once, each in a process of its own.
     jobs: int = 1
+    # Train each trial with so many processes of one machine, which share each batch.
+    nproc: int = 1
     # Train on a Ray cluster: its address, or local (extra "ray"); --jobs says how many at once.
     ray: str = ""
     # Only list the trials, estimate how long they will take, and say which gap they can show.
@@ -65,6 +67,7 @@ class Sweep(LabelFlags):
 
     def run(self) -> None:
         at_least(1, seeds=self.seeds, max_trials=self.max_trials, jobs=self.jobs)
+        at_least(1, nproc=self.nproc)
         at_least(1, trials=self.trials)
         at_least(0, random=self.random)
         if self.study and self.grid:
@@ -98,6 +101,7 @@ class Sweep(LabelFlags):
                 trials=self.trials,
                 max_trials=self.max_trials,
                 jobs=self.jobs,
+                nproc=self.nproc,
                 ray=self.ray,
             )
         )

@@ -6,6 +6,7 @@ Validation chooses. The test split is looked at once, for the winner.
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def sweep(
     trials: int = 50,
     max_trials: int = 200,
     jobs: int = 1,
+    nproc: int = 1,
     ray: str = "",
     **fields: Any,
 ) -> Path:
@@ -80,6 +82,8 @@ def sweep(
         trials: how many points "tpe" tries.
         max_trials: refuse more than these.
         jobs: how many trainings at once, each in a process of its own.
+        nproc: how many processes train each trial together, see `docs/scale.md`; a trial then is
+            cut into as many shards, unless the recipe says otherwise.
         ray: "local", or the address of a Ray cluster that runs the trainings.
 
     Raises:
@@ -95,6 +99,8 @@ def sweep(
     if isinstance(data, Source):  # trials run in processes of their own
         data = prepare(data, recipe, config=config, **fields)
     base = base_of(data, asked_for(str(data), recipe, config=config, **fields))
+    if nproc > 1:
+        base = in_shards(base, nproc)
     space = space_of(grid or {})
     seeds = seeds or 1
     planned = (
@@ -132,8 +138,9 @@ def sweep(
             if job.missing
         )
     say(f"{count} trials of {title_of(data)}; writing to {folder}")
+    todo = (replace(job, nproc=nproc) for job in todo)
     if ray:
-        done = on_ray(todo, ray, 0 if jobs == 1 else jobs)
+        done = on_ray(todo, ray, 0 if jobs == 1 else jobs, nproc)
     else:
         done = in_processes(todo, jobs) if jobs > 1 else here(todo)
     results = [result(folder, trial) for trial in (tpe.trials() if tpe else planned)]
@@ -148,6 +155,20 @@ def sweep(
     summarise(folder, results)
     say(f"report: {write_sweep_page(folder.path)}")
     return folder.path
+
+
+def in_shards(base: Recipe, nproc: int) -> Recipe:
+    """What trials have in common that several processes train together, each.
+
+    Raises:
+        RecipeError: there is nothing to share.
+    """
+    if base.freeze != "none" and base.cache:
+        raise RecipeError(
+            f"nproc is {nproc}, but heads on cached features train side by side in one process.",
+            "Leave out --nproc; --jobs trains several at once.",
+        )
+    return base.replace(shards=nproc) if base.shards == "auto" else base
 
 
 def plain(space: Space | Sequence[Point]) -> Any:

@@ -6,16 +6,18 @@ import itertools
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from filelock import FileLock
 
+from alexnet import ranks
 from alexnet.atomic import writing
 from alexnet.console import say, warn
-from alexnet.errors import AlexNetError, DiskError, Interrupted, want_of_memory
+from alexnet.errors import AlexNetError, DiskError, Interrupted, RankError, want_of_memory
 from alexnet.fitting.loop import Epoch
 from alexnet.fitting.stack import StackState, fit_stack, stack_logits
 from alexnet.network.inference import average_views
-from alexnet.runs.directory import RunDirectory
+from alexnet.runs.directory import STATE, RunDirectory
 from alexnet.runtime import SAVED_AFTER, Pace, stop_on_signal
 from alexnet.sweeping.directory import SweepDirectory
 from alexnet.sweeping.trials import Trial, stacks, told
@@ -34,6 +36,7 @@ class Job:
     trials: tuple[Trial, ...]
     draw: str = "content"  # how the images of the splits are drawn
     number: int = -1  # of a trial in an Optuna study
+    nproc: int = 1  # how many processes train a trial together
 
     @property
     def name(self) -> str:
@@ -55,9 +58,44 @@ def name_of(trials: Sequence[Trial]) -> str:
 Judge = Callable[[Epoch], bool]
 
 
-def run_job(job: Job, judge: Judge | None = None) -> None:
-    """Runs the trials of a job that are missing. While another program runs the same ones, waits:
-    several programs may work on one sweep."""
+def run_alone(job: Job, trial: Trial, judge: Judge | None = None) -> None:
+    """Trains one trial, in this process or with others that have joined."""
+    directory = job.sweep.trial(trial.name)
+    say(f"trial {told(trial.settings)}")
+    begun = ranks.any_of(directory.begun)
+    if not begun:  # killed while the directory was being made
+        ranks.on_first(partial(shutil.rmtree, directory.path, ignore_errors=True))
+    try:
+        with ranks.directory_of_first(directory.path, STATE if begun else ()) as place:
+            run = set_up(job.data, trial.recipe, job.draw)
+            run.swept = trial.settings
+            with run.opened(place, resume=begun):
+                run.introduce()
+                # the last epoch once more: perhaps it was killed before it was judged
+                for epoch in itertools.chain(run.history[-1:], run.train()):
+                    if ranks.any_of(judge is not None and judge(epoch)):
+                        say("this trial is given up: others were better by then")
+                        ranks.on_first(directory.write_pruned, epoch.epoch)
+                        return
+                if ranks.leave():
+                    run.evaluate("val")
+    except Interrupted as error:
+        raise Interrupted(error.message, "The same command goes on.") from error
+    except (DiskError, RankError):  # not this trial's fault
+        raise
+    except (AlexNetError, MemoryError, RuntimeError) as error:
+        if not isinstance(error, AlexNetError) and not want_of_memory(error):
+            raise
+        ranks.on_first(fail, directory, error)
+
+
+def run_job(
+    job: Job,
+    judge: Judge | None = None,
+    alone: Callable[[Job, Trial, Judge | None], None] = run_alone,
+) -> None:
+    """Runs the trials of a job that are missing, those that train alone by `alone`. While another
+    program runs the same ones, waits: several programs may work on one sweep."""
     lock = job.sweep.lock(job.name)
     with writing(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -70,36 +108,7 @@ def run_job(job: Job, judge: Judge | None = None) -> None:
             if len(stack) > 1:
                 run_stack(job, stack)
             else:
-                run_alone(job, stack[0], judge)
-
-
-def run_alone(job: Job, trial: Trial, judge: Judge | None = None) -> None:
-    """Trains one trial."""
-    directory = job.sweep.trial(trial.name)
-    say(f"trial {told(trial.settings)}")
-    begun = directory.begun
-    if not begun:  # killed while the directory was being made
-        shutil.rmtree(directory.path, ignore_errors=True)
-    try:
-        run = set_up(job.data, trial.recipe, job.draw)
-        run.swept = trial.settings
-        with run.opened(directory.path, resume=begun):
-            run.introduce()
-            # the last epoch once more: perhaps it was killed before it was judged
-            for epoch in itertools.chain(run.history[-1:], run.train()):
-                if judge is not None and judge(epoch):
-                    say("this trial is given up: others were better by then")
-                    directory.write_pruned(epoch.epoch)
-                    return
-            run.evaluate("val")
-    except Interrupted as error:
-        raise Interrupted(error.message, "The same command goes on.") from error
-    except DiskError:  # not this trial's fault
-        raise
-    except (AlexNetError, MemoryError, RuntimeError) as error:
-        if not isinstance(error, AlexNetError) and not want_of_memory(error):
-            raise
-        fail(directory, error)
+                alone(job, stack[0], judge)
 
 
 def fail(directory: RunDirectory, error: BaseException | str) -> None:

@@ -13,22 +13,24 @@ import platform
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from alexnet import console
+from alexnet import console, ranks
 from alexnet.atomic import writing
-from alexnet.errors import AlexNetError, DiskError, InputError, Interrupted, needs_extra
+from alexnet.errors import AlexNetError, DiskError, InputError, Interrupted, RankError, needs_extra
 from alexnet.ranks import versions
 from alexnet.runtime import keep_memory
 from alexnet.sweeping.directory import SweepDirectory
 from alexnet.sweeping.search import judge_of
-from alexnet.sweeping.trial_runs import Job, fail, run_job
+from alexnet.sweeping.trial_runs import Job, Judge, fail, run_alone, run_job
+from alexnet.sweeping.trials import Trial
 
 ATTEMPTS = 2  # a job whose process dies is begun again so often, then its trials have failed
 ASKED_TO_STOP = (Interrupted.exit_code, -signal.SIGINT, -signal.SIGTERM)
@@ -42,8 +44,45 @@ STOPPED = Interrupted(
 def here(jobs: Iterator[Job]) -> Iterator[Job]:
     """One after the other, in this process."""
     for job in jobs:
-        run_job(job, judge_of(job))
+        _run(job)
         yield job
+
+
+def _run(job: Job, judged: bool = True, log: bool = False) -> None:
+    """Runs a job in this process, or in processes of its own where a trial needs several.
+    `judged`: trials may be given up; `log`: what is said goes to the job's log."""
+    with _log(job) if log else contextlib.nullcontext():
+        together = partial(_run_together, log=log)
+        run_job(job, judge_of(job) if judged else None, together if job.nproc > 1 else run_alone)
+
+
+def _run_together(job: Job, trial: Trial, judge: Judge | None, log: bool) -> None:
+    """Trains one trial in several processes that are started for it."""
+    threads = max(1, torch.get_num_threads() // job.nproc)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            ranks.in_several(job.nproc, _as_rank, job, trial, judge is not None, log, threads)
+            return
+        except RankError as error:
+            if error.exit_code in ASKED_TO_STOP:
+                raise STOPPED from None
+            if error.exit_code == FULL:
+                raise _cannot_write(job) from None
+            if attempt == ATTEMPTS:
+                fail(job.sweep.trial(trial.name), f"its processes ended {ATTEMPTS} times. {error}")
+
+
+def _as_rank(job: Job, trial: Trial, judged: bool, log: bool, threads: int) -> None:
+    """One of the processes that train a trial."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    keep_memory()
+    torch.set_num_threads(threads)
+    logged = _log(job) if log and ranks.is_first() else contextlib.nullcontext()
+    with ranks.voice(), logged, ranks.joined():
+        judge = judge_of(job) if judged and ranks.is_first() else None
+        code = _code_of(partial(run_alone, job, trial, judge))
+    if code:
+        raise SystemExit(code)
 
 
 # -- processes of this machine ---------------------------------------------------------------------
@@ -77,10 +116,7 @@ def in_processes(jobs: Iterator[Job], count: int) -> Iterator[Job]:
                 if process.exitcode in ASKED_TO_STOP:
                     raise STOPPED
                 if process.exitcode == FULL:  # no fault of the trials
-                    raise DiskError(
-                        f"a trial could not write; what it said is in {job.sweep.log(job.name)}.",
-                        "Free some space; the same command goes on.",
-                    )
+                    raise _cannot_write(job)
                 if job.missing and attempt < ATTEMPTS:
                     start(job, attempt + 1)
                     continue
@@ -106,16 +142,22 @@ def _run_in_process(job: Job, threads: int) -> None:
     keep_memory()
     torch.set_num_threads(threads)
     try:
-        with _log(job):
-            raise SystemExit(_code_of(job))
+        raise SystemExit(_code_of(partial(_run, job, log=True)))
     except DiskError:
         raise SystemExit(FULL) from None
 
 
-def _code_of(job: Job) -> int:
-    """Runs a job; the exit code of its process."""
+def _cannot_write(job: Job) -> DiskError:
+    return DiskError(
+        f"a trial could not write; what it said is in {job.sweep.log(job.name)}.",
+        "Free some space; the same command goes on.",
+    )
+
+
+def _code_of(call: Callable[[], object]) -> int:
+    """Calls it; the exit code of its process."""
     try:
-        run_job(job, judge_of(job))
+        call()
     except AlexNetError as error:
         console.say(str(error))
         return FULL if isinstance(error, DiskError) else error.exit_code
@@ -146,7 +188,7 @@ def _log(job: Job) -> Iterator[None]:
 # -- Ray -------------------------------------------------------------------------------------------
 
 
-def on_ray(jobs: Iterator[Job], address: str, count: int) -> Iterator[Job]:
+def on_ray(jobs: Iterator[Job], address: str, count: int, nproc: int = 1) -> Iterator[Job]:
     """On a Ray cluster, `count` at once; 0: one for each of its nodes.
 
     A worker that can see the sweep directory (shared storage) writes there; any other works in a
@@ -157,10 +199,11 @@ def on_ray(jobs: Iterator[Job], address: str, count: int) -> Iterator[Job]:
     Args:
         address: "local" starts Ray on this machine; else the address of a running cluster, or
             "auto".
+        nproc: how many processes train a trial; all of them run on one node.
 
     Raises:
-        InputError: Ray is not installed, nobody answers at the address, or a node has other
-            versions than this machine.
+        InputError: Ray is not installed, nobody answers at the address, no node is large enough, or
+            one has other versions than this machine.
     """
     ray = _connect(address, count)
     watching = _watch(ray.get_runtime_context().gcs_address)
@@ -168,9 +211,18 @@ def on_ray(jobs: Iterator[Job], address: str, count: int) -> Iterator[Job]:
         resources = ray.cluster_resources()
         nodes = sum(node["Alive"] for node in ray.nodes())
         at_once = count or max(1, nodes)
-        share = {"num_cpus": max(1, int(resources.get("CPU", 1)) // at_once)}
+        share = {"num_cpus": max(nproc, int(resources.get("CPU", 1)) // at_once)}
         if resources.get("GPU"):
-            share["num_gpus"] = 1
+            share["num_gpus"] = nproc
+        for name, wanted in zip(("CPU", "GPU"), share.values(), strict=False):
+            most = max(int(node["Resources"].get(name, 0)) for node in ray.nodes())
+            if nproc > most:
+                raise InputError(
+                    f"a trial of {nproc} processes wants as many {name}s of one node; the largest "
+                    f"node of the cluster has {most}.",
+                    f"Use --nproc {max(1, most)}, or start a larger node.",
+                )
+            share[f"num_{name.lower()}s"] = min(wanted, most)
         remote = ray.remote(max_retries=ATTEMPTS, **share)(_run_on_ray)
         expected, running = versions(), dict[Any, Job]()
         while True:
@@ -264,8 +316,7 @@ def _run_on_ray(job: Job, threads: int, expected: dict[str, str]) -> dict[str, d
         own = Path.cwd() / f"sweep-{job.name}"
         own.mkdir(parents=True, exist_ok=True)
         job = replace(job, sweep=SweepDirectory(own))
-    with _log(job):
-        run_job(job, judge_of(job) if shared else None)
+    _run(job, judged=shared, log=True)
     if shared:
         return {}
     return {trial.name: job.sweep.trial(trial.name).packed() for trial in job.trials}
