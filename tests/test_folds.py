@@ -168,6 +168,7 @@ def test_a_solved_head_has_no_more_epochs(folder, made, tmp_path, capsys):
     assert alexnet.repeat(run, out=tmp_path / "again") == tmp_path / "again"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folds", [0, 4])
 def test_the_report_says_how_the_head_was_solved(folds, folder, made, tmp_path):
     run = alexnet.train(folder, FOLDED.replace(folds=folds), out=tmp_path / "run")

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import functools
 import graphlib
 import inspect
 import re
@@ -50,10 +51,17 @@ MODULES = {
 }
 
 
+@functools.cache
+def nodes(path: Path) -> list[ast.AST]:
+    """The syntax of a file, the whole of it first."""
+    return [*ast.walk(ast.parse(path.read_text()))]
+
+
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Every module a file imports, wherever in it."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -165,7 +173,7 @@ def test_one_place_opens_images():
     places = {
         (name, node.func.attr)
         for name, path in MODULES.items()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and (
@@ -174,7 +182,7 @@ def test_one_place_opens_images():
         )
     }
     assert places == {("data.images", "open")}
-    source = ast.parse(MODULES["data.images"].read_text())
+    source = nodes(MODULES["data.images"])[0]
     opens = [
         node
         for node in ast.walk(source)
@@ -211,7 +219,7 @@ def test_every_command_has_its_function_and_every_function_its_command():
 
 def literals(path: Path) -> set[str]:
     """The words in the text of a file's code, its documentation left out."""
-    tree = ast.parse(path.read_text())
+    tree = nodes(path)[0]
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docs = {
         id(node.body[0].value)
@@ -251,15 +259,14 @@ def calls(path: Path, attribute: str) -> int:
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and ast.unparse(node.func).endswith(attribute)
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path)
     )
 
 
 @pytest.mark.parametrize("call", ["optimizer.step", ".zero_grad", "clip_grad_norm_"])
 def test_there_is_one_training_step(call):
-    assert {name: calls(path, call) for name, path in MODULES.items() if calls(path, call)} == {
-        "fitting.step": 1
-    }
+    counts = {name: calls(path, call) for name, path in MODULES.items()}
+    assert {name: count for name, count in counts.items() if count} == {"fitting.step": 1}
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from alexnet.data.store import Batches, Store, StoreWriter
 from alexnet.errors import Interrupted, TrainingError, WeightsError
-from alexnet.fitting.loop import Epoch, State, best_of, fit, is_kept
+from alexnet.fitting.loop import Epoch, State, Tally, best_of, fit, is_kept
 from alexnet.fitting.optimization import Muon, make_loss
 from alexnet.runtime import StopFlag
 
@@ -227,3 +227,20 @@ def test_bfloat16_learns_too(store):
 def test_a_rate_may_be_any_number(store, rate):
     [epoch] = run(new_state(), store, epochs=1, rate=lambda progress, scores: rate)
     assert epoch.lr == 0
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_what_steps_came_to_lies_in_one_piece(shape):
+    """Small tensors kept between the large ones of steps would break up the memory."""
+    losses, correct = torch.rand(200, *shape), torch.randint(9, (200, *shape))
+    tally = Tally()
+    assert len(tally.losses) == len(tally.correct) == 0
+    pieces = set()
+    for loss, right in zip(losses, correct, strict=True):
+        tally.add(loss, right)
+        pieces.add(tally.losses.untyped_storage().data_ptr())
+    assert torch.equal(tally.losses, losses) and torch.equal(tally.correct, correct)
+    assert len(pieces) <= 3 and tally.correct.dtype == torch.int64
+    again = Tally(tally.losses, tally.correct)
+    again.add(losses[0], correct[0])
+    assert torch.equal(again.losses, torch.cat([losses, losses[:1]]))

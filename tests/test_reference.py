@@ -19,6 +19,7 @@ def reference(monkeypatch):
     return reference
 
 
+@pytest.mark.slow
 def test_the_pages_are_what_would_be_written_now(reference, capsys):
     assert reference.main(["--check"]) == 0, capsys.readouterr().out
 

@@ -73,6 +73,45 @@ def is_kept(
     return val_top1 >= highest - math.sqrt(share * (1 - share) / images)
 
 
+class Tally:
+    """What the steps of an epoch came to, on their device: the losses, () or (M,) of each step, and
+    how many guesses were right.
+
+    One tensor for all steps. A small one for each, kept between the large ones that a step takes
+    and gives back, would break up the memory that these want again: a megabyte and more a step.
+    """
+
+    def __init__(self, losses: Tensor | None = None, correct: Tensor | None = None) -> None:
+        """Args: of the steps that are done, (S, ...) each."""
+        self.count = 0 if losses is None else len(losses)
+        self._losses, self._correct = losses, correct
+
+    def add(self, losses: Tensor, correct: Tensor) -> None:
+        """Takes in a step."""
+        self._losses = self._with_room(self._losses, losses)
+        self._correct = self._with_room(self._correct, correct)
+        self._losses[self.count], self._correct[self.count] = losses, correct
+        self.count += 1
+
+    def _with_room(self, kept: Tensor | None, like: Tensor) -> Tensor:
+        if kept is not None and self.count < len(kept):
+            return kept
+        larger = like.new_empty(max(64, 2 * self.count), *like.shape)
+        if kept is not None:
+            larger[: self.count] = kept
+        return larger
+
+    @property
+    def losses(self) -> Tensor:
+        """(S, ...) of the steps so far."""
+        return torch.empty(0) if self._losses is None else self._losses[: self.count]
+
+    @property
+    def correct(self) -> Tensor:
+        """(S, ...) of the steps so far."""
+        return torch.empty(0) if self._correct is None else self._correct[: self.count]
+
+
 @dataclass
 class State:
     """Everything that changes while training, and so everything needed to go on."""
@@ -85,10 +124,9 @@ class State:
     before: int = 0  # epochs of the phases before this one
     # weights of the best epoch, where they are kept here and not in a file of their own
     best_weights: dict[str, Tensor] = field(default_factory=dict)
-    # the epoch under way; right after an epoch, `losses` and `rates` still are those of its steps
+    # the epoch under way; right after an epoch, `tally` and `rates` still are those of its steps
     step: int = 0
-    losses: list[Tensor] = field(default_factory=list)  # one scalar per step
-    correct: list[Tensor] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
     rates: list[float] = field(default_factory=list)
     seconds: float = 0.0
     waited: float = 0.0
@@ -114,8 +152,8 @@ class State:
         tensors |= {f"optimizer.{name}": value for name, value in optimizer.items()}
         tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
         if self.step:
-            tensors["epoch.losses"] = torch.stack(self.losses)
-            tensors["epoch.correct"] = torch.stack(self.correct)
+            tensors["epoch.losses"] = self.tally.losses
+            tensors["epoch.correct"] = self.tally.correct
         about = {
             "optimizer": numbers,
             "history": [dataclasses.asdict(epoch) for epoch in self.history],
@@ -163,8 +201,8 @@ class State:
         if not all(map(is_number, counters)):
             raise ValueError("what should be numbers is not")
         device = next(self.model.parameters()).device
-        self.losses = list(tensors["epoch.losses"].to(device)) if self.step else []
-        self.correct = list(tensors["epoch.correct"].to(device)) if self.step else []
+        steps = [tensors[f"epoch.{name}"].to(device) for name in ("losses", "correct") if self.step]
+        self.tally = Tally(*steps)
 
 
 @yielding_as_found
@@ -223,8 +261,7 @@ def fit(
                 )
                 if state.average is not None:
                     state.average.update_parameters(model)
-                state.losses.append(value)
-                state.correct.append(right)
+                state.tally.add(value, right)
                 state.rates.append(lr)
                 state.step = step + 1
                 if state.step % check_every == 0 or state.step == len(train):
@@ -236,7 +273,7 @@ def fit(
         state.history.append(finish_epoch(state, train, val, epoch, loss, dtype, keep))
         state.step, state.seconds, state.waited = 0, 0.0, 0.0
         yield state.history[-1]
-        state.losses, state.correct, state.rates = [], [], []
+        state.tally, state.rates = Tally(), []
         if stop:
             raise Interrupted("stopped.")
 
@@ -264,8 +301,8 @@ def finish_epoch(
     n = len(train.indices)
     return Epoch(
         epoch=epoch + 1,
-        train_loss=float(torch.stack(state.losses).cpu().double().mean()),
-        train_top1=int(torch.stack(state.correct).sum()) / n,
+        train_loss=float(state.tally.losses.cpu().double().mean()),
+        train_top1=int(state.tally.correct.sum()) / n,
         val_loss=val_loss,
         val_top1=val_top1,
         lr=state.rates[-1],
@@ -279,7 +316,7 @@ def finish_epoch(
 
 def check_losses(state: State, epoch: int) -> None:
     """TrainingError if a loss of the epoch under way is not finite; names the first such step."""
-    bad = (~torch.isfinite(torch.stack(state.losses))).nonzero()
+    bad = (~torch.isfinite(state.tally.losses)).nonzero()
     if not len(bad):
         return
     step = int(bad[0])

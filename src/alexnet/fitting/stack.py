@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from alexnet.console import progress
 from alexnet.data.store import Batches
 from alexnet.errors import Interrupted, ModelError
-from alexnet.fitting.loop import Epoch, Keep, best_of, is_kept
+from alexnet.fitting.loop import Epoch, Keep, Tally, best_of, is_kept
 from alexnet.fitting.optimization import Loss
 from alexnet.fitting.step import training_step
 from alexnet.network.checkpoint import load_tensors, save_tensors
@@ -289,8 +289,7 @@ def fit_stack(
                     clip=clip,
                     key=(seed, epoch, step),
                 )
-                passed.losses.append(values)
-                passed.correct.append(right)
+                passed.tally.add(values, right)
                 last = time.perf_counter()
                 advance(1)
         passed.seconds = time.perf_counter() - passed.started
@@ -305,8 +304,7 @@ class _Pass:
     n: int
     started: float
     lr: list[float] = field(default_factory=list)  # (M,) of the last step
-    losses: list[Tensor] = field(default_factory=list)  # (M,) for each step
-    correct: list[Tensor] = field(default_factory=list)  # (M,) for each step
+    tally: Tally = field(default_factory=Tally)  # (M,) for each step
     waited: float = 0.0
     seconds: float = 0.0
 
@@ -322,8 +320,8 @@ def _judged(
 ) -> list[Epoch | None]:
     """What epoch `number` came to for each model that is `going` on, from its logits (M, N, K) and
     labels (N,) of validation; kept in the state."""
-    train_loss = torch.stack(passed.losses).cpu().double().mean(0)
-    train_top1 = torch.stack(passed.correct).sum(0).cpu() / passed.n
+    train_loss = passed.tally.losses.cpu().double().mean(0)
+    train_top1 = passed.tally.correct.sum(0).cpu() / passed.n
     logits, labels = val
     val_top1 = (logits.argmax(2) == labels).float().mean(1)
     whole = time.perf_counter() - passed.started

@@ -78,10 +78,11 @@ class EventFiles:
         """Loss and rate of every so many steps of the epoch just finished."""
         if self.records is None:
             return
+        losses = state.tally.losses
         for step in range(0, len(state.rates), every):
             place = (epoch.epoch - 1) * self.steps + step
             self._scalar("step/lr", state.rates[step], place)
-            self._scalar("step/train_loss", float(state.losses[step]), place)
+            self._scalar("step/train_loss", float(losses[step]), place)
         self._flush()
 
     def write_settings(self, settings: Mapping[str, Any], val_top1: float) -> None:
