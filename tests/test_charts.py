@@ -62,6 +62,7 @@ def hostile():
     return every_chart(HOSTILE)
 
 
+@pytest.mark.slow
 def test_equal_figures_are_equal_bytes(plain):
     assert every_chart(["cat", "dog", "eel"]) == plain
 

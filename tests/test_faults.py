@@ -157,6 +157,7 @@ def test_mistakes_of_the_program_are_not_hidden(monkeypatch):
         cli.main(["recipes"])
 
 
+@pytest.mark.slow
 @needs_full
 @pytest.mark.parametrize(
     ("words", "redirect", "code", "says"),

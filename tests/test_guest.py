@@ -233,9 +233,8 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize(
-    "call", [pytest.param(one, marks=[pytest.mark.slow] * (one == "report")) for one in CALLS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("call", CALLS)
 def test_every_call_leaves_the_program_as_it_found_it(run, tmp_path, call):
     with as_found():  # choices of the user's own, which end with this test
         torch.manual_seed(77)

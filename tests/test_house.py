@@ -357,6 +357,7 @@ def test_the_container_holds_what_the_page_installs():
     assert sorted(copied) == sorted(taken) and all((root / one).exists() for one in taken)
 
 
+@pytest.mark.slow
 def test_tests_share_makers_and_fixtures_only():
     """What one test module takes from another is imported, and so changed, with all of it."""
     for path in Path(__file__).parent.glob("*.py"):

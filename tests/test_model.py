@@ -209,6 +209,7 @@ def test_paper_initialisation():
         assert float(layer.weight.detach().std()) == pytest.approx(0.01, rel=0.1)
 
 
+@pytest.mark.slow
 def test_torchs_own_initialisation_can_be_kept():
     torch.manual_seed(0)
     ours = AlexNet(architecture("2014"), 10, init="torch")
@@ -218,6 +219,7 @@ def test_torchs_own_initialisation_can_be_kept():
         assert torch.equal(mine, yours)
 
 
+@pytest.mark.slow
 def test_he_initialisation_keeps_the_variance():
     torch.manual_seed(0)
     model = AlexNet(architecture("2014"), 10).eval()

@@ -859,6 +859,7 @@ def test_the_tables_of_a_sweep_are_linked(sweep, tmp_path):
     assert {"sweep/results.csv", "s_files/configurations.csv"} <= set(elsewhere.addresses)
 
 
+@pytest.mark.slow
 def test_a_sweep_of_several_seeds(sweep):
     summary = json.loads((sweep / "summary.json").read_text())
     one = summary["test"][0]

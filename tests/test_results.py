@@ -47,6 +47,7 @@ def test_no_recipe_has_figures_of_its_own(results):
             assert one.measured == known[kind].get(name, "not run"), name
 
 
+@pytest.mark.slow
 def test_a_figure_that_drifted_is_shown_and_written_again(results, elsewhere, capsys):
     path = elsewhere / "results" / "cifar10.json"
     path.write_text(path.read_text("utf-8").replace('"top1": 0.886,', '"top1": 0.9,'))

@@ -248,6 +248,7 @@ def test_no_temperature_that_harms_on_one_half():
     assert found.value == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [20, 100, 500])
 def test_a_temperature_does_no_harm_on_other_images(n):
     """Networks with ten classes, calibrated, too sure and too unsure, and the same on 5,000 other

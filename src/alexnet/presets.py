@@ -265,6 +265,28 @@ RECIPES: dict[str, Preset] = {
         expected=_expected("backbone"),
         measured=_measured("backbone"),
     ),
+    "tiny-imagenet-scratch": Preset(
+        recipe=Recipe(
+            model="compact",
+            image_size=64,
+            crop=56,
+            crop_area=0.35,
+            dropout=0.2,
+            views=2,
+            val_size=0.02,
+            batch_size=128,
+            epochs=30,
+            optimizer="adamw",
+            lr=0.002,
+            weight_decay=0.05,
+            label_smoothing=0.1,
+        ),
+        summary="Tiny ImageNet from scratch at 56 px, the network of the backbone without a teacher",
+        source="ours",
+        command="alexnet train TINY-IMAGENET --recipe tiny-imagenet-scratch",
+        expected=_expected("tiny-imagenet-scratch"),
+        measured=_measured("tiny-imagenet-scratch"),
+    ),
     "cifar10-lrn": Preset(
         recipe=Recipe(
             model="2014",
