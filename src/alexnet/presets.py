@@ -281,7 +281,7 @@ RECIPES: dict[str, Preset] = {
             weight_decay=0.05,
             label_smoothing=0.1,
         ),
-        summary="Tiny ImageNet from scratch at 56 px, the network of the backbone without a teacher",
+        summary="Tiny ImageNet from scratch at 56 px, the backbone without a teacher",
         source="ours",
         command="alexnet train TINY-IMAGENET --recipe tiny-imagenet-scratch",
         expected=_expected("tiny-imagenet-scratch"),
