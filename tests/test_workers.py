@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from makers import FROZEN, MADE_FOR, SMALL, change, network_of, table, write_pictures
+from makers import FROZEN, MADE_FOR, SMALL, change, lines, network_of, table, write_pictures
 
 from alexnet import ranks
 from alexnet.cli import main
@@ -305,6 +305,7 @@ def test_a_judge_is_asked_after_each_epoch(folder, tmp_path):
     run_job(job, judge)
     assert asked == [1, 2, 3]
     assert not job.missing
+    assert len(lines(job.sweep.trial(job.trials[0].name).path)) == 3
 
 
 def test_a_trial_killed_before_it_was_judged_is_judged_when_it_goes_on(folder, tmp_path):

@@ -93,6 +93,22 @@ IMAGENET_2012 = Recipe(
     step_size=5,
 )
 
+TINY_IMAGENET_SCRATCH = Recipe(
+    model="compact",
+    image_size=64,
+    crop=56,
+    crop_area=0.35,
+    dropout=0.2,
+    views=2,
+    val_size=0.02,
+    batch_size=128,
+    epochs=30,
+    optimizer="adamw",
+    lr=0.002,
+    weight_decay=0.05,
+    label_smoothing=0.1,
+)
+
 RECIPES: dict[str, Preset] = {
     "digits": Preset(
         recipe=Recipe(
@@ -244,20 +260,8 @@ RECIPES: dict[str, Preset] = {
         measured=_measured("scratch"),
     ),
     "backbone": Preset(
-        recipe=Recipe(
-            model="compact",
-            image_size=64,
-            crop=56,
-            crop_area=0.35,
-            dropout=0.2,
-            batch_size=128,
-            epochs=30,
-            optimizer="adamw",
-            lr=0.002,
-            weight_decay=0.05,
-            val_size=0.02,
-            teacher="bvlc-2012",
-            teacher_size=112,
+        recipe=TINY_IMAGENET_SCRATCH.replace(
+            views=1, label_smoothing=0.0, teacher="bvlc-2012", teacher_size=112
         ),
         summary="the network that comes with this package, from Tiny ImageNet and a teacher",
         source="ours",
@@ -266,21 +270,7 @@ RECIPES: dict[str, Preset] = {
         measured=_measured("backbone"),
     ),
     "tiny-imagenet-scratch": Preset(
-        recipe=Recipe(
-            model="compact",
-            image_size=64,
-            crop=56,
-            crop_area=0.35,
-            dropout=0.2,
-            views=2,
-            val_size=0.02,
-            batch_size=128,
-            epochs=30,
-            optimizer="adamw",
-            lr=0.002,
-            weight_decay=0.05,
-            label_smoothing=0.1,
-        ),
+        recipe=TINY_IMAGENET_SCRATCH,
         summary="Tiny ImageNet from scratch at 56 px, the backbone without a teacher",
         source="ours",
         command="alexnet train TINY-IMAGENET --recipe tiny-imagenet-scratch",

@@ -154,7 +154,7 @@ def outline(data: Data) -> Outline:
             return Outline(images, store.classes, "val" in store.info["splits"])
         source = listed(where)
     examples = source.examples
-    images = len(examples.of("train")) or len(examples.of("all"))
+    images = len(examples.places_of("train")) or len(examples.places_of("all"))
     return Outline(images, source.classes, "val" in examples.splits)
 
 
@@ -528,7 +528,7 @@ def _check_classes(
     """DataError if all images of a class that are to be trained on are unreadable or dropped."""
     examples = source.examples
     first = next(split for split in ("train", "all", "test", "val") if split in examples.splits)
-    gone = sorted({*examples.labels[examples.of(first)].tolist()} - labels[first])
+    gone = sorted({*examples.labels[examples.places_of(first)].tolist()} - labels[first])
     if gone:
         classes = {source.classes[label] for label in gone}
         reasons = "; ".join(

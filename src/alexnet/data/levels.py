@@ -1,17 +1,17 @@
 """Which folders are splits, classes or mere wrappers: decided by what they hold, and by their names
 only together with that. Where two readings are possible, both are shown."""
 
-import bisect
 import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence, Set
+from operator import attrgetter
 from pathlib import Path
 from typing import NoReturn
 
 from alexnet.data.images import readable_extensions
 from alexnet.data.kinds import ending, kind_of
-from alexnet.data.listing import Paths
+from alexnet.data.listing import Paths, place_in
 from alexnet.data.names import shortly, spelling
 from alexnet.data.trees import Tree
 from alexnet.errors import DataError
@@ -86,7 +86,9 @@ class Folder:
         """The paths of all files (or images) in it, at any depth, from below `base`; sorted."""
         readable = readable_extensions()
         runs = (run for folder in self.walk() for run in folder.runs)
-        every = (self.paths[place] for run in sorted(runs, key=_start) for place in run)
+        every = (
+            self.paths[place] for run in sorted(runs, key=attrgetter("start")) for place in run
+        )
         return Paths(path[len(base) :] for path in every if not images or ending(path) in readable)
 
     def take(self, place: int, image: bool) -> None:
@@ -114,13 +116,8 @@ class FileNames(Set[str]):
         return {*names}  # of what set operations come to
 
     def __contains__(self, name: object) -> bool:
-        paths, path = self.folder.paths, f"{self.start}{name}"
-        place = bisect.bisect_left(paths, path)
-        return (
-            place < len(paths)
-            and paths[place] == path
-            and any(place in run for run in self.folder.runs)
-        )
+        place = place_in(self.folder.paths, f"{self.start}{name}")
+        return any(place in run for run in self.folder.runs)
 
     def __iter__(self) -> Iterator[str]:
         for run in self.folder.runs:
@@ -129,10 +126,6 @@ class FileNames(Set[str]):
 
     def __len__(self) -> int:
         return sum(map(len, self.folder.runs))
-
-
-def _start(run: range) -> int:
-    return run.start
 
 
 def folder_of(tree: Tree) -> Folder:

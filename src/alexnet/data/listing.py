@@ -1,6 +1,7 @@
 """Paths and examples by the million: sequences in columns, of a few dozen bytes for each element
 where a list of Python's objects takes hundreds."""
 
+import bisect
 import heapq
 from abc import abstractmethod
 from array import array
@@ -90,6 +91,12 @@ class Paths(Columns[str]):
         return np.fromiter(heapq.merge(*runs, key=self.at), np.int64, len(self))
 
 
+def place_in(paths: Sequence[str], path: str) -> int:
+    """The place of a path among sorted ones; -1 where it is not there."""
+    place = bisect.bisect_left(paths, path)
+    return place if place < len(paths) and paths[place] == path else -1
+
+
 class Examples(Columns[Example]):
     """Examples in columns."""
 
@@ -145,7 +152,7 @@ class Examples(Columns[Example]):
         """Of each, in order; none where no image is in a group."""
         return [self._group_of[number] for number in self._groups]
 
-    def of(self, split: str) -> NDArray[np.int64]:
+    def places_of(self, split: str) -> NDArray[np.int64]:
         """The places of a split."""
         numbers = np.frombuffer(bytes(self._splits), np.uint8)
         return np.flatnonzero(numbers == SPLITS.index(split))

@@ -1,6 +1,5 @@
 """The files below a folder or inside an archive, seen the same way; nothing is extracted."""
 
-import bisect
 import hashlib
 import os
 import stat
@@ -12,7 +11,7 @@ from typing import IO, Protocol
 from alexnet import marks
 from alexnet.atomic import is_taken, is_zip, replacing, writing
 from alexnet.data.archives import LARGEST_FILE, TAR_ENDINGS, TarTree, ZipTree, is_tar
-from alexnet.data.listing import Paths
+from alexnet.data.listing import Paths, place_in
 from alexnet.data.names import DEEPEST, hidden, told_outputs
 from alexnet.data.reading import parted
 from alexnet.errors import DataError
@@ -130,8 +129,7 @@ class FolderTree:
         return self.paths
 
     def has(self, path: str) -> bool:
-        place = bisect.bisect_left(self.paths, path)
-        return place < len(self.paths) and self.paths[place] == path
+        return place_in(self.paths, path) >= 0
 
     def folders(self) -> set[str]:
         return self.directories

@@ -13,7 +13,7 @@ import platform
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from multiprocessing.process import BaseProcess
@@ -214,15 +214,8 @@ def on_ray(jobs: Iterator[Job], address: str, count: int, nproc: int = 1) -> Ite
         share = {"num_cpus": max(nproc, int(resources.get("CPU", 1)) // at_once)}
         if resources.get("GPU"):
             share["num_gpus"] = nproc
-        for name, wanted in zip(("CPU", "GPU"), share.values(), strict=False):
-            most = max(int(node["Resources"].get(name, 0)) for node in ray.nodes())
-            if nproc > most:
-                raise InputError(
-                    f"a trial of {nproc} processes wants as many {name}s of one node; the largest "
-                    f"node of the cluster has {most}.",
-                    f"Use --nproc {max(1, most)}, or start a larger node.",
-                )
-            share[f"num_{name.lower()}s"] = min(wanted, most)
+        if nproc > 1:
+            _require_room(ray.nodes(), nproc, share)
         remote = ray.remote(max_retries=ATTEMPTS, **share)(_run_on_ray)
         expected, running = versions(), dict[Any, Job]()
         while True:
@@ -246,6 +239,21 @@ def on_ray(jobs: Iterator[Job], address: str, count: int, nproc: int = 1) -> Ite
     finally:
         watching.set()
         ray.shutdown()
+
+
+def _require_room(nodes: Sequence[dict[str, Any]], nproc: int, share: dict[str, int]) -> None:
+    """InputError unless a node is large enough for all processes of a trial; its share becomes no
+    more than that node has."""
+    for asked, name in (("num_cpus", "CPU"), ("num_gpus", "GPU")):
+        if asked in share:
+            most = max(int(node["Resources"].get(name, 0)) for node in nodes)
+            if nproc > most:
+                raise InputError(
+                    f"a trial of {nproc} processes wants as many {name}s of one node; the largest "
+                    f"node of the cluster has {most}.",
+                    f"Use --nproc {max(1, most)}, or start a larger node.",
+                )
+            share[asked] = min(share[asked], most)
 
 
 def _connect(address: str, count: int) -> Any:

@@ -376,7 +376,11 @@ class Run:
                             "early"
                         )
                         break
+            except GeneratorExit:  # given up after an epoch
+                self.write_epochs(state.history)
+                raise
             except Interrupted as error:
+                self.write_epochs(state.history)
                 ranks.on_first(state.save, self.directory.last)
                 raise Interrupted(
                     f"stopped in epoch {len(state.history) + 1} after step {state.step}; "
