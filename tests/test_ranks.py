@@ -28,9 +28,10 @@ from alexnet.data.store import Batches, Rows, ShardGenerator
 from alexnet.errors import InputError, RecipeError
 from alexnet.fitting.optimization import make_loss
 from alexnet.fitting.step import training_step
+from alexnet.fitting.threads import Meeting, at_once
 from alexnet.network import frozen
 from alexnet.network.inference import predict_logits
-from alexnet.network.model import Dropout
+from alexnet.network.model import BatchNorm1d, BatchNorm2d, Dropout
 from alexnet.ranks import Sharding, added
 from alexnet.runs.directory import RunDirectory
 from alexnet.training.again import differing
@@ -222,6 +223,53 @@ def test_batch_normalisation_remembers_the_mean_over_shards():
     assert layer.num_batches_tracked == 1
 
 
+def with_normalisation(count: int, sync_norm: bool) -> tuple[nn.Module, list[float]]:
+    """A network after two epochs in so many shards, of which the last ones are smaller."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 5, 3), BatchNorm2d(5), nn.ReLU(), nn.Flatten(), Dropout(0.2),
+        BatchNorm1d(80), nn.Linear(80, 3),
+    )  # fmt: skip
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    data = np.random.default_rng(0)
+    x = data.standard_normal((31, 3, 6, 6)).astype(np.float32) + 3
+    batches = Batches.of_arrays(x, data.integers(0, 3, 31), batch_size=16, shuffle=True)
+    batches.sharding = Sharding(count, range(count), sync_norm=sync_norm)
+    losses = []
+    for epoch in range(2):
+        for step, batch in enumerate(batches.shards(epoch)):
+            value, _ = training_step(
+                model, optimizer, batch, lr=0.1, loss=make_loss("cross-entropy", 0.1),
+                dtype=torch.float32, clip=0.0, key=(0, epoch, step),
+            )  # fmt: skip
+            losses.append(float(value))
+    return model, losses
+
+
+def test_synchronised_normalisation_is_that_of_the_whole_batch():
+    whole, losses = with_normalisation(1, sync_norm=False)
+    assert with_normalisation(3, sync_norm=False)[1] != pytest.approx(losses, rel=1e-3)
+    for count in (1, 3, 5):  # more than there are threads, too
+        parted, the_same = with_normalisation(count, sync_norm=True)
+        assert the_same == pytest.approx(losses, rel=1e-4)
+        for name, value in whole.state_dict().items():
+            other = parted.state_dict()[name]
+            torch.testing.assert_close(other, value, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_a_shard_that_fails_is_not_waited_for():
+    meeting = Meeting(Sharding(2, range(2)))
+
+    def call(place):
+        with meeting.or_nobody():
+            if place:
+                raise ZeroDivisionError
+            meeting.total(place, torch.ones(1))
+
+    with pytest.raises(ZeroDivisionError):
+        list(at_once(call, range(2), threads=2))
+
+
 def test_too_few_examples_for_the_shards():
     with pytest.raises(RecipeError, match=r"20 training images in batches of 6 are 5 .* 3 shards"):
         Batches(
@@ -267,10 +315,11 @@ def test_one_process_for_what_needs_one(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_any_number_of_ranks_gives_the_same_bits(photos, tmp_path):
+@pytest.mark.parametrize("how", [[], ["--sync-norm"]], ids=["", "sync-norm"])
+def test_any_number_of_ranks_gives_the_same_bits(photos, how, tmp_path):
     runs = [RunDirectory(tmp_path / str(count)) for count in range(1, 5)]
     for count, run in enumerate(runs, 1):
-        for rank, end in enumerate(trained(count, photos, run.path, "--shards", 4)):
+        for rank, end in enumerate(trained(count, photos, run.path, "--shards", 4, *how)):
             assert end.code == 0, end.said
             assert not rank or not end.said, "only the first says something"
         assert not differing(runs[0], run)
@@ -332,6 +381,8 @@ def test_shards_are_as_many_as_ranks_and_a_run_keeps_them(photos, tmp_path):
     [first, *others] = trained(3, photos, tmp_path / "run", "--epochs", 4, "--resume")
     assert first.code == 0
     assert "3 processes, but batches are cut into 2 shards" in first.said
+    for end in trained(3, photos, tmp_path / "other", "--shards", 2, "--sync-norm"):
+        assert end.code == 2 and (not end.said or "a shard for each process" in end.said)
     assert all(not end.said for end in others)
 
 

@@ -58,7 +58,7 @@ def test_any_number_of_threads_gives_the_same_bits(monkeypatch):
     # on the network itself, one shard after the other
     monkeypatch.setattr(
         "alexnet.fitting.step.on_replicas",
-        lambda model, call, given: [call(model, a) for a in given],
+        lambda model, call, given, threads: [call(model, a) for a in given],
     )
     for name, value in trained(4, 1).items():
         assert torch.equal(value, alone[name]), name

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from alexnet.console import speaking_as, warn
-from alexnet.errors import AlexNetError, InputError, RankError
+from alexnet.errors import AlexNetError, InputError, RankError, RecipeError
 
 if TYPE_CHECKING:
     import torch
@@ -630,6 +630,7 @@ class Sharding:
     count: int = 1
     mine: range = range(1)
     alone: bool = True  # no other process computes the rest
+    sync_norm: bool = False  # batch normalisation looks at all shards together
 
     @property
     def is_whole(self) -> bool:
@@ -640,14 +641,19 @@ class Sharding:
 WHOLE = Sharding()
 
 
-def sharding(count: int) -> Sharding:
-    """How this process shares the work; RecipeError where there is none for all."""
+def sharding(count: int, sync_norm: bool = False) -> Sharding:
+    """How this process shares the work."""
+    if sync_norm and count < size():
+        raise RecipeError(
+            f"sync_norm wants a shard for each process, got {count} for {size()}: leave shards "
+            f"open, or cut batches into --shards {size()} or more"
+        )
     if is_first() and count < size():
         warn(
             f"{size()} processes, but batches are cut into {count} shards: "
             f"{size() - count} of them have nothing to compute"
         )
-    return Sharding(count, part(count), _group is None)
+    return Sharding(count, part(count), _group is None, sync_norm)
 
 
 Part = tuple[int, int, "Tensor"]  # the first of some shards, how many they are, their sum

@@ -185,6 +185,9 @@ class Recipe:
     # loses little beside a busy program, and gives the same bits for any number of threads. Batch
     # normalisation looks at one shard. auto: as many as there are processes, one without others.
     shards: Annotated[int, Between(1, 4096)] | Open = "auto"
+    # Batch normalisation looks at all shards of a batch, as it does at an uncut one: each such
+    # layer waits for all of them, four times a step.
+    sync_norm: bool = False
     # Passes over the training images. 0: evaluate the given weights.
     epochs: Annotated[int, Between(0)] = 30
     # Optimiser. muon: Nesterov's momentum, made orthogonal in all layers but the last; its decay is
@@ -489,6 +492,7 @@ NEWER: dict[str, Any] = {
     "sampling": "shuffled",
     "shuffle_window": 0,
     "folds": 0,
+    "sync_norm": False,
 }
 
 # Where release 0.1.0 wrote another value for the same thing: {field: (its value, ours)}. It is
@@ -577,6 +581,7 @@ ELSEWHERE = {
     **dict.fromkeys("gpu gpus cuda".split(), "device"),
     **dict.fromkeys("smoothing".split(), "label_smoothing"),
     **dict.fromkeys("scheduler lr_scheduler sched".split(), "schedule"),
+    **dict.fromkeys("sync_bn syncbn sync_batchnorm".split(), "sync_norm"),
     **dict.fromkeys("ema".split(), "average"),
     **dict.fromkeys("class_weight cls_weights weight_classes".split(), "class_weights"),
     **dict.fromkeys("random_seed manual_seed".split(), "seed"),

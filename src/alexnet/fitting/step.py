@@ -5,6 +5,8 @@ Shapes: B batch, K classes, M models side by side.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +14,8 @@ from torch import Tensor, nn
 from alexnet import ranks
 from alexnet.data.store import Batch, Shard, keyed_generator, seed_dropout
 from alexnet.fitting.optimization import Loss
-from alexnet.fitting.threads import on_replicas
-from alexnet.network.model import drops_for
+from alexnet.fitting.threads import Meeting, on_replicas
+from alexnet.network.model import drops_for, normalises_over
 from alexnet.runtime import arithmetic
 
 DROPOUT = 1  # sets the generator of dropout apart from that of the augmentation of the same step
@@ -91,7 +93,9 @@ def _backward_in_shards(
 ) -> tuple[Tensor, Tensor]:
     """Gives the parameters the gradients of a batch, added up from its shards, whichever process
     computes them; returns what `_backward` returns. Batch normalisation looks at each shard by
-    itself, and remembers the mean of what it saw."""
+    itself, unless all meet for it, and remembers the mean of what it saw."""
+    sharding = batch.sharding
+    meeting = Meeting(sharding) if sharding.sync_norm else None
     own = _Changing(model)
     before = [one.clone() for one in own.seen + own.counts]
 
@@ -103,17 +107,21 @@ def _backward_in_shards(
         generator = keyed_generator(*key, DROPOUT) if shard.x.is_cpu else None
         drops_for(network, shard.rows, generator)
         share = (shard.rows.stop - shard.rows.start) / shard.rows.of
-        losses, right = _backward(network, shard, loss, dtype, key, share)
+        with meeting.or_nobody() if meeting else nullcontext():
+            normalises_over(network, partial(meeting.total, place) if meeting else None)
+            losses, right = _backward(network, shard, loss, dtype, key, share)
         found = [one.grad for one in its.parameters if one.grad is not None]
         found += [one * share for one in (*its.seen, losses)] + [right]
         for parameter in its.parameters:
             parameter.grad = None
         drops_for(network, None)
+        normalises_over(network, None)
         return place, 1, torch.cat([one.reshape(-1) for one in found])
 
-    sharding = batch.sharding
     sizes = [one.numel() for one in own.parameters + own.seen] + [1, 1]
-    parts = on_replicas(model, part, list(zip(sharding.mine, batch.shards, strict=True)))
+    given = list(zip(sharding.mine, batch.shards, strict=True))
+    threads = len(given) if meeting else None  # who waits for the others keeps its thread
+    parts = on_replicas(model, part, given, threads)
     whole = ranks.total(parts, sharding.count, own.parameters[0].new_empty(sum(sizes)))
     pieces = whole.split(sizes)
     for parameter, gradient in zip(own.parameters, pieces, strict=False):

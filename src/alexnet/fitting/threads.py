@@ -6,6 +6,7 @@ busy program all of them wait each time for the one that has lost its core. What
 not depend on how many there are, either.
 """
 
+import contextlib
 import copy
 import os
 import queue
@@ -16,7 +17,9 @@ from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from alexnet import ranks
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -27,16 +30,16 @@ if hasattr(os, "register_at_fork"):  # threads are not copied
     os.register_at_fork(after_in_child=_pools.clear)
 
 
-def at_once(call: Callable[[T], U], given: Iterable[T]) -> Iterator[U]:
-    """`call(one)` of each that is given, in this order, by as many threads as torch has; whatever
-    is computed within is computed by one."""
-    return _pool(torch.get_num_threads()).map(call, given)
+def at_once(call: Callable[[T], U], given: Iterable[T], threads: int | None = None) -> Iterator[U]:
+    """`call(one)` of each that is given, in this order, by as many threads as torch has, or so
+    many; whatever is computed within is computed by one."""
+    return _pool(threads or torch.get_num_threads()).map(call, given)
 
 
 def _pool(count: int) -> ThreadPoolExecutor:
     """Threads whose operations have no threads of their own."""
     if count not in _pools:
-        all_there = threading.Barrier(count)
+        usual, all_there = torch.get_num_threads(), threading.Barrier(count)
 
         def begin() -> None:
             torch.get_num_threads()  # a thread's first look gives it the number of the process
@@ -46,13 +49,55 @@ def _pool(count: int) -> ThreadPoolExecutor:
         pool = ThreadPoolExecutor(count, "alexnet", initializer=begin)
         for one in [pool.submit(lambda: None) for _ in range(count)]:
             one.result()
-        torch.set_num_threads(count)  # of threads that others begin later
+        torch.set_num_threads(usual)  # of threads that others begin later
         _pools[count] = pool
     return _pools[count]
 
 
+class Meeting:
+    """Where the threads of a step, and of all ranks, add up what each found of its own shard."""
+
+    def __init__(self, sharding: ranks.Sharding) -> None:
+        self._sharding = sharding
+        self._found: dict[int, Tensor] = {}  # of each shard of this process
+        self._total = torch.empty(0)
+        self._failed: BaseException | None = None  # why nobody meets any more
+        self._all_there = threading.Barrier(len(sharding.mine), self._add_up)
+
+    def total(self, place: int, vector: Tensor) -> Tensor:
+        """The sum of a vector (P,) over all shards, for the thread that has this one; what another
+        thread failed with, where one has."""
+        self._found[place] = vector
+        try:
+            self._all_there.wait()
+        except threading.BrokenBarrierError:
+            if self._failed is None:
+                raise
+            raise self._failed from None
+        return self._total.clone()  # no thread is here again before all have been
+
+    def _add_up(self) -> None:
+        parts = ((place, 1, self._found[place].clone()) for place in self._sharding.mine)
+        like = torch.empty_like(self._found[self._sharding.mine[0]])
+        with self.or_nobody():
+            self._total = ranks.total(parts, self._sharding.count, like)
+
+    @contextlib.contextmanager
+    def or_nobody(self) -> Iterator[None]:
+        """Whoever fails in it is not waited for."""
+        try:
+            yield
+        except BaseException as error:
+            self._failed = self._failed or error
+            self._all_there.abort()
+            raise
+
+
 def on_replicas(
-    model: nn.Module, call: Callable[[nn.Module, T], U], given: Sequence[T]
+    model: nn.Module,
+    call: Callable[[nn.Module, T], U],
+    given: Sequence[T],
+    threads: int | None = None,
 ) -> Iterator[U]:
     """`call(network, one)` of each that is given, as `at_once`: of the network or one like it, with
     its weights, which must not be changed, and gradients and buffers of its own. Elsewhere than on
@@ -60,7 +105,7 @@ def on_replicas(
     if next(model.parameters()).device.type != "cpu":
         return (call(model, one) for one in given)
     networks = _replicas.setdefault(model, [])
-    while len(networks) < min(len(given), torch.get_num_threads()):
+    while len(networks) < min(len(given), threads or torch.get_num_threads()):
         networks.append(_replica(model))
     free: queue.SimpleQueue[nn.Module] = queue.SimpleQueue()
     for network in networks:
@@ -75,7 +120,7 @@ def on_replicas(
         finally:
             free.put(network)
 
-    return at_once(with_network, given)
+    return at_once(with_network, given, threads)
 
 
 def _replica(model: nn.Module) -> nn.Module:

@@ -3,7 +3,7 @@
 Shapes: B batch, C H W image, K classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -215,6 +215,70 @@ def drops_for(model: nn.Module, rows: Rows | None, generator: Generator | None =
             layer.rows, layer.generator = rows, generator
 
 
+class _Summed(torch.autograd.Function):
+    """The sum of a vector over all shards, whose gradient is that of all shards, too."""
+
+    @staticmethod
+    def forward(ctx: Any, vector: Tensor, total: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.total = total
+        return total(vector)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.total(gradients[0]), None
+
+
+class _BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Looks at all of a batch, or while training on shards at this one only, unless it is given
+    what adds up over them."""
+
+    total: Callable[[Tensor], Tensor] | None = None  # (P,) of this shard -> (P,) of all
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, ...)
+        if self.total is None or not self.training:
+            return super().forward(x)
+        rows, dims = x.float(), [0, *range(2, x.ndim)]
+
+        def whole(value: Tensor) -> Tensor:
+            found: Tensor = _Summed.apply(value, self.total)
+            return found
+
+        def of_channels(value: Tensor) -> Tensor:
+            return value.view(-1, *[1] * (x.ndim - 2))
+
+        values = rows.new_full((1,), rows.numel() / rows.shape[1])
+        *_, count = total = whole(torch.cat([rows.sum(dims), values]))
+        mean = total[:-1] / count
+        away = rows - of_channels(mean)
+        variance = whole(away.square().sum(dims)) / count  # in a second pass: differences are exact
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+            self.num_batches_tracked.add_(1)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (away * of_channels(scale) + of_channels(self.bias)).to(x.dtype)
+
+
+class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
+    pass
+
+
+class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
+    pass
+
+
+def normalises_over(model: nn.Module, total: Callable[[Tensor], Tensor] | None) -> None:
+    """From here on batch normalisation of a network in training looks at all shards that `total`
+    adds up over."""
+    for layer in model.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.total = total
+
+
 class AlexNet(nn.Module):
     """A network of the family: uint8 images, normalised, in; logits out.
 
@@ -316,7 +380,7 @@ def _feature_layers(architecture: Architecture) -> list[nn.Module]:
             if step == "pool":
                 layers.append(_pool(architecture.pool))
             elif step == "batch":
-                layers.append(nn.BatchNorm2d(channels))
+                layers.append(BatchNorm2d(channels))
             elif step == "lrn":
                 layers.append(LocalResponseNorm(channels, k=architecture.lrn_k))
             else:
@@ -330,9 +394,9 @@ def _classifier_layers(architecture: Architecture, classes: int) -> list[nn.Modu
     units = architecture.convs[-1].channels * pooled
     normed = architecture.fc_norm == "batch"
     if normed:
-        layers.append(nn.BatchNorm1d(units))
+        layers.append(BatchNorm1d(units))
     for hidden in architecture.hidden:
-        layer: list[nn.Module] = [Linear(units, hidden)] + [nn.BatchNorm1d(hidden)] * normed
+        layer: list[nn.Module] = [Linear(units, hidden)] + [BatchNorm1d(hidden)] * normed
         layer.append(_activation(architecture.activation))
         dropout = Dropout(architecture.dropout)
         layers += [dropout, *layer] if architecture.dropout_first else [*layer, dropout]

@@ -13,9 +13,9 @@ BACKBONE = "backbone"
 # training images from which on a network of its own learns more than the backbone knows, and the
 # side in px up to which images show too little of what it knows: judgements, neither is measured
 MANY, TINY = 20_000, 16
-# training images; with fewer, a validation split shows neither whether training all helps nor which
-# epoch to keep
-ENOUGH = 1000
+# training images; with fewer, a head that is solved is no worse than one that is trained, nor than
+# everything trained after it, and takes half the time or less (docs/backbone.md)
+ENOUGH = 3000
 FOLDS = 5
 # what a head that is solved goes by, too; with any other field changed it is trained
 OF_SOLVED = (BYSTANDERS - {"cache"}) | frozenset(

@@ -10,6 +10,7 @@ from alexnet import ranks
 from alexnet.data import augment
 from alexnet.data.splits import Splits
 from alexnet.data.store import Batches, Store, keyed_seed
+from alexnet.errors import RecipeError
 from alexnet.fitting.distillation import Teacher
 from alexnet.network import inference
 from alexnet.network.checkpoint import load_weights
@@ -133,7 +134,7 @@ class Inputs:
             "balanced": recipe.sampling == "balanced",
             "window": recipe.shuffle_window,
             "seed": recipe.seed,
-            "sharding": ranks.sharding(int(recipe.shards)),
+            "sharding": self._sharding(),
         }
         if freeze != "none" and recipe.cache:
             cached = enumerate(self.cached_views())
@@ -145,6 +146,15 @@ class Inputs:
             frozen = FrozenPart(body, self.device, self.dtype, dropout=recipe.frozen_dropout)
             transform = frozen.after(transform)
         return Batches(self.store, self.splits.train, transform=transform, **how)
+
+    def _sharding(self) -> ranks.Sharding:
+        found = ranks.sharding(int(self.recipe.shards), self.recipe.sync_norm)
+        if found.sync_norm and len(found.mine) > 1 and self.device.type != "cpu":
+            raise RecipeError(
+                f"sync_norm on a {self.device.type} device wants one shard for each process, got "
+                f"{found.count} for {ranks.size()}: use --shards {ranks.size()}, or --device cpu"
+            )
+        return found
 
     def _training_transform(self) -> augment.Transform:
         recipe, how = self.recipe, self.preprocessing
