@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import shutil
 import sys
@@ -14,6 +15,7 @@ from makers import write_pictures
 
 from alexnet.cache import cache_folder
 from alexnet.cli import main
+from alexnet.data import store as store_module
 from alexnet.data.datasets import open_data
 from alexnet.data.locations import Location, fetch_location
 from alexnet.data.store import Store
@@ -121,6 +123,32 @@ def test_damage_is_found_and_nothing_kept(store, file):
     with pytest.raises(DownloadError, match=f"is damaged.*{file}"):
         fetch_location(f"file://{store}")
     assert not list(cache().glob("*/*"))
+
+
+def test_what_came_damaged_is_fetched_again_and_nothing_else(tmp_path, monkeypatch, capsys):
+    """The first block and the last, each by a bit that changed on the way."""
+    monkeypatch.setattr(store_module, "block_of", lambda row: 20)
+    there = tmp_path / "there" / "colours"
+    shutil.copytree(
+        open_data(write_pictures(tmp_path / "colours", per_class=60), image_size=32).path, there
+    )
+    size = (there / "x.bin").stat().st_size
+    once, came = Location.pieces, []
+
+    def pieces(self, file, start, stop=math.inf):
+        content = bytearray(b"".join(once(self, file, start, stop)))
+        if file == "x.bin" and not came:
+            content[5] ^= 4
+            content[-5] ^= 4
+        came.extend([len(content)] if file == "x.bin" else [])
+        yield bytes(content)
+
+    monkeypatch.setattr(Location, "pieces", pieces)
+    path = fetch_location(f"file://{there}")
+    Store.open(path).verify()
+    block = 20 * size // len(Store.open(path))
+    assert came == [size, block, block] and size > 5 * block
+    assert capsys.readouterr().err.count(f"fetching {block:,} bytes of") == 2
 
 
 def changed(store, **fields):

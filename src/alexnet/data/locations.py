@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fsspec
 import numpy as np
@@ -19,7 +19,7 @@ from alexnet import marks
 from alexnet.atomic import read_object, sync, writing
 from alexnet.cache import cache_folder
 from alexnet.console import progress, say
-from alexnet.data.store import FILES, KINDS, Store
+from alexnet.data.store import FILES, KINDS, CheckedArray, Store
 from alexnet.errors import DataError, DownloadError
 from alexnet.holding import one_at_a_time
 
@@ -71,11 +71,12 @@ class Location:
         with self._asked():
             return str(self.files.ukey(self._path("")))
 
-    def pieces(self, file: str, start: int) -> Iterator[bytes]:
-        """The content from a byte on."""
+    def pieces(self, file: str, start: int, stop: float = math.inf) -> Iterator[bytes]:
+        """The content from a byte on, and before another."""
         with self._asked(), self.files.open(self._path(file), "rb", cache_type="none") as source:
             source.seek(start)
-            while piece := source.read(PIECE):
+            while start < stop and (piece := source.read(int(min(PIECE, stop - start)))):
+                start += len(piece)
                 yield piece
 
     def _path(self, file: str) -> str:
@@ -154,13 +155,30 @@ def _receive_store(location: Location, said: bytes, aside: Path) -> None:
         ) from error
     _receive(location, dict(sorted(sizes.items(), key=lambda item: item[1])), aside)
     try:
-        Store.open(aside).verify()
+        store = Store.open(aside)
+        try:
+            store.verify()
+        except DataError:
+            _receive_again(location, store, aside)
+            store.verify()
     except DataError as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise DownloadError(
             f"what came from {location.address} is damaged: {error.message}",
             "It was deleted. Try again; if that repeats, the Store there is damaged.",
         ) from error
+
+
+def _receive_again(location: Location, store: Store, aside: Path) -> None:
+    """Once more what has arrived of x.bin with other bits than it was packed with."""
+    for part in cast(CheckedArray, store.x).damaged():
+        say(f"fetching {len(part):,} bytes of {location.address} again, which came damaged")
+        with writing(aside / marks.ARRAY):
+            with open(aside / marks.ARRAY, "r+b") as out:
+                out.seek(part.start)
+                for piece in location.pieces(marks.ARRAY, part.start, part.stop):
+                    out.write(piece)
+            sync(aside / marks.ARRAY)
 
 
 def _receive(location: Location, sizes: dict[str, int], aside: Path) -> None:

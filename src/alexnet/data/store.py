@@ -126,16 +126,31 @@ class CheckedArray:
             if place % AT_ONCE == 0:
                 for one in wanted[place : place + AT_ONCE]:
                     self._ahead(int(one) * self.rows, min((int(one) + 1) * self.rows, len(self)))
-            start, stop = block * self.rows, min((block + 1) * self.rows, len(self))
-            part = np.ascontiguousarray(self.array[start:stop]).reshape(-1).view(np.uint8)
-            if zlib.crc32(part.data) != self.sums[block]:
+            if not self._is_sound(int(block)):
+                rows = self._rows_of(int(block))
                 raise DataError(
-                    f"the Store {self.store} is damaged: examples {start} to {stop - 1} of x.bin "
-                    "are not what was written.",
+                    f"the Store {self.store} is damaged: examples {rows.start} to {rows.stop - 1} "
+                    "of x.bin are not what was written.",
                     REPACK,
                 )
             self.unchecked[block] = False
         self.checked = not self.unchecked.any()
+
+    def damaged(self) -> Iterator[range]:
+        """Which bytes of the file are not what was written, by blocks. Reads all of them."""
+        size = self.nbytes // len(self)
+        for block in range(0 if self.sums is None else len(self.sums)):
+            if not self._is_sound(block):
+                rows = self._rows_of(block)
+                yield range(rows.start * size, rows.stop * size)
+
+    def _rows_of(self, block: int) -> range:
+        return range(block * self.rows, min((block + 1) * self.rows, len(self)))
+
+    def _is_sound(self, block: int) -> bool:
+        rows = self._rows_of(block)
+        part = np.ascontiguousarray(self.array[rows.start : rows.stop]).reshape(-1).view(np.uint8)
+        return bool(zlib.crc32(part.data) == cast(NDArray[np.uint32], self.sums)[block])
 
 
 class Info(dict[str, Any]):
