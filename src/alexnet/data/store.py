@@ -660,7 +660,7 @@ class Batches:
                 "of at least 2.",
                 "Use fewer --shards (or processes), or a larger --batch-size.",
             )
-        self.resident = _resident(self.stores, device)
+        self.resident = _resident(self.stores, device, often=shuffle)
         arrays: list[object] = [one.x for one in self.stores]
         on_disk = [x for x in arrays if isinstance(x, CheckedArray)]
         self.beyond = 0 < memory_limit() < sum(x.nbytes for x in on_disk)
@@ -837,12 +837,16 @@ def _in_memory(x: Any, y: Any) -> Arrays:
     return Arrays(x.astype(kind, copy=False), y.astype(np.int64))
 
 
-def _resident(stores: Sequence[Store | Arrays], device: torch.device) -> Tensor | None:
+def _resident(stores: Sequence[Store | Arrays], device: torch.device, often: bool) -> Tensor | None:
     """The whole arrays, one after the other, on a CUDA device, if they take at most a third of the
-    free memory there: then no batch is copied. Elsewhere small ones: gathering the rows of several
-    views takes a tenth of a step of a head, and a third of that from one array."""
+    free memory there: then no batch is copied. Elsewhere small ones that are gone through often:
+    gathering the rows of several views takes a tenth of a step of a head, and a third of that from
+    one array."""
     size = sum(store.x.nbytes for store in stores)
-    on_cuda = device.type == "cuda"
-    if size > (torch.cuda.mem_get_info(device)[0] // 3 if on_cuda else SMALL):
+    if device.type == "cuda":
+        most = torch.cuda.mem_get_info(device)[0] // 3
+    else:
+        most = SMALL if often else -1
+    if size > most:
         return None
     return torch.cat([torch.from_numpy(np.array(store.x)).to(device) for store in stores])
