@@ -51,6 +51,7 @@ def test_more_epochs_are_those_of_a_longer_training(photos, tmp_path, capsys):
     assert there.evaluated and there.metrics()["top1"] == RunDirectory(long).metrics()["top1"]
 
 
+@pytest.mark.slow
 def test_a_schedule_that_came_to_its_end_begins_again_where_the_longer_one_is(photos, tmp_path):
     run = alexnet.train(photos, change(schedule="cosine", epochs=2), out=tmp_path / "run")
     longer = alexnet.train(photos, change(schedule="cosine", epochs=4), out=tmp_path / "longer")

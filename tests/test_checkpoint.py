@@ -7,6 +7,7 @@ from alexnet.errors import WeightsError
 from alexnet.network.checkpoint import load_tensors, save_tensors
 
 
+@pytest.mark.slow
 def test_equal_weights_are_equal_files_and_each_flipped_bit_is_noticed(tmp_path):
     path, found = tmp_path / "a.safetensors", set()
     for _ in range(20):  # safetensors itself writes several entries of metadata in random order

@@ -101,6 +101,7 @@ def test_a_damaged_state_is_named_before_it_is_used(photos_run, tmp_path):
         alexnet.train(data, recipe, out=run, resume=True)
 
 
+@pytest.mark.slow
 def test_damage_of_an_exported_file_is_noticed(photos_run, tmp_path):
     pytest.importorskip("onnxruntime")
     from alexnet.exporting.export import export

@@ -199,6 +199,7 @@ def test_an_interrupted_extraction_goes_on_and_ends_the_same(error, images, monk
     assert whole(found.path) == expected
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_a_writer_keeps_exactly_what_is_sound(tmp_path_factory, data):
     """Whatever a crash did to the end of the files, the finished Store is the same."""

@@ -100,6 +100,7 @@ def theirs(penalty, x, y):
     return lambda z: np.mean([head.predict_proba(scaler.transform(one)) for one in z], axis=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("few", [False, True])
 def test_cross_validation_is_scikit_learns(few, views):
     x, y, batches = views
@@ -158,6 +159,7 @@ def test_a_run_is_judged_by_images_that_were_held_out(kind, folder, made, tmp_pa
     assert tensors_sha256(run / "best.safetensors") == tensors_sha256(again / "best.safetensors")
 
 
+@pytest.mark.slow
 def test_a_solved_head_has_no_more_epochs(folder, made, tmp_path, capsys):
     run = alexnet.train(folder, FOLDED, out=tmp_path / "run")
     assert alexnet.resume(run) == run

@@ -398,6 +398,7 @@ def test_a_pickle_of_an_earlier_pickle_is_the_same(classifier):
     assert pickle.dumps(pickle.loads(once)) == once
 
 
+@pytest.mark.slow
 def test_threads_get_the_answers_that_one_gets(classifier, exported):
     for one in (classifier, alexnet.load(exported)):
         expected = [one.predict_proba(image) for image in IMAGES]

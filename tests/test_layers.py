@@ -89,6 +89,7 @@ def test_the_network_of_2014_is_torchvisions():
     assert sum(one.multiplications for one in found) == products == 714_188_480
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
 def test_receptive_fields_are_how_far_gradients_reach(name):
     own = architecture(name, width=0.125, norm="none", activation="tanh", map_side=2)

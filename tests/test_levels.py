@@ -499,6 +499,7 @@ def written(root, kind, paths):
     return root / "d"
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(paths=PATHS, kind=st.sampled_from(["folder", "zip", "tar"]), levels=st.integers(0, 2))
 @pytest.mark.filterwarnings("ignore:Duplicate name")

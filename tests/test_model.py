@@ -26,6 +26,7 @@ def small_copy(name, **changes):
     return architecture(name, width=0.1, **changes)
 
 
+@pytest.mark.slow
 def test_2014_network_equals_torchvisions():
     theirs = torchvision.models.alexnet(weights=None).eval()
     ours = AlexNet(ARCHITECTURES["2014"], 1000).eval()

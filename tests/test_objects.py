@@ -183,6 +183,7 @@ KINDS = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(SHAPES, st.sampled_from(KINDS), st.integers(-1, 300), st.booleans())
 def test_any_array_is_pictures_or_an_error_that_names_it(shape, kind, value, tensor):

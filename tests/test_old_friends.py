@@ -101,6 +101,7 @@ def test_it_says_that_it_does_not_know_once_its_data_was_looked_at(old, expected
     assert str(again) == str(found)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_mid_epoch_goes_on_to_the_same_bits(old, expected, same_bits):
     before = Path("half/epochs.jsonl").read_bytes()
     words = ["train", "digits", "--epochs", 4, "--seed", 3, "--out", "half", "--resume"]

@@ -446,6 +446,7 @@ def hostile_run(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_hostile_names_are_inert(hostile_run):
     page = opened(write_report(hostile_run))  # no element, address or attribute but ours
     assert HOSTILE[0] in page.text
@@ -723,6 +724,7 @@ def test_runs_of_one_recipe_are_never_worse_and_tell_how_training_varies(tmp_pat
     assert [row["so"] for row in last[1:]] == [*["the same recipe"] * 3, "worse"]
 
 
+@pytest.mark.slow
 def test_pictures_of_images_on_which_runs_disagree(tmp_path):
     one = run_directory(tmp_path / "one", n=60, right=1.0)
     other = run_directory(tmp_path / "other", n=60, right=0.0, seed=1)
@@ -873,6 +875,7 @@ def test_a_sweep_of_several_seeds(sweep):
     assert "how a training went, the latter pooled over all settings" in page.text
 
 
+@pytest.mark.slow
 def test_pruned_trials_are_curves_without_a_score(sweep):
     table = (sweep / "results.csv").read_text()
     failed = next(line for line in table.splitlines() if line.startswith("t3"))
@@ -898,6 +901,7 @@ def test_an_unfinished_sweep_is_refused(sweep, file):
 # -- the command
 
 
+@pytest.mark.slow
 def test_the_command_recognises_what_it_is_given(run, sweep, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["report", str(run)]) == 0

@@ -145,6 +145,7 @@ def test_a_hundred_is_said_only_to_those_who_may_go_on(served):
     assert served.raw(head)[0] == 413
 
 
+@pytest.mark.slow
 def test_a_few_hundred_mutated_heads():
     from long.fuzz_http import fuzz
 
@@ -365,6 +366,7 @@ def left(running):
     return sum(map(int, counts))
 
 
+@pytest.mark.slow
 def test_clients_that_leave_cost_nothing(start):
     classifier = Colours()
     classifier.free.clear()
@@ -410,6 +412,7 @@ def test_what_is_under_way_is_finished_and_what_comes_is_refused(start):
     assert not running.thread.is_alive()
 
 
+@pytest.mark.slow
 def test_what_takes_too_long_hears_that_the_server_ends(start, monkeypatch, capsys):
     monkeypatch.setattr(connections, "GRACE_SECONDS", 0.2)
     classifier = Colours()

@@ -107,6 +107,7 @@ def test_the_best_is_not_behind_itself():
     assert others[0].mean == pytest.approx(ranked[0].mean() - ranked[1].mean())
 
 
+@pytest.mark.slow
 @given(seeds=st.integers(1, 4), n=st.integers(1, 40), seed=st.integers(0, 2**32))
 def test_intervals_hold_what_they_are_about(seeds, n, seed):
     generator = np.random.default_rng(seed)

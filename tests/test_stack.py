@@ -151,6 +151,7 @@ def test_the_best_epoch_is_kept_for_each(data):
         assert (logits[0].argmax(1) == labels).float().mean() == pytest.approx(best.val_top1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 def test_going_on_from_a_file_gives_the_same_bits(optimizer, data, tmp_path):
     loss = make_loss("cross-entropy", 0.0)

@@ -50,6 +50,7 @@ def trained(shards: int, count: int, *, frozen: bool = False) -> dict[str, torch
     return model.state_dict()
 
 
+@pytest.mark.slow
 def test_any_number_of_threads_gives_the_same_bits(monkeypatch):
     alone = trained(4, 1)
     for count in (2, 3):

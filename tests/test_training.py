@@ -198,6 +198,7 @@ def test_stopping_and_resuming_gives_the_same_run(folder, run, tmp_path, monkeyp
     ]
 
 
+@pytest.mark.slow
 def test_going_on_with_other_threads_is_said_and_noted(folder, tmp_path, monkeypatch, capsys):
     """The order of a sum, and so its last bits, depends on how many threads share it."""
     run = tmp_path / "run"
@@ -272,6 +273,7 @@ def test_tensorboard_shows_each_epoch_once_whenever_a_run_goes_on(folder, tmp_pa
             assert shown(run) == whole, (epoch, saved)
 
 
+@pytest.mark.slow
 def test_epochs_that_take_no_time_are_saved_once_a_second(folder, tmp_path, monkeypatch):
     """Flushing files to the disk would take longer than the epochs. The last one is saved anyhow;
     a run that was killed goes on from the last state, to the same end."""

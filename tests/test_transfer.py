@@ -225,7 +225,9 @@ def test_finetuning_starts_from_the_best_head(folder, made, tmp_path, capsys):
     assert evaluate_run(run)["top1"] == figures(run)["top1"]
 
 
-@pytest.mark.parametrize("stop_at", [1, 4, 6, 8, 11])
+@pytest.mark.parametrize(
+    "stop_at", [6, *(pytest.param(one, marks=pytest.mark.slow) for one in (1, 4, 8, 11))]
+)
 def test_resuming_a_finetuning_gives_the_same_bits(stop_at, folder, made, tmp_path, monkeypatch):
     """Stopped in the first phase, between the two, and in the second."""
     whole = alexnet.train(folder, FINETUNE, out=tmp_path / "whole")

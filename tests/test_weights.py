@@ -33,6 +33,7 @@ def family(monkeypatch):
     return narrow
 
 
+@pytest.mark.slow
 def test_a_state_dict_of_torchvisions_network_is_the_2014_network(tmp_path):
     with torch.device("meta"):
         theirs = torchvision.models.alexnet(weights=None)

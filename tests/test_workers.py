@@ -379,6 +379,7 @@ def test_settings_and_scores_are_in_tensorboard(folder, tmp_path):
             assert list(settings) == ["lr"]  # what was swept
 
 
+@pytest.mark.slow
 def test_optuna_cannot_open_its_file(tmp_path):
     pytest.importorskip("optuna")
     (tmp_path / "optuna.db").write_text("not a database, and quite a bit longer than nothing" * 9)
