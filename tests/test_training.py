@@ -35,6 +35,7 @@ from alexnet.runs.network import from_scratch, require_sound
 from alexnet.sweeping.trials import study_points
 from alexnet.training import run as run_module
 from alexnet.training.events import EventFiles
+from alexnet.training.run import Clock
 
 
 @pytest.fixture
@@ -547,3 +548,13 @@ def test_a_run_ends_with_its_report(tmp_path, capsys):
     assert main(["report", str(run), "--pictures"]) == 0
     assert "the report is without pictures" in " ".join(capsys.readouterr().err.split())
     assert main(["report", str(tmp_path), "--pictures"]) == 2
+
+
+def test_what_is_left_is_foretold_by_usual_epochs():
+    clock = Clock()
+    clock.plan(5, 2.0)
+    clock.plan(2, 10.0)
+    assert clock.left == 30
+    for seconds, left in ((3, 32), (3, 29), (900, 26), (3, 23), (4, 20), (11, 11), (12, 0)):
+        clock.tell(seconds)  # one of them slept through
+        assert clock.left == left

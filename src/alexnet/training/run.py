@@ -4,6 +4,7 @@ figures at the end."""
 import contextlib
 import copy
 import dataclasses
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -54,28 +55,43 @@ WORTH_TIMING, TIMED_STEPS = 100, 3  # steps
 VERIFIED_IMAGES = 4  # on which the saved network must agree with its cached features
 
 
+@dataclasses.dataclass
+class Ahead:
+    """Epochs of one kind."""
+
+    left: int
+    planned: float  # seconds of one
+    told: list[float] = dataclasses.field(default_factory=list)  # of the last three
+
+    @property
+    def seconds(self) -> float:
+        """Of one epoch; the middle one, since the lid may have been closed during another."""
+        return statistics.median(self.told) if self.told else self.planned
+
+
 class Clock:
     """How long what is left will take: as was planned for each kind of epoch, until the epochs
     themselves say it better."""
 
     def __init__(self) -> None:
-        self.planned: list[list[float]] = []  # epochs left, and seconds of one; by phase
+        self.phases: list[Ahead] = []
 
     def plan(self, epochs: int, seconds: float) -> None:
         """So many epochs are to come, each of so many seconds."""
-        self.planned.append([epochs, seconds])
+        self.phases.append(Ahead(epochs, seconds))
 
     def tell(self, seconds: float) -> None:
         """An epoch is over."""
-        for phase in self.planned:
-            if phase[0]:
-                phase[:] = phase[0] - 1, seconds
+        for phase in self.phases:
+            if phase.left:
+                phase.left -= 1
+                phase.told = [*phase.told[-2:], seconds]
                 return
 
     @property
     def left(self) -> float:
         """Seconds."""
-        return sum(epochs * seconds for epochs, seconds in self.planned)
+        return sum(phase.left * phase.seconds for phase in self.phases)
 
 
 class Run:
