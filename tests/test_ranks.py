@@ -257,17 +257,26 @@ def test_synchronised_normalisation_is_that_of_the_whole_batch():
             torch.testing.assert_close(other, value, rtol=1e-3, atol=1e-5, msg=name)
 
 
-def test_a_shard_that_fails_is_not_waited_for():
-    meeting = Meeting(Sharding(2, range(2)))
+@pytest.mark.parametrize("where", ["in a shard", "between the ranks"])
+def test_a_shard_that_fails_is_not_waited_for(where, monkeypatch):
+    meeting, ends = Meeting(Sharding(2, range(2))), []
+
+    def fail(*_: Any) -> Any:
+        raise ZeroDivisionError(where)
 
     def call(place):
-        with meeting.or_nobody():
-            if place:
-                raise ZeroDivisionError
-            meeting.total(place, torch.ones(1))
+        try:
+            with meeting.or_nobody():
+                if place and where == "in a shard":
+                    fail()
+                meeting.total(place, torch.ones(1))
+        except ZeroDivisionError as error:
+            ends.append(str(error))
 
-    with pytest.raises(ZeroDivisionError):
-        list(at_once(call, range(2), threads=2))
+    if where == "between the ranks":
+        monkeypatch.setattr(ranks, "total", fail)
+    list(at_once(call, range(2), threads=2))
+    assert ends == [where] * 2
 
 
 def test_too_few_examples_for_the_shards():

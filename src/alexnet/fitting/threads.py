@@ -79,8 +79,11 @@ class Meeting:
     def _add_up(self) -> None:
         parts = ((place, 1, self._found[place].clone()) for place in self._sharding.mine)
         like = torch.empty_like(self._found[self._sharding.mine[0]])
-        with self.or_nobody():
+        try:
             self._total = ranks.total(parts, self._sharding.count, like)
+        except BaseException as error:
+            self._failed = error  # before the barrier, whose lock this thread holds, lets others go
+            raise
 
     @contextlib.contextmanager
     def or_nobody(self) -> Iterator[None]:

@@ -251,8 +251,8 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             return value.view(-1, *[1] * (x.ndim - 2))
 
         values = rows.new_full((1,), rows.numel() / rows.shape[1])
-        *_, count = total = whole(torch.cat([rows.sum(dims), values]))
-        mean = total[:-1] / count
+        total = whole(torch.cat([rows.sum(dims), values]))
+        mean, count = total[:-1] / total[-1], total[-1]
         away = rows - of_channels(mean)
         variance = whole(away.square().sum(dims)) / count  # in a second pass: differences are exact
         with torch.no_grad():
