@@ -472,8 +472,10 @@ def test_ranks_with_different_recipes_or_data_stop_at_the_start(photos, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["dies", "hangs", "fails"])
-def test_a_rank_that_dies_hangs_or_fails_is_named(photos, tmp_path, monkeypatch, how):
+@pytest.mark.parametrize(
+    ("how", "more"), [("dies", []), ("hangs", []), ("fails", []), ("dies", ["--sync-norm"])]
+)
+def test_a_rank_that_dies_hangs_or_fails_is_named(photos, tmp_path, monkeypatch, how, more):
     monkeypatch.setattr(ranks, "WAIT", 4.0)
 
     def train(rank: int) -> int:
@@ -487,7 +489,7 @@ def test_a_rank_that_dies_hangs_or_fails_is_named(photos, tmp_path, monkeypatch,
             return training_step(*given, **named)
 
         monkeypatch.setattr("alexnet.fitting.loop.training_step", stopping)
-        return cli.main(words(photos, tmp_path / "out"))
+        return cli.main(words(photos, tmp_path / "out", *more))
 
     ends = in_ranks(3, train, tmp_path)
     assert [ends[0].code, ends[2].code] == ([2, 2] if how == "fails" else [1, 1])
