@@ -840,8 +840,8 @@ def _in_memory(x: Any, y: Any) -> Arrays:
 def _resident(stores: Sequence[Store | Arrays], device: torch.device, often: bool) -> Tensor | None:
     """The whole arrays, one after the other, on a CUDA device, if they take at most a third of the
     free memory there: then no batch is copied. Elsewhere small ones that are gone through often:
-    gathering the rows of several views takes a tenth of a step of a head, and a third of that from
-    one array."""
+    gathering the rows of several views takes a tenth of a step of a head, and less than half of
+    that from one array."""
     size = sum(store.x.nbytes for store in stores)
     if device.type == "cuda":
         most = torch.cuda.mem_get_info(device)[0] // 3
