@@ -249,6 +249,26 @@ def test_each_of_many_clients_gets_its_own_answer(start):
     assert max(classifier.sizes) <= batching.BATCH
 
 
+def test_images_of_several_event_loops_in_one_batch_are_all_answered(monkeypatch):
+    classifier, begun = Colours(), threading.Event()
+    classifier.free.clear()
+    monkeypatch.setattr(
+        classifier,
+        "probabilities",
+        lambda it: (begun.set(), Colours.probabilities(classifier, it))[1],
+    )
+    asked = Asked(classifier)
+    with concurrent.futures.ThreadPoolExecutor(5) as pool:
+        answers = [pool.submit(asked.top, picture("blue"))]
+        assert begun.wait(30)
+        answers += [pool.submit(asked.top, picture("red")) for _ in range(4)]
+        assert until(lambda: asked.server.models["model0"]._decoded.qsize() == 4)
+        classifier.free.set()
+        assert [one.result(30) for one in answers] == ["blue"] + ["red"] * 4
+    assert classifier.sizes == [1, 4]
+    asked.close()
+
+
 def test_a_full_queue_says_when_to_come_again(start, monkeypatch):
     monkeypatch.setattr(batching, "MOST_WAITING", 4)
     classifier = Colours()

@@ -187,19 +187,18 @@ class Served:
             self._deliver([job], [error])
 
     def _deliver(self, jobs: Sequence[Job], answers: Sequence[Any]) -> None:
-        def hand_over() -> None:
-            self.waiting -= len(jobs)
-            for job, answer in zip(jobs, answers, strict=True):
-                if job.answer.done():  # the client has left in the meantime
-                    continue
-                if isinstance(answer, Exception):
-                    job.answer.set_exception(answer)
-                else:
-                    job.answer.set_result(answer)
-
-        if jobs:
+        for job, answer in zip(jobs, answers, strict=True):
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                jobs[0].loop.call_soon_threadsafe(hand_over)
+                job.loop.call_soon_threadsafe(self._hand_over, job, answer)
+
+    def _hand_over(self, job: Job, answer: Any) -> None:  # in the loop that asked
+        self.waiting -= 1
+        if job.answer.done():  # the client has left in the meantime
+            return
+        if isinstance(answer, Exception):
+            job.answer.set_exception(answer)
+        else:
+            job.answer.set_result(answer)
 
 
 def grad_cam_png(classifier: Any, square: Pixels, label: int | None) -> bytes:
