@@ -149,9 +149,11 @@ def test_stored_images_are_those_that_prediction_sees(size, kind, tmp_path):
         assert np.array_equal(pixels, load_image((tmp_path / "d" / name).read_bytes(), 16))
 
 
-def test_many_images_come_in_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "CHUNK_IMAGES", 3)
-    monkeypatch.setattr(datasets, "CHUNK_BYTES", 500)
+@pytest.mark.parametrize(
+    "limit", [("IMAGES", 3), ("BYTES", 500), ("PIXELS", 3 * 192), ("PIXELS", 1)]
+)
+def test_many_images_come_in_order(limit, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, f"CHUNK_{limit[0]}", limit[1])
     data = class_folders(tmp_path / "d", {"cat": 23, "dog": 17})
     store = open_data(data, image_size=8)
     assert len(store) == 40
@@ -543,9 +545,9 @@ def test_files_that_are_read_and_not_decoded_yet_are_few(tmp_path, monkeypatch):
     read, decoded, waiting = 0, 0, []
     chunks, decode = datasets._chunks, datasets._Packing._decode
 
-    def counting(source):
+    def counting(source, most):
         nonlocal read
-        for chunk in chunks(source):
+        for chunk in chunks(source, most):
             read += 1
             waiting.append(read - decoded)
             yield chunk

@@ -43,7 +43,9 @@ from alexnet.data.subset import tiny_image10
 from alexnet.data.trees import source_state
 from alexnet.errors import DataError
 
-CHUNK_IMAGES, CHUNK_BYTES = 128, 2**23  # what one decoding task holds at most
+# what one decoding task takes at most: images, bytes of their files, and about so many bytes of
+# pixels, which are still in the processor's cache when they are written
+CHUNK_IMAGES, CHUNK_BYTES, CHUNK_PIXELS = 128, 2**23, 2**21
 AHEAD_BYTES = 2**26  # of files that are read and not decoded yet, at most
 LONG = 3.0  # longer side by shorter side; of more, the centre square shows less than a third
 WORKERS = 2  # decoding threads; more do not help, since half of the work holds Python's lock
@@ -306,6 +308,7 @@ class _Packing:
         for."""
         self.source, self.name, self.side, self.native = source, name, side, native
         self.greyscale, self.white, self.fixed = greyscale, white, fixed
+        self.at_once = max(1, min(CHUNK_IMAGES, CHUNK_PIXELS // (3 * side * side)))
         self.fingerprint = hashlib.sha256()
         self.bad: list[dict[str, str]] = []
         self.seen = 0  # examples
@@ -329,6 +332,7 @@ class _Packing:
             progress(f"packing {self.name} at {self.side} px, once", total) as advance,
         ):
             writer.require_space(total)
+            together = np.empty((self.at_once, *shape), np.uint8)  # the same memory again and again
             for examples, found in self._decoded_chunks():
                 kept = [
                     one.pixels
@@ -336,7 +340,7 @@ class _Packing:
                     if self._note(example, one) and one.pixels is not None
                 ]
                 if kept:
-                    writer.append(np.stack(kept))
+                    writer.append(np.stack(kept, out=together[: len(kept)]))
                 advance(len(examples))
             _check_classes(self.source, self.labels, self.bad, self.greyscale)
             self._check_white()
@@ -471,7 +475,7 @@ class _Packing:
         ahead: deque[tuple[list[Example], int, Future[list[_Decoded]]]] = deque()
         with ThreadPoolExecutor(WORKERS) as pool:
             try:
-                for examples, contents, held in _chunks(self.source):
+                for examples, contents, held in _chunks(self.source, self.at_once):
                     future = pool.submit(self._decode, contents)
                     del contents  # the thread lets go of each when it is decoded
                     ahead.append((examples, held, future))
@@ -543,8 +547,10 @@ def _check_classes(
         )
 
 
-def _chunks(source: Source) -> Iterator[tuple[list[Example], list[bytes | Pixels | OSError], int]]:
-    """Examples, their contents, and how many bytes those are."""
+def _chunks(
+    source: Source, most: int
+) -> Iterator[tuple[list[Example], list[bytes | Pixels | OSError], int]]:
+    """At most so many examples, their contents, and how many bytes those are."""
     examples: list[Example] = []
     contents: list[bytes | Pixels | OSError] = []
     held = 0
@@ -552,7 +558,7 @@ def _chunks(source: Source) -> Iterator[tuple[list[Example], list[bytes | Pixels
         examples.append(example)
         contents.append(content)
         held += 0 if isinstance(content, OSError) else len(content)
-        if len(examples) == CHUNK_IMAGES or held > CHUNK_BYTES:
+        if len(examples) == most or held > CHUNK_BYTES:
             yield examples, contents, held
             examples, contents, held = [], [], 0
     if examples:

@@ -379,7 +379,8 @@ class Raster:
             image = self.stored.resize((size, size), BILINEAR, box)
         else:
             image = self._shrunk(size, white)
-        return np.asarray(image).transpose(2, 0, 1)
+        # put in order here, in a thread that decodes, as long as they are in the processor's cache
+        return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
     def _shrunk(self, size: int, white: int) -> Image.Image:
         """The same as conversion to RGB and `Image.resize`, with no second copy of a large image:
