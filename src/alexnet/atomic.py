@@ -8,6 +8,7 @@ content stays equal, and whoever writes the file anew with another program takes
 import contextlib
 import csv
 import errno
+import hashlib
 import itertools
 import json
 import os
@@ -310,6 +311,12 @@ def unsealed(data: bytes) -> bytes:
             "blanks that it begins with"
         )
     return words
+
+
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """The checksum of a file, however large, in hexadecimal. OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def checksum(data: bytes, place: int) -> bytes:

@@ -1,7 +1,6 @@
 """Downloads official files (data sets, weights): capped, checked, resumed. With
 locations.py the only module that touches the network."""
 
-import hashlib
 import http.client
 import os
 import urllib.error
@@ -10,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from alexnet.atomic import disk_error, sync
+from alexnet.atomic import digest, disk_error, sync
 from alexnet.cache import cache_folder
 from alexnet.console import progress, say
 from alexnet.errors import DataError, DownloadError, did_you_mean
@@ -90,8 +89,7 @@ def fetch_file(wanted: Download, folder: Path, url: str = "") -> Path:
             )
             with progress(wanted.file, wanted.size, done=done) as advance:
                 _receive(url, partial, done, wanted, advance)
-        with open(partial, "rb") as file:
-            found = hashlib.file_digest(file, wanted.algorithm).hexdigest()
+        found = digest(partial, wanted.algorithm)
         if partial.stat().st_size != wanted.size or found != wanted.checksum:
             size = partial.stat().st_size
             raise DownloadError(

@@ -16,7 +16,7 @@ import fsspec
 import numpy as np
 
 from alexnet import marks
-from alexnet.atomic import read_object, sync, writing
+from alexnet.atomic import digest, read_object, sync, writing
 from alexnet.cache import cache_folder
 from alexnet.console import progress, say
 from alexnet.data.store import FILES, KINDS, CheckedArray, Store
@@ -154,12 +154,15 @@ def _receive_store(location: Location, said: bytes, aside: Path) -> None:
             "Pack it again there: alexnet data prepare.",
         ) from error
     _receive(location, dict(sorted(sizes.items(), key=lambda item: item[1])), aside)
+    small = {file: sizes[file] for file in files - {marks.ARRAY}}
+    if wrong := [file for file in small if digest(aside / file) != info["sha256"][file]]:
+        _receive_again(location, {file: small[file] for file in sorted(wrong)}, aside)
     try:
         store = Store.open(aside)
         try:
             store.verify()
         except DataError:
-            _receive_again(location, store, aside)
+            _receive_blocks_again(location, store, aside)
             store.verify()
     except DataError as error:
         shutil.rmtree(aside, ignore_errors=True)
@@ -169,8 +172,17 @@ def _receive_store(location: Location, said: bytes, aside: Path) -> None:
         ) from error
 
 
-def _receive_again(location: Location, store: Store, aside: Path) -> None:
-    """Once more what has arrived of x.bin with other bits than it was packed with."""
+def _receive_again(location: Location, sizes: dict[str, int], aside: Path) -> None:
+    """Once more files of so many bytes that have arrived with other bits than they were written."""
+    for file in sizes:
+        with writing(aside / file):
+            (aside / file).unlink()
+    say(f"{', '.join(sizes)} came damaged")
+    _receive(location, sizes, aside)
+
+
+def _receive_blocks_again(location: Location, store: Store, aside: Path) -> None:
+    """The same of parts of x.bin."""
     for part in cast(CheckedArray, store.x).damaged():
         say(f"fetching {len(part):,} bytes of {location.address} again, which came damaged")
         with writing(aside / marks.ARRAY):

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from alexnet import marks
-from alexnet.atomic import disk_error, read_object, sealed, sync, writing
+from alexnet.atomic import digest, disk_error, read_object, sealed, sync, writing
 from alexnet.data.listing import Paths
 from alexnet.errors import DataError, DiskError, RecipeError
 from alexnet.ranks import WHOLE, Sharding
@@ -299,8 +299,7 @@ class Store:
         """Reads everything and compares checksums; DataError names the file that has changed."""
         for name, expected in self.info["sha256"].items():
             try:
-                with open(self.path / name, "rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
+                found = digest(self.path / name)
             except (OSError, ValueError) as error:  # ValueError: no file can have such a name
                 found = str(error)
             self._compare(name, found, expected)
@@ -483,7 +482,7 @@ class StoreWriter:
             files.append(f"{name}.npy")
         sums = {marks.ARRAY: self.sum.hexdigest()}
         for file in files:
-            sums[file] = hashlib.sha256((self.aside / file).read_bytes()).hexdigest()
+            sums[file] = digest(self.aside / file)
         full = {
             "version": VERSION,
             "shape": (self.count, *self.shape),

@@ -5,7 +5,6 @@ Every network here sees RGB. Weights made for BGR get the input channels of thei
 reversed when they are imported, and are then weights for RGB.
 """
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from alexnet.atomic import read_arrays
+from alexnet.atomic import digest, read_arrays
 from alexnet.cache import cache_folder
 from alexnet.console import say, warn
 from alexnet.data.fetch import fetch_file
@@ -112,9 +111,7 @@ def import_weights(file: str | Path, name: str) -> Path:
 
 def is_official(path: Path, name: str) -> bool:
     """Whether a file is the official one of that name, byte for byte."""
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, OFFICIAL[name].algorithm)
-    return found.hexdigest() == OFFICIAL[name].checksum
+    return digest(path, OFFICIAL[name].algorithm) == OFFICIAL[name].checksum
 
 
 def read_foreign(path: Path) -> Network:

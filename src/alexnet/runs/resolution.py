@@ -1,13 +1,13 @@
 """A recipe as it was asked -> what it comes to: weights, network, preprocessing, and a recipe in
 which nothing is left open."""
 
-import hashlib
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 
 from alexnet import ranks
+from alexnet.atomic import digest
 from alexnet.data.datasets import open_data
 from alexnet.data.sources import Data
 from alexnet.data.store import Store
@@ -38,10 +38,7 @@ class Resolution:
     @property
     def weights_sha256(self) -> str:
         """Of the weights it starts from, or empty."""
-        if self.weights is None:
-            return ""
-        with open(self.weights.path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return "" if self.weights is None else digest(self.weights.path)
 
     def open_store(self, data: Data) -> Store:
         """The images it trains on. What becomes white is found for all of them together."""
