@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import scipy.stats
 import torch
 import torchvision.transforms.v2.functional as tv
 from hypothesis import given
@@ -28,6 +29,8 @@ RANDOM = {
     "jitter": lambda x, g: augment.adjust_colours(x, 0.4, g),
     "lighting": lambda x, g: augment.add_lighting(x.float(), 0.5, AXES, (1, 1, 1), g),
     "erase": lambda x, g: augment.erase_square(x, 0.5, (0.5, 0.5, 0.5), g),
+    "mixup": lambda x, g: augment.mix(0.8, 0, x.float(), g)[0],
+    "cutmix": lambda x, g: augment.mix(0, 2, x, g)[0],
 }
 
 
@@ -36,10 +39,49 @@ def test_random_transforms_are_pure(name):
     x = images()
     before = x.clone()
     first, again = RANDOM[name](x, generator()), RANDOM[name](x, generator())
-    assert first.dtype == (torch.float32 if name == "lighting" else torch.uint8)
+    assert first.dtype == (torch.float32 if name in ("lighting", "mixup") else torch.uint8)
     assert torch.equal(first, again)
     assert torch.equal(x, before)
     assert not torch.equal(first, RANDOM[name](x, generator(8)))
+
+
+@given(alpha=st.floats(0.1, 4), seed=st.integers(0, 999))
+def test_images_are_blended_by_the_share_that_is_said(alpha, seed):
+    x = images().float()
+    y, own = augment.mix(alpha, 0, x, generator(seed))
+    torch.testing.assert_close(y, tv_mixup(x, own), atol=1e-3, rtol=1e-5)
+
+
+def tv_mixup(x, own):
+    return x.roll(1, 0).mul(1 - own).add(x.mul(own))  # as torchvision.transforms.v2.MixUp
+
+
+@given(alpha=st.floats(0.1, 4), seed=st.integers(0, 999), width=st.integers(1, 40))
+def test_a_rectangle_is_as_large_as_the_share_that_is_said(alpha, seed, width):
+    x = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 3, 20, width)
+    y, own = augment.mix(0, alpha, x, generator(seed))
+    others = y != x
+    assert torch.equal(y, torch.where(others, x.roll(1, 0), x))
+    assert (others == others[:1]).all()
+    rows, columns = others[0, 0].any(1), others[0, 0].any(0)
+    assert torch.equal(others[0, 0], rows[:, None] & columns)
+    for line in (rows, columns):
+        assert (line.int().diff().abs()).sum() <= 2  # in one piece
+    assert own == pytest.approx(1 - others[0, 0].double().mean().item())
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1, 3])
+def test_shares_are_of_a_beta_distribution(alpha):
+    x = torch.zeros(2, 1, 1, 1)
+    shares = [augment.mix(alpha, 0, x, generator(seed))[1] for seed in range(2000)]
+    assert scipy.stats.kstest(shares, scipy.stats.beta(alpha, alpha).cdf).pvalue > 1e-4
+
+
+def test_each_batch_has_one_kind_of_mixing_by_chance():
+    x = torch.arange(2.0).view(2, 1, 1, 1).expand(2, 1, 9, 9)
+    whole = [augment.mix(1, 1, x, generator(seed))[0] for seed in range(400)]
+    blended = sum(bool(((y != 0) & (y != 1)).any()) for y in whole)
+    assert 150 < blended < 250
 
 
 @pytest.mark.parametrize(("side", "size"), [(12, 30), (12, 7), (32, 70), (64, 32)])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -16,6 +17,8 @@ from alexnet.data.store import Batches, Store, StoreWriter
 from alexnet.errors import Interrupted, TrainingError, WeightsError
 from alexnet.fitting.loop import Epoch, State, Tally, best_of, fit, is_kept
 from alexnet.fitting.optimization import Muon, make_loss
+from alexnet.fitting.step import training_step
+from alexnet.ranks import Sharding
 from alexnet.runtime import StopFlag
 
 
@@ -169,6 +172,33 @@ def test_the_average_follows_the_weights(store):
     list(run(state, store, epochs=1))
     assert state.kept is not state.model
     assert not same(state.kept, state.model)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("shards", [1, 3])
+def test_mixed_images_have_mixed_labels(smoothing, shards):
+    """Against torch's cross entropy of probabilities, each shard mixed in itself."""
+    x, y = torch.randn(12, 5), torch.arange(12) % 3
+    batches = Batches.of_arrays(x, y, batch_size=12)
+    batches.mix = lambda x, generator: (torch.lerp(x.roll(1, 0), x, 0.7), 0.7)
+    batches.sharding = Sharding(shards, range(shards))
+    [batch] = batches.shards()
+    model = torch.nn.Linear(5, 3)
+    expected = torch.zeros(())
+    for own, labels in zip(x.chunk(shards), y.chunk(shards), strict=True):
+        target = F.one_hot(labels, 3).float()
+        target = 0.7 * target + 0.3 * target.roll(1, 0)
+        logits = model(0.7 * own + 0.3 * own.roll(1, 0))
+        expected = expected + F.cross_entropy(logits, target, label_smoothing=smoothing) / shards
+    gradient = torch.autograd.grad(expected, model.weight)[0]
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    before = model.weight.detach().clone()
+    value, _ = training_step(
+        model, optimizer, batch, lr=1.0, loss=make_loss("cross-entropy", smoothing),
+        dtype=torch.float32, clip=0.0, key=(0, 0, 0),
+    )  # fmt: skip
+    torch.testing.assert_close(value, expected.detach())
+    torch.testing.assert_close(before - model.weight.detach(), gradient)
 
 
 def test_gradients_are_clipped(store):

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,22 @@ def test_shards_are_augmented_as_in_the_whole_batch():
     for start, stop in ((0, 3), (3, 5), (5, 7)):
         part = transform(x[start:stop], shard_generator(Rows(start, stop, 7)))
         assert torch.equal(part, whole[start:stop])
+
+
+def test_shards_of_a_batch_are_mixed_alike():
+    """Each in itself, by the same rectangle."""
+    x = torch.arange(12.0).view(12, 1, 1, 1).expand(12, 3, 8, 8)
+    batches = Batches.of_arrays(x, range(12), batch_size=12)
+    batches.mix, found = partial(augment.mix, 0.0, 1.0), []
+    for count in (1, 3):
+        batches.sharding = Sharding(count, range(count))
+        [batch] = batches.shards(epoch=3)
+        for shard in batch.shards:
+            others = shard.x != shard.y.view(-1, 1, 1, 1)
+            assert torch.equal(shard.x[others], x[shard.y.roll(1)][others])
+            assert float(others.double().mean()) == pytest.approx(1 - shard.share)
+            found.append(others[0].tolist())
+    assert found == found[:1] * 4 and 0 < batch.shards[0].share < 1
 
 
 def test_shards_drop_what_is_dropped_of_them_in_the_whole_batch():

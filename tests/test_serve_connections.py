@@ -252,11 +252,12 @@ def test_each_of_many_clients_gets_its_own_answer(start):
 def test_images_of_several_event_loops_in_one_batch_are_all_answered(monkeypatch):
     classifier, begun = Colours(), threading.Event()
     classifier.free.clear()
-    monkeypatch.setattr(
-        classifier,
-        "probabilities",
-        lambda it: (begun.set(), Colours.probabilities(classifier, it))[1],
-    )
+
+    def probabilities(squares):
+        begun.set()
+        return Colours.probabilities(classifier, squares)
+
+    monkeypatch.setattr(classifier, "probabilities", probabilities)
     asked = Asked(classifier)
     with concurrent.futures.ThreadPoolExecutor(5) as pool:
         answers = [pool.submit(asked.top, picture("blue"))]

@@ -192,6 +192,7 @@ def test_frozen_dropout_drops_only_in_training(folder, tmp_path):
         ({"head": "ridge"}, "nothing is frozen"),
         ({"finetune_epochs": 2}, "nothing is frozen"),
         ({"frozen_dropout": True, "freeze": "conv", "weights": "x"}, "--no-cache"),
+        ({"cutmix": 1, "freeze": "conv", "weights": "x"}, "--finetune-epochs or --freeze none"),
         ({"head": "ridge", "freeze": "conv", "weights": "x", "cache": False}, "cached features"),
         ({"lr": "fast"}, "lr is 'fast'"),
         ({"conv_layers": 2}, "conv_layers is 2"),

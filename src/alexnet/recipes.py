@@ -161,6 +161,13 @@ class Recipe:
     # Side of a square set to the mean at a random place of each training image, as a share of the
     # crop's side ("cutout").
     erase: Annotated[float, Between(0, 0.9)] = 0.0
+    # Blend the images of a training batch with one another, and their labels as much (Zhang et al.,
+    # 2018): how much is drawn from Beta(mixup, mixup), for each batch. 0: not.
+    mixup: Annotated[float, Between(0, 100)] = 0.0
+    # Put a rectangle of another image of the batch into each, and as much of its label (Yun et al.,
+    # 2019): its share of the area is drawn from Beta(cutmix, cutmix). With mixup too, each batch
+    # has one of the two by chance. 0: not.
+    cutmix: Annotated[float, Between(0, 100)] = 0.0
     # Greyscale images: convert them to RGB, or drop them.
     greyscale: Literal["convert", "drop"] = "convert"
     # Unreadable images: error lists them and stops, skip lists them and goes on without them.
@@ -383,6 +390,13 @@ class Recipe:
                 "Give --weights NAME (`alexnet weights list`), or --freeze none; to train a folder "
                 "from scratch, --recipe scratch.",
             )
+        if (self.mixup or self.cutmix) and self.freeze != "none" and not self.finetune_epochs:
+            name = "mixup" if self.mixup else "cutmix"
+            raise RecipeError(
+                f"{name} is {getattr(self, name):g}, but it mixes images that everything is "
+                "trained on, and only layers after frozen ones are trained.",
+                f"Leave out --{name}, or use --finetune-epochs or --freeze none.",
+            )
         if self.views == 10 and self.freeze != "none" and self.cache:
             raise RecipeError(
                 "views is 10, but the cache would hold ten times the features, of training images "
@@ -493,6 +507,8 @@ NEWER: dict[str, Any] = {
     "shuffle_window": 0,
     "folds": 0,
     "sync_norm": False,
+    "mixup": 0.0,
+    "cutmix": 0.0,
 }
 
 # Where release 0.1.0 wrote another value for the same thing: {field: (its value, ours)}. It is
@@ -564,7 +580,7 @@ STACKABLE = frozenset("lr momentum weight_decay schedule gamma step_size warmup"
 # what does not change how long a step takes
 ANY_SPEED = STACKABLE | frozenset(
     "seed epochs finetune_epochs finetune_lr label_smoothing dropout class_weights sampling "
-    "shuffle_window".split()
+    "shuffle_window mixup cutmix".split()
 )
 
 
@@ -583,6 +599,8 @@ ELSEWHERE = {
     **dict.fromkeys("scheduler lr_scheduler sched".split(), "schedule"),
     **dict.fromkeys("sync_bn syncbn sync_batchnorm".split(), "sync_norm"),
     **dict.fromkeys("ema".split(), "average"),
+    **dict.fromkeys("mixup_alpha mix_up".split(), "mixup"),
+    **dict.fromkeys("cutmix_alpha cut_mix".split(), "cutmix"),
     **dict.fromkeys("class_weight cls_weights weight_classes".split(), "class_weights"),
     **dict.fromkeys("random_seed manual_seed".split(), "seed"),
     **dict.fromkeys("output output_dir out_dir save_dir project name".split(), "out"),

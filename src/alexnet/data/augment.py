@@ -5,6 +5,8 @@ x is (B, 3, H, W) uint8, pixels 0 to 255, until `normalise` makes it floating po
 are always drawn on the CPU from the given generator, so that a batch does not depend on the device.
 """
 
+import math
+import random
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -166,6 +168,30 @@ def erase_square(x: Tensor, share: float, fill: Sequence[float], generator: Gene
     in_columns = (column >= left) & (column < left + side)  # (B, W)
     colour = (torch.tensor(fill, device=x.device) * 255).round().to(x.dtype).view(1, -1, 1, 1)
     return torch.where(in_rows[:, None, :, None] & in_columns[:, None, None, :], colour, x)
+
+
+def mix(mixup: float, cutmix: float, x: Tensor, generator: Generator) -> tuple[Tensor, float]:
+    """A batch of images (B, C, H, W), each of which has some of the one before it, blended or as a
+    rectangle at the same place in all; and the share that is its own. `mixup` and `cutmix` are the
+    recipe's, one at least above 0. The shards of a batch are mixed alike, each in itself."""
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    chance = random.Random(seed)  # noqa: S311  torch's own beta distribution takes no generator
+    before, (height, width) = x.roll(1, 0), x.shape[2:]
+    if not cutmix or (mixup and chance.random() < 0.5):
+        own = chance.betavariate(mixup, mixup)
+        return torch.lerp(before, x, own), own
+    side = math.sqrt(1 - chance.betavariate(cutmix, cutmix))
+    rows, columns = _around(chance, height, side), _around(chance, width, side)
+    x = x.clone()
+    x[:, :, rows, columns] = before[:, :, rows, columns]
+    cut = (rows.stop - rows.start) * (columns.stop - columns.start)
+    return x, 1 - cut / (height * width)
+
+
+def _around(chance: random.Random, length: int, share: float) -> slice:
+    """A share of the length around a place of chance, as far as that is within it."""
+    middle, half = chance.randrange(length), share * length / 2
+    return slice(max(0, round(middle - half)), min(length, round(middle + half)))
 
 
 def normalise(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -56,6 +56,7 @@ REPACK = "Delete this folder; it is packed again from the source when next used.
 
 
 Indices = NDArray[np.int64]  # of examples
+Mix = Callable[[Tensor, Generator], tuple[Tensor, float]]  # `augment.mix`
 
 
 def block_of(row: int, size: int = BLOCK) -> int:
@@ -597,11 +598,12 @@ class Shard(NamedTuple):
     x: Tensor  # (B, ...)
     y: Tensor  # (B,)
     rows: Rows
+    share: float = 1.0  # of each x that is of its y; the rest is of the y before it
 
     @classmethod
-    def whole(cls, x: Tensor, y: Tensor) -> Self:
+    def whole(cls, x: Tensor, y: Tensor, share: float = 1.0) -> Self:
         """All of a batch."""
-        return cls(x, y, Rows(0, len(x), len(x)))
+        return cls(x, y, Rows(0, len(x), len(x)), share)
 
 
 class Batch(NamedTuple):
@@ -634,12 +636,14 @@ class Batches:
         window: int = 0,
         seed: int = 0,
         sharding: Sharding = WHOLE,
+        mix: Mix | None = None,
     ) -> None:
         """`transform` is an `augment.Transform`; `indices` (n,) are the examples to use. `balanced`
         says which of them an epoch has: of small classes some several times, of large ones not
         all, but others in the next epoch. With a `window` as many examples are shuffled with one
         another at a time, of blocks that lie together, whose order is of chance; they are read
-        before they are needed. `sharding` is for `shards`.
+        before they are needed. `sharding` and `mix`, which mixes what the transform has made, are
+        for `shards`.
 
         Raises:
             RecipeError: a shard would have fewer than two examples.
@@ -651,7 +655,7 @@ class Batches:
         self.transform, self.device, self.shuffle, self.seed = transform, device, shuffle, seed
         self.balanced, self.window = balanced, window
         self.steps = -(-len(indices) // batch_size)
-        self.sharding = sharding
+        self.sharding, self.mix = sharding, mix
         if sharding.count > 1 and len(indices) // self.steps < 2 * sharding.count:
             raise RecipeError(
                 f"{len(indices):,} training images in batches of {batch_size} are "
@@ -722,11 +726,11 @@ class Batches:
     def shards(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """The same batches, as this process trains on them: whole, or its shards of them, for
         which the transform draws what it draws for these rows in the whole batch."""
-        if self.sharding.is_whole:
-            for x, y in self.epoch(epoch, start):
-                yield Batch([Shard.whole(x, y)])
-            return
         for step, chosen in self._chosen(epoch, start):
+            if self.sharding.is_whole:
+                generator = keyed_generator(self.seed, epoch, step)
+                yield Batch([Shard.whole(*self._mixed(chosen, epoch, generator))])
+                continue
             pieces, begin = chosen.tensor_split(self.sharding.count), 0
             found = []
             for place, piece in enumerate(pieces):
@@ -736,7 +740,8 @@ class Batches:
                     generator = ShardGenerator()
                     generator.manual_seed(keyed_seed(self.seed, epoch, step))
                     generator.rows = rows
-                    found.append(Shard(*self._made(piece, epoch, generator), rows))
+                    x, y, share = self._mixed(piece, epoch, generator)
+                    found.append(Shard(x, y, rows, share))
             yield Batch(found, self.sharding)
 
     def _chosen(self, epoch: int, start: int) -> Iterator[tuple[int, Tensor]]:
@@ -780,6 +785,15 @@ class Batches:
         x = self._gather(chosen, epoch)
         y = torch.from_numpy(self.stores[0].y[chosen.numpy()]).to(self.device)
         return self.transform(x, generator), y
+
+    def _mixed(
+        self, chosen: Tensor, epoch: int, generator: Generator
+    ) -> tuple[Tensor, Tensor, float]:
+        x, y = self._made(chosen, epoch, generator)
+        if self.mix is None:
+            return x, y, 1.0
+        x, share = self.mix(x, generator)
+        return x, y, share
 
     def _even(self, epoch: int) -> Indices:
         """As many examples as there are, the same number of each class: the next ones in rounds

@@ -75,13 +75,18 @@ def _backward(
 ) -> tuple[Tensor, Tensor]:
     """Gives the parameters the gradients of a shard, times its share of the batch; returns the
     losses, not times that, and how many guesses were right."""
-    x, y = shard.x, shard.y
+    x, y, own = shard.x, shard.y, shard.share
     seed_dropout(x.device, *key, DROPOUT)
     with arithmetic(x.device, dtype):
         output = model(x)
     logits, term = output if isinstance(output, tuple) else (output, 0.0)
-    losses = torch.stack([loss(one.float(), y) for one in logits]) if logits.ndim == 3 else None
-    value = loss(logits.float(), y) if losses is None else losses.sum()
+
+    def of_both(logits: Tensor) -> Tensor:
+        value = loss(logits.float(), y)
+        return value if own == 1 else value * own + loss(logits.float(), y.roll(1)) * (1 - own)
+
+    losses = torch.stack([of_both(one) for one in logits]) if logits.ndim == 3 else None
+    value = of_both(logits) if losses is None else losses.sum()
     whole = value + term
     (whole if share == 1 else whole * share).backward()
     right = (logits.detach().argmax(-1) == y).sum(-1)

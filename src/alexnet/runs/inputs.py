@@ -1,6 +1,7 @@
 """What a run trains on and is evaluated on: images through transforms, or cached features."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -145,6 +146,8 @@ class Inputs:
             body, _ = self.model.split(freeze)
             frozen = FrozenPart(body, self.device, self.dtype, dropout=recipe.frozen_dropout)
             transform = frozen.after(transform)
+        elif recipe.mixup or recipe.cutmix:
+            how["mix"] = partial(augment.mix, recipe.mixup, recipe.cutmix)
         return Batches(self.store, self.splits.train, transform=transform, **how)
 
     def _sharding(self) -> ranks.Sharding:
