@@ -191,6 +191,7 @@ def test_many_images_start_from_scratch(photos, backbone, monkeypatch):
 def test_few_images_train_the_head_alone(photos, backbone, monkeypatch):
     assert settled(photos)[0].finetune_epochs == 0
     assert settled(photos, finetune_epochs=4)[0].finetune_epochs == 4
+    assert settled(photos, mixup=0.2)[0].finetune_epochs == 10
     monkeypatch.setattr(choice, "ENOUGH", 60)
     usual = RECIPES["folder"].recipe
     assert settled(photos)[0] == usual.replace(weights="backbone")

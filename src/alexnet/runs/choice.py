@@ -22,6 +22,8 @@ OF_SOLVED = (BYSTANDERS - {"cache"}) | frozenset(
     "weights image_size border crop mean std greyscale views fraction test_size seed "
     "split_seed folds".split()
 )
+# what asks for everything to be trained after the head, however few images there are
+ALL_OF_IT = {"finetune_epochs", "mixup", "cutmix"}
 FEW_CHANGES = 5  # a recipe that differs from a preset in more fields is the user's own
 # CIFAR-10's classes, and what else two of them are called
 CIFAR10 = set("airplane automobile bird cat deer dog frog horse ship truck".split())
@@ -66,7 +68,8 @@ def from_backbone(asked: Recipe, images: int, apart: bool = False) -> Recipe:
     solvable = asked.head == "auto" and not apart and changed.keys() <= OF_SOLVED
     if solvable and (few or asked.folds):
         return solved(asked, asked.folds or FOLDS)
-    head_alone = {} if not few or "finetune_epochs" in changed else {"finetune_epochs": 0}
+    all_of_it = not few or changed.keys() & ALL_OF_IT
+    head_alone = {} if all_of_it else {"finetune_epochs": 0}
     return asked.replace(weights=BACKBONE, **head_alone)
 
 
