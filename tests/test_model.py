@@ -73,7 +73,7 @@ def test_smallest_input(name, changes, smallest):
 
 
 @pytest.mark.parametrize("k", [1.0, 2.0])
-@pytest.mark.parametrize("channels", [3, 5, 16, 96])
+@pytest.mark.parametrize("channels", [1, 3, 5, 16, 33, 70, 96])
 def test_lrn_equals_torchs(channels, k):
     x = torch.randn(2, channels, 4, 5, generator=torch.Generator().manual_seed(channels)) * 50
     x.requires_grad_()

@@ -13,6 +13,8 @@ from torch import Generator, Tensor, nn
 from alexnet.data.store import Rows
 from alexnet.network.description import Architecture
 
+TOGETHER = 32  # channels whose neighbours are added by one product
+
 
 class LocalResponseNorm(nn.Module):
     """b = a / (k + alpha / size * sum of a^2 over `size` neighbouring channels) ^ 0.75, as
@@ -39,7 +41,7 @@ class LocalResponseNorm(nn.Module):
 
 
 class _Lrn(torch.autograd.Function):
-    """The sum over neighbours is a 1x1 convolution with a band of ones whose bias is k, and 0.75 is
+    """The sum over neighbours is a product with a band of ones, to which k is added, and 0.75 is
     two reciprocal square roots. On a CPU a few images at a time go through all steps, so that what
     lies between them stays in the cache, and nothing but the input is kept for the way back."""
 
@@ -48,7 +50,7 @@ class _Lrn(torch.autograd.Function):
         ctx.save_for_backward(x, band, k)
         y = torch.empty_like(x)
         for a, out in _few_at_a_time(x, y):
-            root = F.conv2d(a * a, band, k).rsqrt_()
+            root = _neighbours(a * a, band, k).rsqrt_()
             torch.mul(root.mul_(root.sqrt()), a, out=out)
         return y
 
@@ -59,11 +61,31 @@ class _Lrn(torch.autograd.Function):
         x, band, k = ctx.saved_tensors
         dx = torch.empty_like(x)
         for a, g, out in _few_at_a_time(x, gradient, dx):
-            root = F.conv2d(a * a, band, k).rsqrt_()
+            root = _neighbours(a * a, band, k).rsqrt_()
             direct = root.mul(root.sqrt()).mul_(g)
-            across = F.conv2d(root.mul_(root).mul_(direct).mul_(a), band).mul_(a)
+            across = _neighbours(root.mul_(root).mul_(direct).mul_(a), band).mul_(a)
             torch.add(direct, across, alpha=-1.5, out=out)
         return dx, None, None
+
+
+def _neighbours(x: Tensor, band: Tensor, k: Tensor | None = None) -> Tensor:
+    """x (B, C, H, W) with, for each channel, the sum of those that the band (C, C, 1, 1) has near
+    it, and k (C,) added. On a CPU not the whole band, most of which is zeros, but for some channels
+    those that are near to one of them."""
+    if x.device.type != "cpu":
+        return F.conv2d(x, band, k)
+    batch, channels, height, width = x.shape
+    rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
+    found, weights = torch.empty_like(rows), band[:, :, 0, 0].T
+    reach = int(weights[0].count_nonzero()) - 1
+    for start in range(0, channels, TOGETHER):
+        own = slice(start, min(channels, start + TOGETHER))
+        near = slice(max(0, start - reach), min(channels, own.stop + reach))
+        if k is None:
+            torch.mm(rows[:, near], weights[near, own], out=found[:, own])
+        else:
+            torch.addmm(k[own], rows[:, near], weights[near, own], out=found[:, own])
+    return found.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _few_at_a_time(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
