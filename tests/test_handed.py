@@ -123,6 +123,22 @@ def test_a_frame_holds_paths_or_pictures(folder, monkeypatch):
     assert set(found.groups.tolist()) == {0, 1, 2}
 
 
+def test_whole_paths_of_a_frame_lead_wherever_they_do(folder, tmp_path, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    monkeypatch.chdir(tmp_path)
+    paths = [folder / f"{label}/{place:02}.png" for place, label in enumerate(LABELS)]
+    found = open_data(given(pandas.DataFrame({"file": paths, "label": LABELS})), image_size=8)
+    assert found.fingerprint == open_data(folder, image_size=8).fingerprint
+
+
+def test_tensors_of_numbers_that_numpy_has_not():
+    pictures = torch.rand(12, 3, 8, 8).bfloat16()
+    found, same = (
+        open_data(given((one, LABELS)), image_size=8) for one in (pictures, pictures.float())
+    )
+    assert found.info["sha256"]["x.bin"] == same.info["sha256"]["x.bin"]
+
+
 def test_splits_are_given_by_name():
     source = given({"train": hugging_face(slice(8)), "test": hugging_face(slice(8, 12))})
     assert [one.split for one in source.examples] == ["train"] * 8 + ["test"] * 4
@@ -158,7 +174,12 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a missing label": (lambda: (PIXELS, [*LABELS[:-1], None]), "place 11 .* has no label"),
     "a fraction": (lambda: (PIXELS, [0.5] * 12), "label 0 is 0.5"),
     "labels that differ by a space": (lambda: (PIXELS, [*LABELS[:-1], "cat "]), "spaces only"),
+    "wide integers": (lambda: (PIXELS.astype("int64"), LABELS), "images are int64; expected uint8"),
     "no pair": (lambda: [1, 2], "item 0 is a int"),
+    "no pair, in no order": (lambda: {1, 2}, "item 0 is a int"),
+    "two numbers": (lambda: (5, 7), "a int and a int are no images"),
+    "no dimension": (lambda: (np.array(5), np.array(1)), "a ndarray and a ndarray are no images"),
+    "batches": (lambda: torch.utils.data.DataLoader([1, 2]), "DataLoader gives batches"),
     "a row without a label": (lambda: [{"image": PIXELS[0]}], "a dictionary of image"),
     "a number": (lambda: 7, "a int is no data"),
     "a pattern": (lambda: labelled((PIXELS, LABELS), label_pattern="(.)"), "held by a program"),

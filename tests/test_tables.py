@@ -76,6 +76,22 @@ def test_every_kind_of_text_is_the_same_as_class_folders(photos, tmp_path):
     assert snapshot(photos) == before
 
 
+@pytest.mark.parametrize("header", [("path", "label"), None])
+def test_whole_paths_lead_wherever_they_do(header, photos, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    whole = [(photos / path, label) for path, label in ROWS]
+    same(photos, str(write(tmp_path / "elsewhere/t.csv", whole, header)))
+    beside = write(tmp_path / "t.csv", whole, header)  # below which they are
+    assert listed(find_data(str(beside))).examples[0].id == "photos/cat/0.png"
+    write_image(tmp_path / "other/0.png")
+    rows = [*whole, (tmp_path / "other/0.png", "dog")]
+    source = listed(find_data(str(write(tmp_path / "elsewhere/u.csv", rows, header))))
+    assert {one.id for one in source.examples} == {
+        "other/0.png", *(f"photos/{path}" for path, _ in ROWS)
+    }  # fmt: skip
+    refused(write(tmp_path / "elsewhere/v.csv", [*whole, ("../t.png", "cat")], header), "leads out")
+
+
 def test_parquet_is_the_same_as_class_folders(photos, tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet

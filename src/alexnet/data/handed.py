@@ -20,10 +20,10 @@ from alexnet.data.changes import changed
 from alexnet.data.groups import grouped
 from alexnet.data.images import BadImage, Pixels
 from alexnet.data.levels import split_word
-from alexnet.data.objects import content_of, name_of
+from alexnet.data.objects import as_numpy, content_of, name_of
 from alexnet.data.reading import Reading, addressed
 from alexnet.data.sources import Data, Source
-from alexnet.data.tables import LABELS, PATHS, Row, Table, table_source, words_of
+from alexnet.data.tables import LABELS, PATHS, Row, Table, folder_of_paths, table_source, words_of
 from alexnet.data.trees import LooseFiles
 from alexnet.errors import DataError
 
@@ -131,7 +131,8 @@ def labelled(
             (image, label), a torch Dataset, rows of Hugging Face, or {"train": ..., "test": ...} of
             these.
         images: the folder or archive in which the paths in a table begin; by default that of the
-            table, of a DataFrame the current one.
+            table, of a DataFrame the current one, and where whole paths lead out of that the one
+            they have in common.
         path_column, label_column: which columns hold the path (or the picture) and the label of an
             image; guessed where they are not given, and said.
         split_column: which column says train, val or test.
@@ -256,6 +257,11 @@ def _label(label: Any, names: Sequence[str] | None, place: int) -> str:
 
 
 def _part(data: Any, groups: Sequence[Any] | None) -> Part:
+    if hasattr(data, "dataset") and hasattr(data, "batch_size"):
+        raise DataError(
+            f"a {type(data).__name__} gives batches; expected single images.",
+            "Hand over what it takes them from: loader.dataset",
+        )
     if isinstance(data, tuple) and len(data) in (2, 3):
         return arrays(data[0], data[1], data[2] if len(data) == 3 else groups)
     if hasattr(data, "features") and hasattr(data, "column_names"):
@@ -271,9 +277,11 @@ def _part(data: Any, groups: Sequence[Any] | None) -> Part:
 
 
 def _kept(row: Any) -> Any:
-    if not isinstance(row, Mapping) and len(row) == 2:
-        return content_or_error(row[0]), row[1]
-    return row
+    return (content_or_error(row[0]), row[1]) if _is_pair(row) else row
+
+
+def _is_pair(row: Any) -> bool:
+    return isinstance(row, Sequence) and not isinstance(row, str) and len(row) == 2
 
 
 def content_or_error(image: Any) -> Any:
@@ -286,8 +294,13 @@ def content_or_error(image: Any) -> Any:
 
 def arrays(images: Any, labels: Any, groups: Sequence[Any] | None = None) -> Part:
     """(images, labels), perhaps with groups."""
-    found = labels.detach().cpu().numpy() if hasattr(labels, "detach") else labels
-    listed = found.tolist() if hasattr(found, "tolist") else list(found)
+    found = as_numpy(labels) if hasattr(labels, "detach") else labels
+    try:
+        listed = list(found.tolist() if hasattr(found, "tolist") else found)
+        len(images), len(groups or ())
+    except TypeError as error:  # numbers, or arrays of no dimension, which have a length that fails
+        told = f"a {type(images).__name__} and a {type(labels).__name__}"
+        raise DataError(f"{told} are no images with their labels.", EXPECTED) from error
     for what, one in (("labels", images), ("groups", groups)):
         count = len(listed) if one is None else len(one)
         if count != len(listed):
@@ -302,8 +315,13 @@ def arrays(images: Any, labels: Any, groups: Sequence[Any] | None = None) -> Par
             "Of one-hot labels: labels.argmax(1)",
         )
     if hasattr(images, "shape"):
-        images = images.detach().cpu().numpy() if hasattr(images, "detach") else images
-        images = np.asarray(images)
+        images = as_numpy(images)
+        if images.dtype.kind in "iuc" and images.dtype not in (np.uint8, np.uint16):
+            raise DataError(
+                f"images are {images.dtype}; expected uint8, uint16, bool, or floating-point "
+                "numbers from 0 to 1.",
+                "Of 0 to 255: images.astype('uint8')",
+            )
         if images.ndim < 3 and images.dtype.kind in "biuf":
             raise DataError(
                 f"images have the shape {images.shape}; expected (N, H, W), (N, H, W, C) or "
@@ -379,7 +397,7 @@ def _pair(row: Any, place: int) -> tuple[Any, Any]:
         ]
         if None not in keys:
             return row[keys[0]], row[keys[1]]
-    elif isinstance(row, Sequence) and not isinstance(row, str) and len(row) == 2:
+    elif _is_pair(row):
         return row[0], row[1]
     told = (
         f"a dictionary of {', '.join(map(str, row))}"
@@ -432,9 +450,10 @@ def _frame(data: Any, reading: Reading) -> Source:
         yield 0, columns
         yield from enumerate(data.itertuples(index=False, name=None))
 
-    root = Path(reading.images or ".").expanduser().resolve()
-    tree = LooseFiles(root)
     table = Table("the DataFrame", rows, "row", headed=True)
+    here = Path(reading.images or ".").expanduser().resolve()
+    root = here if reading.images else folder_of_paths(table, here)
+    tree = LooseFiles(root)
     source = table_source({"all": table}, tree, reading, {})
     state = hashlib.sha256(repr([*source.examples]).encode("utf-8", "surrogateescape")).hexdigest()
     signature = f"{root} {state} {tree.seen.hexdigest()}"

@@ -95,7 +95,7 @@ def content_of(image: object, white: int = 0) -> Iterator[bytes | IO[bytes] | Pi
     elif hasattr(image, "read"):
         yield _read(image)
     elif _is_array(image):
-        yield _pixels(_as_numpy(image), white)
+        yield _pixels(as_numpy(image), white)
     else:
         raise BadImage(
             f"a {type(image).__name__} is no picture; expected a path, bytes, an open file, a "
@@ -124,7 +124,8 @@ def _read(file: Any) -> bytes:
     return bytes(content)
 
 
-def _as_numpy(image: Any) -> NDArray[Any]:
+def as_numpy(image: Any) -> NDArray[Any]:
+    """An array, or a tensor wherever it is, as one of NumPy. BadImage where it is no plain one."""
     try:
         if hasattr(image, "detach"):  # a tensor, of any device
             image = image.detach().cpu()

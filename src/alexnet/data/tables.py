@@ -194,7 +194,7 @@ class Finder:
     def path_of(self, text: str) -> str:
         """Where a path of a table leads, inside the tree; empty where it leads out of it."""
         if text.startswith("/"):
-            root = f"{self.tree.where.as_posix()}/"
+            root = f"{self.tree.where.as_posix().rstrip('/')}/"
             if not text.startswith(root):
                 return ""
             text = text[len(root) :]
@@ -263,7 +263,7 @@ def _columns(table: Table, reading: Reading, finder: Finder) -> tuple[Columns, l
 
 
 def _is_image(value: str, finder: Finder) -> bool:
-    return ending(value) in readable_extensions() and bool(finder.find(value))
+    return _is_readable(value) and bool(finder.find(value))
 
 
 class _Guess:
@@ -585,6 +585,29 @@ def fits(table: Table, finder: Finder) -> bool:
     return hits > 0 and 2 * hits >= len(rows) - 1
 
 
+def folder_of_paths(table: Table, usual: Path) -> Path:
+    """The folder in which the paths of a table begin: the usual one, or where the table has whole
+    paths that lead out of that, the deepest one that all of them are in."""
+    start = [values for _, values in itertools.islice(table.rows(), LOOKED_AT)]
+    for place in range(len(start[0]) if start else 0):
+        some = [words_of(row[place]) for row in start[1:] or start if place < len(row)]
+        if some and all(os.path.isabs(one) and _is_readable(one) for one in some):  # noqa: PTH117
+            rows = (values for _, values in table.rows())
+            paths = {words_of(row[place]) for row in rows if place < len(row)}
+            common = common_folder(filter(os.path.isabs, paths))
+            return usual if common.is_relative_to(usual) else common
+    return usual
+
+
+def _is_readable(path: str) -> bool:
+    return ending(path) in readable_extensions()
+
+
+def common_folder(paths: Iterable[str]) -> Path:
+    """The deepest folder that files, whose paths are whole, lie in."""
+    return Path(os.path.commonpath({os.path.dirname(one) for one in paths}))  # noqa: PTH120
+
+
 def tables_in(tree: Tree, top: Folder, reading: Reading) -> Source | None:
     """The images of a folder with the labels of the tables in it, or in the folders directly in
     it; None where there is no table that speaks of them.
@@ -674,7 +697,8 @@ def table_file(where: Path, reading: Reading, space: Path) -> tuple[Source, str]
             f"{where} is a table, whose labels stand in a column.",
             "Leave out --label-pattern, or give the folder of the images.",
         )
-    root = Path(reading.images) if reading.images else where.parent
+    table = opened(where.name, str(where), lambda: open(where, "rb"))
+    root = Path(reading.images) if reading.images else folder_of_paths(table, where.parent)
     if not root.exists():
         raise DataError(f"there is nothing at {root} (--images).", "Check the path.")
     tree: Tree = LooseFiles(root) if root.is_dir() else open_tree(root, space)
@@ -683,7 +707,6 @@ def table_file(where: Path, reading: Reading, space: Path) -> tuple[Source, str]
         with os.scandir(root) as entries:
             inner = [one.name for one in entries if not hidden(one.name) and one.is_dir()]
         folders = [f"{one}/" for one in _likely(inner, where.name)]
-    table = opened(where.name, str(where), lambda: open(where, "rb"))
     source = table_source({"all": table}, tree, reading, {"all": folders})
     state = tree.seen.hexdigest() if isinstance(tree, LooseFiles) else source_state(root)[0]
     return source, f"{source_state(where)[0]} {reading.query} {state}"
