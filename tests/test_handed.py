@@ -8,6 +8,7 @@ import pytest
 import torch
 from makers import TINY, encoded, tensors_sha256
 from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
 
 import alexnet
 from alexnet.data.datasets import open_data, outline
@@ -179,7 +180,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "no pair, in no order": (lambda: {1, 2}, "item 0 is a int"),
     "two numbers": (lambda: (5, 7), "a int and a int are no images"),
     "no dimension": (lambda: (np.array(5), np.array(1)), "a ndarray and a ndarray are no images"),
-    "batches": (lambda: torch.utils.data.DataLoader([1, 2]), "DataLoader gives batches"),
+    "batches": (lambda: DataLoader(TensorDataset(torch.zeros(3))), "DataLoader gives batches"),
     "a row without a label": (lambda: [{"image": PIXELS[0]}], "a dictionary of image"),
     "a number": (lambda: 7, "a int is no data"),
     "a pattern": (lambda: labelled((PIXELS, LABELS), label_pattern="(.)"), "held by a program"),
