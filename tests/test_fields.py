@@ -86,6 +86,10 @@ def test_a_misspelt_field_is_suggested():
         assert hint in caught.value.hint
     with pytest.raises(RecipeError, match="epochs is -1, expected at least 0"):
         alexnet.recipe("digits", epochs=-1)
+    for none in ({"epochs": 1}, None, 7):
+        with pytest.raises(RecipeError, match="a recipe is a Recipe or the name of one") as caught:
+            alexnet.recipe(none)  # type: ignore[arg-type]
+        assert "Fields are keywords" in caught.value.hint
 
 
 def test_a_recipe_that_names_some_fields_amends_the_preset(capsys):

@@ -55,6 +55,7 @@ def test_features_are_what_the_last_layer_sees(model):
         logits = last(torch.from_numpy(features))
     assert np.allclose(logits.softmax(1).numpy(), model.predict_proba(IMAGES), atol=0.02)  # bf16
     assert (model.features(IMAGES[0]) == features[:1]).all()
+    assert model.features([]).shape == (0, features.shape[1])
 
 
 @pytest.mark.slow

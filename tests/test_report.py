@@ -26,6 +26,7 @@ from alexnet.reporting.report import failings, same_recipe, write_report
 from alexnet.runs.directory import Predictions, RunDirectory, Settings
 from alexnet.scoring import metrics as figures
 from alexnet.scoring.conformal import Calibration, abstaining
+from alexnet.sweeping import any_report
 from alexnet.sweeping.sweep_page import write_sweep_page
 
 pytestmark = pytest.mark.usefixtures("drawn_once")
@@ -899,6 +900,11 @@ def test_an_unfinished_sweep_is_refused(sweep, file):
 
 
 # -- the command
+
+
+def test_no_run_is_no_report():
+    with pytest.raises(InputError, match="no run to report on"):
+        any_report.report([])
 
 
 @pytest.mark.slow

@@ -645,6 +645,11 @@ BY_DATA = {name: name for name in ("digits", "cifar10", "tiny-imagenet", "tiny-i
 
 def preset(name: str) -> Preset:
     """The preset of a name; a misspelt one is an error with a suggestion."""
+    if not isinstance(name, str):
+        raise RecipeError(
+            f"a recipe is a Recipe or the name of one, got a {type(name).__name__}.",
+            'Fields are keywords: alexnet.train(data, "folder", epochs=5)',
+        )
     if name not in RECIPES:
         raise RecipeError(f"there is no recipe {name!r}.", did_you_mean(name, RECIPES))
     return RECIPES[name]

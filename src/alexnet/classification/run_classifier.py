@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load, save
+from torch import nn
 
 from alexnet.classification.classifier import BATCH, Classifier, Probabilities
 from alexnet.classification.explanation import Explanation, explain_image, open_gallery
@@ -115,7 +116,7 @@ class RunClassifier(Classifier):
         return self.trained.model
 
     def features(self, images: Picture | Sequence[Picture]) -> Probabilities:
-        body = self.model.split("all-but-last")[0]
+        body, last = self.model.split("all-but-last")
         centre = self.transforms[0]
         squares = self._squares(images)
         found = [
@@ -126,6 +127,9 @@ class RunClassifier(Classifier):
             )
             for start in range(0, len(squares), BATCH)
         ]
+        if not found:
+            [layer] = [one for one in last.modules() if isinstance(one, nn.Linear)]
+            return np.empty((0, layer.in_features), np.float32)
         return torch.cat(found).flatten(1).cpu().numpy()
 
     @as_found()

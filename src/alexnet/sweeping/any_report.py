@@ -25,6 +25,8 @@ def report(
         RunError: not a run, or not evaluated. InputError: a sweep among several.
     """
     every = [runs] if isinstance(runs, str | Path) else list(runs)
+    if not every:
+        raise InputError("there is no run to report on.", "Give a run directory, or several.")
     sweeps = [run for run in every if SweepDirectory(run).begun]
     for run in every:
         if run not in sweeps:
