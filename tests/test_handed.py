@@ -149,8 +149,9 @@ def test_splits_are_given_by_name():
         given({"train": hugging_face(), "holdout": hugging_face()})
 
 
-def test_groups_may_be_given_beside_arrays():
-    data = labelled((PIXELS, LABELS), group=[place // 4 for place in range(12)])
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_groups_may_be_given_beside_arrays(kind):
+    data = labelled((PIXELS, LABELS), group=kind([place // 4 for place in range(12)]))
     store = open_data(data, image_size=8)
     assert sorted(store.groups.tolist()) == [0] * 4 + [1] * 4 + [2] * 4
 

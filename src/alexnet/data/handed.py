@@ -297,7 +297,7 @@ def arrays(images: Any, labels: Any, groups: Sequence[Any] | None = None) -> Par
     found = as_numpy(labels) if hasattr(labels, "detach") else labels
     try:
         listed = list(found.tolist() if hasattr(found, "tolist") else found)
-        len(images), len(groups or ())
+        len(images), len(() if groups is None else groups)
     except TypeError as error:  # numbers, or arrays of no dimension, which have a length that fails
         told = f"a {type(images).__name__} and a {type(labels).__name__}"
         raise DataError(f"{told} are no images with their labels.", EXPECTED) from error
