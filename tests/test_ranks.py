@@ -177,9 +177,9 @@ def test_shards_of_a_batch_are_mixed_alike():
         for shard in batch.shards:
             others = shard.x != shard.y.view(-1, 1, 1, 1)
             assert torch.equal(shard.x[others], x[shard.y.roll(1)][others])
-            assert float(others.double().mean()) == pytest.approx(1 - shard.share)
+            assert float(others.double().mean()) == pytest.approx(1 - shard.own)
             found.append(others[0].tolist())
-    assert found == found[:1] * 4 and 0 < batch.shards[0].share < 1
+    assert found == found[:1] * 4 and 0 < batch.shards[0].own < 1
 
 
 def test_shards_drop_what_is_dropped_of_them_in_the_whole_batch():

@@ -90,6 +90,16 @@ def test_whole_paths_lead_wherever_they_do(header, photos, tmp_path):
         "other/0.png", *(f"photos/{path}" for path, _ in ROWS)
     }  # fmt: skip
     refused(write(tmp_path / "elsewhere/v.csv", [*whole, ("../t.png", "cat")], header), "leads out")
+    copied = tmp_path / "copied"
+    shutil.copytree(photos, copied / "a")
+    both = [(path, photos / path, label) for path, label in ROWS]  # whence they were copied
+    columns = header and ("path", "original", "label")
+    asked = {} if header else {"label_column": "3"}
+    for where, begin in (("a/t.csv", ""), ("t.csv", "a/")):
+        table = labelled(write(copied / where, both, columns), **asked)
+        assert listed(find_data(table)).examples[0].id == f"{begin}cat/0.png"
+    named = labelled(table, path_column="original" if header else "2", **asked)
+    assert open_data(named, image_size=8).fingerprint == open_data(photos, image_size=8).fingerprint
 
 
 def test_parquet_is_the_same_as_class_folders(photos, tmp_path):

@@ -452,7 +452,7 @@ def _frame(data: Any, reading: Reading) -> Source:
 
     table = Table("the DataFrame", rows, "row", headed=True)
     here = Path(reading.images or ".").expanduser().resolve()
-    root = here if reading.images else folder_of_paths(table, here)
+    root = here if reading.images else folder_of_paths(table, reading, here)
     tree = LooseFiles(root)
     source = table_source({"all": table}, tree, reading, {})
     state = hashlib.sha256(repr([*source.examples]).encode("utf-8", "surrogateescape")).hexdigest()

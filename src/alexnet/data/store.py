@@ -598,12 +598,12 @@ class Shard(NamedTuple):
     x: Tensor  # (B, ...)
     y: Tensor  # (B,)
     rows: Rows
-    share: float = 1.0  # of each x that is of its y; the rest is of the y before it
+    own: float = 1.0  # the part of each x that is of its y; the rest is of the y before it
 
     @classmethod
-    def whole(cls, x: Tensor, y: Tensor, share: float = 1.0) -> Self:
+    def whole(cls, x: Tensor, y: Tensor, own: float = 1.0) -> Self:
         """All of a batch."""
-        return cls(x, y, Rows(0, len(x), len(x)), share)
+        return cls(x, y, Rows(0, len(x), len(x)), own)
 
 
 class Batch(NamedTuple):
@@ -740,8 +740,8 @@ class Batches:
                     generator = ShardGenerator()
                     generator.manual_seed(keyed_seed(self.seed, epoch, step))
                     generator.rows = rows
-                    x, y, share = self._mixed(piece, epoch, generator)
-                    found.append(Shard(x, y, rows, share))
+                    x, y, own = self._mixed(piece, epoch, generator)
+                    found.append(Shard(x, y, rows, own))
             yield Batch(found, self.sharding)
 
     def _chosen(self, epoch: int, start: int) -> Iterator[tuple[int, Tensor]]:
@@ -792,8 +792,8 @@ class Batches:
         x, y = self._made(chosen, epoch, generator)
         if self.mix is None:
             return x, y, 1.0
-        x, share = self.mix(x, generator)
-        return x, y, share
+        x, own = self.mix(x, generator)
+        return x, y, own
 
     def _even(self, epoch: int) -> Indices:
         """As many examples as there are, the same number of each class: the next ones in rounds

@@ -263,7 +263,7 @@ def _columns(table: Table, reading: Reading, finder: Finder) -> tuple[Columns, l
 
 
 def _is_image(value: str, finder: Finder) -> bool:
-    return _is_readable(value) and bool(finder.find(value))
+    return ending(value) in readable_extensions() and bool(finder.find(value))
 
 
 class _Guess:
@@ -585,27 +585,33 @@ def fits(table: Table, finder: Finder) -> bool:
     return hits > 0 and 2 * hits >= len(rows) - 1
 
 
-def folder_of_paths(table: Table, usual: Path) -> Path:
-    """The folder in which the paths of a table begin: the usual one, or where the table has whole
-    paths that lead out of that, the deepest one that all of them are in."""
+def folder_of_paths(table: Table, reading: Reading, usual: Path) -> Path:
+    """The folder in which the paths of a table begin: the usual one, unless its images are neither
+    there nor in a folder in it, and it has whole paths; then the deepest that has all of these."""
     start = [values for _, values in itertools.islice(table.rows(), LOOKED_AT)]
-    for place in range(len(start[0]) if start else 0):
-        some = [words_of(row[place]) for row in start[1:] or start if place < len(row)]
-        if some and all(os.path.isabs(one) and _is_readable(one) for one in some):  # noqa: PTH117
-            rows = (values for _, values in table.rows())
-            paths = {words_of(row[place]) for row in rows if place < len(row)}
-            common = common_folder(filter(os.path.isabs, paths))
-            return usual if common.is_relative_to(usual) else common
-    return usual
+    columns = [
+        place
+        for place, name in enumerate(start[0] if start else ())
+        if reading.path_column in ("", words_of(name).strip(), str(place + 1))
+        and all(place < len(row) and _is_whole(row[place]) for row in start[1:] or start)
+    ]
+    inner = _folders_in(usual, table.name) if columns and not reading.path_column else []
+    finders = (Finder(LooseFiles(usual), folder) for folder in ("", *inner))
+    if not columns or (not reading.path_column and any(fits(table, one) for one in finders)):
+        return usual
+    rows = (values for _, values in table.rows())
+    paths = {words_of(row[place]) for row in rows for place in columns if place < len(row)}
+    try:
+        common = Path(os.path.commonpath({os.path.dirname(one) for one in paths if _is_whole(one)}))  # noqa: PTH120
+    except ValueError:  # several drives of Windows
+        return usual
+    return usual if common.is_relative_to(usual) else common
 
 
-def _is_readable(path: str) -> bool:
-    return ending(path) in readable_extensions()
-
-
-def common_folder(paths: Iterable[str]) -> Path:
-    """The deepest folder that files, whose paths are whole, lie in."""
-    return Path(os.path.commonpath({os.path.dirname(one) for one in paths}))  # noqa: PTH120
+def _is_whole(value: Any) -> bool:
+    """Whether it is the whole path of an image."""
+    text = words_of(value)
+    return os.path.isabs(text) and ending(text) in readable_extensions()  # noqa: PTH117
 
 
 def tables_in(tree: Tree, top: Folder, reading: Reading) -> Source | None:
@@ -670,6 +676,13 @@ def _beside(folder: Folder, start: str, name: str) -> list[str]:
     return [start, *inner] if start else inner
 
 
+def _folders_in(root: Path, table: str) -> list[str]:
+    """The same of a folder on disk."""
+    with os.scandir(root) as entries:
+        inner = [one.name for one in entries if not hidden(one.name) and one.is_dir()]
+    return [f"{one}/" for one in _likely(inner, table)]
+
+
 def _likely(folders: Iterable[str], table: str) -> list[str]:
     """Folders, first those that are called as a table, then those that hold images by name."""
     stem = table.rpartition(".")[0].casefold()
@@ -698,15 +711,12 @@ def table_file(where: Path, reading: Reading, space: Path) -> tuple[Source, str]
             "Leave out --label-pattern, or give the folder of the images.",
         )
     table = opened(where.name, str(where), lambda: open(where, "rb"))
-    root = Path(reading.images) if reading.images else folder_of_paths(table, where.parent)
+    images = reading.images
+    root = Path(images) if images else folder_of_paths(table, reading, where.parent)
     if not root.exists():
         raise DataError(f"there is nothing at {root} (--images).", "Check the path.")
     tree: Tree = LooseFiles(root) if root.is_dir() else open_tree(root, space)
-    folders: list[str] = []
-    if root.is_dir():
-        with os.scandir(root) as entries:
-            inner = [one.name for one in entries if not hidden(one.name) and one.is_dir()]
-        folders = [f"{one}/" for one in _likely(inner, where.name)]
+    folders = _folders_in(root, where.name) if root.is_dir() else []
     source = table_source({"all": table}, tree, reading, {"all": folders})
     state = tree.seen.hexdigest() if isinstance(tree, LooseFiles) else source_state(root)[0]
     return source, f"{source_state(where)[0]} {reading.query} {state}"

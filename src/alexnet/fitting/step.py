@@ -75,7 +75,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor]:
     """Gives the parameters the gradients of a shard, times its share of the batch; returns the
     losses, not times that, and how many guesses were right."""
-    x, y, own = shard.x, shard.y, shard.share
+    x, y, own = shard.x, shard.y, shard.own
     seed_dropout(x.device, *key, DROPOUT)
     with arithmetic(x.device, dtype):
         output = model(x)
