@@ -254,7 +254,7 @@ def test_pt2(run, tmp_path):
     found = module(torch.from_numpy(image)[None])
     expected = alexnet.load(run, precision="fp32").predict_proba(image)
     np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-5)
-    with pytest.raises(InputError, match="--int8 is for ONNX"):
+    with pytest.raises(InputError, match="int8 is for ONNX"):
         export(run, format="pt2", int8=True)
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from makers import class_folders, write_image
@@ -19,6 +20,9 @@ from packaging.utils import canonicalize_name
 
 import alexnet
 from alexnet.cli import COMMANDS
+from alexnet.presets import RECIPES, STUDIES
+from alexnet.recipes import Recipe
+from alexnet.words import FLAG, is_value
 
 SOURCE = Path(alexnet.__file__).parent
 GROUND = set(
@@ -217,8 +221,8 @@ def test_every_command_has_its_function_and_every_function_its_command():
     assert words == set(COMMANDS) - {"completion"}  # which is for shells
 
 
-def literals(path: Path) -> set[str]:
-    """The words in the text of a file's code, its documentation left out."""
+def texts(path: Path) -> list[str]:
+    """The text of a file's code, its documentation left out."""
     tree = nodes(path)[0]
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docs = {
@@ -226,12 +230,54 @@ def literals(path: Path) -> set[str]:
         for node in ast.walk(tree)
         if isinstance(node, documented) and isinstance(node.body[0], ast.Expr)
     }
-    texts = [
+    return [
         node.value
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs
     ]
-    return {word for text in texts for word in re.findall(r"[\w.-]+", text)}
+
+
+def literals(path: Path) -> set[str]:
+    """The words in them."""
+    return {word for text in texts(path) for word in re.findall(r"[\w.-]+", text)}
+
+
+def arguments() -> set[str]:
+    """What can be given to a public function or method."""
+    public = [getattr(alexnet, name) for name in alexnet.__all__]
+    methods = [
+        method
+        for one in public
+        if inspect.isclass(one)
+        for name, method in inspect.getmembers(one, inspect.isfunction)
+        if not name.startswith("_")
+    ]
+    return {
+        name
+        for one in [*public, *methods]
+        if callable(one)
+        for name in inspect.signature(one).parameters
+    }
+
+
+def test_flags_in_messages_are_arguments_and_their_words_are_known():
+    """As `words.spoken` makes them, which cannot tell the value of a flag from the next word."""
+    only_typed = {"json", "max_restarts", "grid"}
+    known, fields, found = arguments(), get_type_hints(Recipe), 0
+    for name, path in MODULES.items():
+        if name.startswith(("commands.", "cli", "presets", "reporting.")):
+            continue
+        for text in texts(path):
+            for flag in FLAG.finditer(text):
+                if (argument := (flag["name"] or "").replace("-", "_")) in {"", *only_typed}:
+                    continue
+                found += 1
+                assert argument in known, (name, flag[0])
+                word = (flag["word"] or "").strip()
+                hint = fields.get(argument, str)
+                choices = [one for part in (hint, *get_args(hint)) for one in get_args(part)]
+                assert is_value(argument, word) or word not in [*choices, *RECIPES, *STUDIES]
+    assert found > 100
 
 
 RUN_FILES = """epochs.jsonl best.safetensors last.safetensors metrics.json

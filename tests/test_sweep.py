@@ -70,7 +70,7 @@ def test_a_grid_is_read_with_the_fields_types():
         (["lr=fast,0.1"], "lr is 'fast'", ""),
         (["lr=-1"], "lr is -1", ""),
         (["epochs=1.5"], "epochs is 1.5", ""),
-        ([], "nothing to sweep", "--grid"),
+        ([], "nothing to sweep", "lr=0.1"),
         (["lr=0.1,0.2", "seed=1,2,3"], "the grid has 6 points", "--max-trials 6"),
     ],
 )

@@ -168,7 +168,7 @@ def test_splits_stand_in_a_column(photos, tmp_path):
 def test_columns_are_chosen_and_guesses_said(photos, tmp_path):
     rows = [(label, path, "x") for path, label in ROWS]
     table = write(tmp_path / "t.csv", rows, ("Art", "Bild", "colour"))
-    refused(table, "holds the label", "--label-column", "'colour'", images=photos)
+    refused(table, "holds the label", "label_column=NAME", "'colour'", images=photos)
     source = listed(find_data(labelled(table, images=photos, label_column="Art")))
     assert source.classes == ["cat", "dog"]
     assert "'Bild'" in source.notes[0]
@@ -181,7 +181,7 @@ WRONG = {
     "an empty file": ("", ["is empty"]),
     "a header alone": ("path,label\n", ["no rows"]),
     "no such images": ("path,label\nx/0.png,cat\nx/1.png,dog\n", ["2 of 2", "line 2: x/0.png",
-                                                                    "--images"]),
+                                                                    "images=FOLDER"]),
     "a path that leads out": ("path,label\ncat/0.png,cat\n../t.csv,dog\n", ["line 3", "leads out"]),
     "a path elsewhere": ("path,label\ncat/0.png,cat\n/etc/hostname,dog\n", ["line 3", "leads out"]),
     "no path": ("path,label\ncat/0.png,cat\n,dog\n", ["line 3", "is no path"]),

@@ -191,8 +191,8 @@ def test_frozen_dropout_drops_only_in_training(folder, tmp_path):
         ({"freeze": "conv"}, "random layers would be frozen"),
         ({"head": "ridge"}, "nothing is frozen"),
         ({"finetune_epochs": 2}, "nothing is frozen"),
-        ({"frozen_dropout": True, "freeze": "conv", "weights": "x"}, "--no-cache"),
-        ({"cutmix": 1, "freeze": "conv", "weights": "x"}, "--finetune-epochs or --freeze none"),
+        ({"frozen_dropout": True, "freeze": "conv", "weights": "x"}, "cache=False"),
+        ({"cutmix": 1, "freeze": "conv", "weights": "x"}, 'finetune_epochs or freeze="none"'),
         ({"head": "ridge", "freeze": "conv", "weights": "x", "cache": False}, "cached features"),
         ({"lr": "fast"}, "lr is 'fast'"),
         ({"conv_layers": 2}, "conv_layers is 2"),
@@ -202,7 +202,7 @@ def test_frozen_dropout_drops_only_in_training(folder, tmp_path):
 def test_combinations_that_make_no_sense(fields, message):
     with pytest.raises(RecipeError, match=message) as caught:
         Recipe(**fields)
-    assert caught.value.hint or "expected" in message or "--no-cache" in str(caught.value)
+    assert caught.value.hint or "expected" in message or "cache=False" in str(caught.value)
 
 
 # -- head first, then everything

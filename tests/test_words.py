@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from makers import class_folders
 
+import alexnet
 from alexnet.cli import main
-from alexnet.words import FORMULA, ODD, cell, shown
+from alexnet.words import FORMULA, ODD, cell, shown, spoken, typed
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,46 @@ def test_files_with_odd_names_are_classified_and_told(photos_run, tmp_path, caps
     assert r"caf\xe9.png: " in printed and "'=1+1.png," in printed
     for line in printed.splitlines()[-2:]:
         assert json.loads(line)["top"]
+
+
+# -- flags, for those who type none
+
+
+@pytest.mark.parametrize(
+    ("typed_as", "called_with"),
+    [
+        ("Use --views 2, or a --crop below --image-size.", "views=2, or a crop below image_size."),
+        ("Use --no-nesterov, or --optimizer sgd --momentum 0.9.",
+         'nesterov=False, or optimizer="sgd", momentum=0.9.'),
+        ("Use --no-cache and more", "cache=False and more"),
+        ("Use --std 0.5 0.5 1e-3.", "std=(0.5, 0.5, 1e-3)."),
+        ("Use --crop 227, or --mean RED GREEN BLUE.", "crop=227, or mean=(RED, GREEN, BLUE)."),
+        ("Use --save OUT.mp4 to see", "save=OUT.mp4 to see"),
+        ("Use --label-pattern '(?P<label>a b)_' or", "label_pattern='(?P<label>a b)_' or"),
+        ("Use --image-size (--border adds black).", "image_size (border adds black)."),
+        ("Use --freeze all-but-last.", 'freeze="all-but-last".'),
+        ("Use --freeze all-but-lasting words.", "freeze all-but-lasting words."),
+        ("Use --recipe finetune --weights backbone", 'recipe="finetune", weights="backbone"'),
+        ("Use --recipe or --val-size 5% of them", "recipe or val_size 5% of them"),
+        ("Use `alexnet eval RUN --views 10`; --folds 0", "`alexnet eval RUN --views 10`; folds=0"),
+        ("Use alexnet train DATA --lr 1; or --folds 0", "alexnet train DATA --lr 1; or folds=0"),
+        ("Use a -- b --- c --, d--lr 1, it--self", "a -- b --- c --, d--lr 1, it--self"),
+    ],
+)  # fmt: skip
+def test_flags_are_arguments_to_who_calls_functions(typed_as, called_with):
+    assert spoken(typed_as) == f"Use {called_with}"
+    assert spoken(called_with) == called_with
+    with typed():
+        assert spoken(typed_as) == typed_as
+
+
+def test_python_is_told_of_arguments_and_a_terminal_of_flags(capsys):
+    with pytest.raises(alexnet.AlexNetError, match="Use views=2, or a crop below image_size"):
+        alexnet.recipe("digits", crop="auto", image_size=64, views=10)
+    recipe = ["--crop", "auto", "--image-size", "64", "--views", "10"]
+    assert main(["train", "digits", *recipe]) == 2
+    assert "Use --views 2, or a --crop below --image-size" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    with pytest.raises(alexnet.AlexNetError, match="views=2"):  # also after a command
+        alexnet.recipe("digits", crop="auto", image_size=64, views=10)

@@ -43,7 +43,7 @@ from alexnet.errors import (
 from alexnet.presets import default_recipe, preset_for, study
 from alexnet.ranks import require_one, voice
 from alexnet.recipes import Recipe
-from alexnet.words import shown
+from alexnet.words import shown, typed
 
 
 class Command(Protocol):
@@ -236,6 +236,7 @@ def recipe_flags(rest: Sequence[str], known: Sequence[Flag]) -> tuple[list[Flag]
     return told_by, f"Defaults in [ ]: {what}."
 
 
+@typed()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 1 (it failed), 2 (wrong input), 130 (stopped)."""
     code, words = 0, ""

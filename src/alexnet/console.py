@@ -19,7 +19,7 @@ from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TextIO
 
-from alexnet.words import shown
+from alexnet.words import shown, spoken, typed
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -156,7 +156,7 @@ def say(text: str, level: int = logging.INFO) -> None:
     """A line, or several, for people."""
     if not _is_heard(level):
         return
-    text = "\n".join(map(shown, text.split("\n")))
+    text = "\n".join(map(shown, spoken(text).split("\n")))
     path, line, function, _ = log.findCaller(stacklevel=2)
     record = log.makeRecord(log.name, level, path, line, text, (), None, function)
     # not log.log: the level was looked at above, and the logger's own is not all there is to it
@@ -174,7 +174,8 @@ def on_console() -> Iterator[None]:
     global _always
     _always += 1
     try:
-        yield
+        with typed():
+            yield
     finally:
         _always -= 1
 

@@ -20,10 +20,13 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from alexnet.words import spoken
+
 
 class AlexNetError(Exception):
     """Base of every error this package raises on purpose: `message` is what happened, `hint` is
-    what to do about it."""
+    what to do about it, for who types commands. Its text is both, and speaks of arguments where a
+    function was called."""
 
     exit_code = 1
 
@@ -33,7 +36,7 @@ class AlexNetError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.hint}" if self.hint else self.message
+        return spoken(f"{self.message}\n{self.hint}" if self.hint else self.message)
 
 
 class DownloadError(AlexNetError):

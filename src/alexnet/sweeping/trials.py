@@ -156,7 +156,7 @@ def grid_points(space: Space) -> list[Point]:
         RecipeError: nothing to sweep, or a range, which has no end of points.
     """
     if not space:
-        raise RecipeError("there is nothing to sweep.", "Example: --grid lr=0.1,0.01,0.001")
+        raise RecipeError("there is nothing to sweep.", "Give values, such as lr=0.1,0.01,0.001.")
     for name, values in space.items():
         if isinstance(values, Range):
             raise RecipeError(
