@@ -4,13 +4,16 @@ die, and searches that choose as they go."""
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
+from importlib.machinery import ModuleSpec
 from multiprocessing import active_children
+from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -66,6 +69,31 @@ def test_processes_give_the_same_table(folder, tmp_path, capsys):
     said = " ".join(capsys.readouterr().err.split())
     assert "2 of 2 trials are done" in said
     assert "epoch 2/2" in next(iter((path / "logs").glob("*.log"))).read_text()
+
+
+@pytest.mark.slow
+def test_a_script_needs_no_guard(folder, tmp_path):
+    """A script of a few lines, without `if __name__ == "__main__"`, is not run again by workers."""
+    recipe = {one.name: getattr(ALONE, one.name) for one in fields(ALONE)}
+    given = f"{str(folder)!r}, alexnet.Recipe(**{recipe!r})"
+    (tmp_path / "script.py").write_text(
+        f"import alexnet\nprint('begun')\nfor how in ({{'jobs': 2}}, {{'nproc': 2}}):\n"
+        f"    print(alexnet.sweep({given}, {{'lr': [0.05]}}, out=f'sweep-{{[*how][0]}}', **how))\n"
+    )
+    script = [sys.executable, "script.py"]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert done.stdout.split() == ["begun", "sweep-jobs", "sweep-nproc"]
+
+
+def test_processes_are_started_apart_from_the_program(monkeypatch):
+    main = ModuleType("__main__")
+    main.__file__, main.__spec__ = "script.py", ModuleSpec("script", None)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    assert get_preparation_data("one")["init_main_from_name"] == "script"
+    with ranks.apart():
+        assert not {"init_main_from_name", "init_main_from_path"} & {*get_preparation_data("one")}
+    assert (main.__file__, main.__spec__.name) == ("script.py", "script")
 
 
 @pytest.mark.slow

@@ -125,6 +125,22 @@ def started(count: int) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def apart() -> Iterator[None]:
+    """While the block runs, processes that are started do without the program that starts them. All
+    they call is of this package; `spawn` would have them run a script that has no `if __name__ ==
+    "__main__"` again, from its first line."""
+    main = sys.modules["__main__"]
+    spec, file = main.__spec__, vars(main).pop("__file__", None)
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__spec__ = spec
+        if file is not None:
+            main.__file__ = file
+
+
 def in_several(count: int, called: Callable[..., object] | str, *given: Any) -> None:
     """Runs a program or a function with these arguments in so many processes of this machine, which
     may join, and waits for them.
@@ -151,7 +167,8 @@ def in_several(count: int, called: Callable[..., object] | str, *given: Any) -> 
     before = logging.root.manager.disable
     logging.disable()  # what the launcher says of ranks they have said themselves
     try:
-        elastic_launch(config, called)(*given)
+        with apart():
+            elastic_launch(config, called)(*given)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:

@@ -101,7 +101,8 @@ def in_processes(jobs: Iterator[Job], count: int) -> Iterator[Job]:
 
     def start(job: Job, attempt: int = 1) -> None:
         process = spawn.Process(target=_run_in_process, args=(job, threads))
-        process.start()
+        with ranks.apart():
+            process.start()
         running[process.sentinel] = (process, job, attempt)
 
     try:
@@ -120,12 +121,13 @@ def in_processes(jobs: Iterator[Job], count: int) -> Iterator[Job]:
                 if job.missing and attempt < ATTEMPTS:
                     start(job, attempt + 1)
                     continue
+                killed = process.exitcode == -9
+                why = " (killed, most likely for want of memory)" if killed else ""
                 for trial in job.missing:
                     fail(
                         job.sweep.trial(trial.name),
-                        f"its process ended {ATTEMPTS} times, with code {process.exitcode} (-9: "
-                        "killed, most likely for want of memory); what it said is in "
-                        f"{job.sweep.log(job.name)}",
+                        f"its process ended {ATTEMPTS} times, with code {process.exitcode}{why}; "
+                        f"what it said is in {job.sweep.log(job.name)}",
                     )
                 yield job
     except KeyboardInterrupt:
