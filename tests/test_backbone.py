@@ -1,5 +1,6 @@
 """The backbone: how it learns from a teacher, and what starts from it."""
 
+import json
 import os
 import signal
 
@@ -14,6 +15,7 @@ from makers import (
     class_folders,
     lines,
     network_of,
+    snapshot,
     write_pictures,
 )
 from torch import nn
@@ -215,6 +217,51 @@ def test_a_run_that_began_from_scratch_goes_on_so(photos, tmp_path):
     run = alexnet.train(photos, before, out=tmp_path / "run")
     now = RECIPES["folder"].recipe.replace(width=0.1, epochs=1, report=False, warmup=0.0)
     assert alexnet.train(photos, now, out=run, resume=True) == run
+
+
+def test_fields_that_are_swept_count_as_changed(photos, backbone):
+    asked = RECIPES["folder"].recipe
+    trained, solved = asked.replace(weights="backbone", finetune_epochs=0), settled(photos)[0]
+    assert solved.folds == choice.FOLDS
+    for swept, base in (
+        (["lr", "dropout"], trained),
+        (["lr", "finetune_epochs"], asked.replace(weights="backbone")),
+        (["image_size", "seed"], solved),
+        (["lr", "width"], RECIPES["scratch"].recipe),
+        (["weights"], RECIPES["scratch"].recipe),
+    ):
+        assert choice.settled(photos, asked, swept=swept)[0] == base, swept
+    assert "(--width, --norm)" in choice.settled(photos, asked, swept=["width", "norm"])[1]
+    assert "weights are swept" in choice.settled(photos, asked, swept=["weights"])[1]
+
+
+@pytest.mark.parametrize(
+    ("grid", "judged"),
+    [({"lr": [0.05, 0.001]}, "validation"), ({"image_size": [24, 32]}, "5-fold cross-validation")],
+)
+def test_a_sweep_starts_from_what_a_training_would(
+    grid, judged, photos, backbone, tmp_path, capsys
+):
+    sweep = alexnet.sweep(photos, grid=grid, out=tmp_path / "sweep", tensorboard=False)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "every trial starts from our backbone" in said
+    assert f"best on {judged}: " in said and f": {judged} top-1 " in said
+    [best] = json.loads((sweep / "summary.json").read_text())["winner_trials"]
+    assert RunDirectory(sweep / "trials" / best).settings.recipe.weights == "backbone"
+    page = (sweep / "report.html").read_text()
+    assert f"accuracy on {judged}" in page and ("training, in 5-fold" in page) == ("5" in judged)
+
+
+@pytest.mark.parametrize("how", [{"width": 0.1}, {"image_size": 24, "crop": 24, "pool": "max"}])
+def test_a_sweep_that_began_from_scratch_goes_on_so(how, photos, backbone, tmp_path, capsys):
+    """As one of 0.1.0 did, whose default was another."""
+    grid, brief = {"lr": [0.05, 0.01]}, {"epochs": 1, "tensorboard": False}
+    sweep = alexnet.sweep(photos, "scratch", grid, out=tmp_path / "sweep", **brief, **how)
+    before = snapshot(sweep / "trials")
+    capsys.readouterr()
+    assert alexnet.sweep(photos, "folder", grid, out=sweep, **brief, **how) == sweep
+    assert "starts from scratch: so this sweep began" in capsys.readouterr().err
+    assert snapshot(sweep / "trials") == before
 
 
 def test_well_known_data_sets_are_told(backbone, tmp_path):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from alexnet.commands.early import at_least, look_at_data, look_at_recipe
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import Data, LabelFlags
+from alexnet.console import say
 from alexnet.errors import InputError
 from alexnet.presets import study
 from alexnet.recipes import Recipe
@@ -107,8 +108,8 @@ class Sweep(LabelFlags):
         )
 
     def _list_trials(self, data: str, space: "Space | Sequence[Point]") -> None:
-        from alexnet.runs.choice import base_of
         from alexnet.sweeping.estimates import say_what_is_planned
+        from alexnet.sweeping.sweep import base_of
         from alexnet.sweeping.trials import plan, points_of, stacks, told
 
         if self.search == "tpe":
@@ -116,9 +117,11 @@ class Sweep(LabelFlags):
                 "--search tpe chooses each point from the ones before it, so none can be listed.",
                 "Leave out --dry-run.",
             )
-        base = base_of(data, self.fields)
+        base, chosen = base_of(data, self.fields, space, self.out)
         points = points_of(space, self.random, base.seed)
         groups = stacks(plan(base, points, seeds=self.seeds, max_trials=self.max_trials))
         for trial in (trial for group in groups for trial in group):
             print(f"{trial.name}  {told(trial.settings)}")
+        if chosen:
+            say(f"every trial {chosen}")
         say_what_is_planned(data, groups, self.jobs)

@@ -1,6 +1,7 @@
 """What a training starts from where its recipe leaves that open: our backbone, or nothing."""
 
 import re
+from collections.abc import Collection
 
 from alexnet.data.datasets import open_data, outline
 from alexnet.data.sources import Data
@@ -30,7 +31,9 @@ CIFAR10 = set("airplane automobile bird cat deer dog frog horse ship truck".spli
 CIFAR10_TOO = {"plane": "airplane", "car": "automobile"}
 
 
-def settled(data: Data, asked: Recipe, began_from: str = "") -> tuple[Recipe, str]:
+def settled(
+    data: Data, asked: Recipe, began_from: str = "", swept: Collection[str] = ()
+) -> tuple[Recipe, str]:
     """A recipe whose weights are settled, and what there is to say about that.
 
     Args:
@@ -39,18 +42,21 @@ def settled(data: Data, asked: Recipe, began_from: str = "") -> tuple[Recipe, st
             the data or the network asked for, what was changed in the recipe `folder` is changed in
             `scratch` instead.
         began_from: the weights of the run that goes on; empty for a new one.
+        swept: the fields in which the trainings of a sweep will differ from it.
     """
     if asked.weights != "auto":
         return asked, made_for_other_data(data, asked)
+    if "weights" in swept and not began_from:
+        return from_scratch(asked)[0], "is as recipe scratch has it, since weights are swept"
     images, classes, apart = outline(data)
     made = "".join(
         f". These are the classes of {name}, for which --recipe {name} is made: "
         f"{preset(name).expected}"
         for name in well_known(images, classes)
     )
-    why = reason_for_scratch(data, asked, began_from, images)
+    why = reason_for_scratch(data, asked, began_from, images, swept)
     if not why:
-        recipe = from_backbone(asked, images, apart)
+        recipe = from_backbone(asked, images, apart, swept)
         return recipe, (
             f"starts from our backbone: {preset('folder').expected}{made}{how_solved(recipe)}"
         )
@@ -60,15 +66,17 @@ def settled(data: Data, asked: Recipe, began_from: str = "") -> tuple[Recipe, st
     return recipe, f"starts from scratch: {why}{made}"
 
 
-def from_backbone(asked: Recipe, images: int, apart: bool = False) -> Recipe:
+def from_backbone(
+    asked: Recipe, images: int, apart: bool = False, swept: Collection[str] = ()
+) -> Recipe:
     """A recipe that starts from the backbone, for so many training images, with a validation split
     or without. Of few images, none is lost to one: the head is solved and cross-validated, unless
-    something is asked for that only training has use for."""
-    changed, few = changed_in_folder(asked), images < ENOUGH
-    solvable = asked.head == "auto" and not apart and changed.keys() <= OF_SOLVED
+    something is asked for, or swept, that only training has use for."""
+    changed, few = changed_in_folder(asked).keys() | set(swept), images < ENOUGH
+    solvable = asked.head == "auto" and not apart and changed <= OF_SOLVED
     if solvable and (few or asked.folds):
         return solved(asked, asked.folds or FOLDS)
-    all_of_it = not few or changed.keys() & ALL_OF_IT
+    all_of_it = not few or changed & ALL_OF_IT
     head_alone = {} if all_of_it else {"finetune_epochs": 0}
     return asked.replace(weights=BACKBONE, **head_alone)
 
@@ -89,12 +97,6 @@ def how_solved(recipe: Recipe) -> str:
         f". Of few images a head is solved at once, and cross-validated in {recipe.folds} folds; "
         "--head trained trains one"
     )
-
-
-def base_of(data: Data, asked: Recipe) -> Recipe:
-    """What the trials of a sweep have in common: from scratch where it is left open, as before
-    there was a backbone. So sweeps of then go on, and rates matter."""
-    return settled(data, asked, began_from="none")[0]
 
 
 def flag(name: str) -> str:
@@ -129,11 +131,13 @@ def made_for_other_data(data: Data, asked: Recipe) -> str:
     )
 
 
-def reason_for_scratch(data: Data, asked: Recipe, began_from: str, images: int) -> str:
+def reason_for_scratch(
+    data: Data, asked: Recipe, began_from: str, images: int, swept: Collection[str] = ()
+) -> str:
     """Why the backbone is not what to start from; empty where it is."""
     if began_from:
-        return "so this run began" if began_from == "none" else ""
-    other = other_network(asked)
+        return f"so this {'sweep' if swept else 'run'} began" if began_from == "none" else ""
+    other = other_network(asked, swept)
     if other:
         flags = ", ".join(map(flag, other))
         return f"the backbone is another network than asked for ({flags})"

@@ -1,6 +1,7 @@
 """The network that a recipe comes to, what happens to an image before it, and which of them do not
 go together. Imports no torch."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -89,9 +90,9 @@ def changed_in_folder(asked: Recipe) -> dict[str, Any]:
     return {name: one for name, one in asked.to_dict().items() if one != usual[name]}
 
 
-def other_network(asked: Recipe) -> list[str]:
-    """The fields that ask for another network than the backbone's."""
-    return [name for name in changed_in_folder(asked) if name in NETWORK]
+def other_network(asked: Recipe, swept: Collection[str] = ()) -> list[str]:
+    """The fields that ask for another network than the backbone's, or will in some trainings."""
+    return [name for name in NETWORK if name in {*changed_in_folder(asked), *swept}]
 
 
 def from_scratch(asked: Recipe) -> tuple[Recipe, list[str]]:

@@ -242,6 +242,7 @@ def summarise(sweep: SweepDirectory, results: Sequence[Result]) -> dict[str, Any
         "trials": len(results),
         "failed": len(failed),
         "images": n,
+        "judged_on": best.results[0].trial.judged_on,
         "seeds": len(best.results),
         "winner": best.settings,
         "winner_trials": [one.trial.name for one in best.results],
@@ -288,8 +289,8 @@ def in_words(summary: dict[str, Any]) -> Iterator[str]:
     spread = f", mean of {seeds} seeds, {low:.2%} to {high:.2%}" if seeds > 1 else ""
     here = "" if deviation is not None else " on these images"
     yield (
-        f"best on validation: {told(summary['winner'])} with {summary['val_top1']:.2%} of "
-        f"{summary['images']:,} images{spread}"
+        f"best on {summary['judged_on']}: {told(summary['winner'])} "
+        f"with {summary['val_top1']:.2%} of {summary['images']:,} images{spread}"
     )
     tied = [row for row in rows[1:] if row["tied"]]
     if len(rows) > 1:

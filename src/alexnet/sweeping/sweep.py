@@ -14,11 +14,11 @@ from alexnet.console import in_words, say
 from alexnet.data.finding import lasting
 from alexnet.data.handed import Given, given
 from alexnet.data.reading import title_of
-from alexnet.data.sources import Source
+from alexnet.data.sources import Data, Source
 from alexnet.errors import RecipeError
 from alexnet.presets import study as named_study
 from alexnet.recipes import Recipe, digest_of
-from alexnet.runs.choice import base_of
+from alexnet.runs.choice import settled
 from alexnet.runs.configs import asked_for
 from alexnet.runs.network import require_sound
 from alexnet.runs.resolution import resolve
@@ -98,10 +98,11 @@ def sweep(
     data = given(data)
     if isinstance(data, Source):  # trials run in processes of their own
         data = prepare(data, recipe, config=config, **fields)
-    base = base_of(data, asked_for(str(data), recipe, config=config, **fields))
+    space = space_of(grid or {})
+    asked = asked_for(str(data), recipe, config=config, **fields)
+    base, chosen = base_of(data, asked, space, out)
     if nproc > 1:
         base = in_shards(base, nproc)
-    space = space_of(grid or {})
     seeds = seeds or 1
     planned = (
         []
@@ -138,6 +139,8 @@ def sweep(
             if job.missing
         )
     say(f"{count} trials of {title_of(data)}; writing to {folder}")
+    if chosen:
+        say(f"every trial {chosen}")
     todo = (replace(job, nproc=nproc) for job in todo)
     if ray:
         done = on_ray(todo, ray, 0 if jobs == 1 else jobs, nproc)
@@ -155,6 +158,17 @@ def sweep(
     summarise(folder, results)
     say(f"report: {write_sweep_page(folder.path)}")
     return folder.path
+
+
+def base_of(
+    data: Data, asked: Recipe, space: Space | Sequence[Point], out: str | Path | None
+) -> tuple[Recipe, str]:
+    """What the trials of a sweep in `out` have in common, and what there is to say about that. One
+    of 0.1.0, which knew no backbone, goes on from scratch."""
+    there = SweepDirectory(out) if out else None
+    began = str(there.definition()["recipe"]["weights"]) if there and there.begun else ""
+    swept = {name for point in ([space] if isinstance(space, dict) else space) for name in point}
+    return settled(data, asked, "none" if began == "none" else "", swept)
 
 
 def in_shards(base: Recipe, nproc: int) -> Recipe:
@@ -191,7 +205,8 @@ class Clock:
         done = done_of(results)
         scores = [o.val_top1 for o in results if o.trial.name in mine and o.val_top1 is not None]
         what = told(job.trials[0].settings) if len(job.trials) == 1 else f"{len(mine)} trials"
-        came = f"validation top-1 {min(scores):.2%}" if scores else "failed"
+        judged = job.trials[0].judged_on
+        came = f"{judged} top-1 {min(scores):.2%}" if scores else "failed"
         if scores and max(scores) > min(scores):
             came += f" to {max(scores):.2%}"
         left = self.count - done

@@ -57,6 +57,7 @@ def contents(sweep: SweepDirectory) -> dict[str, Any]:
             "title": f"{sweep.path.resolve().name}: sweep over {', '.join(fields)}",
             "data_name": title_of(definition["data"]),
             "val_top1": float(summary["val_top1"]),
+            "judged_on": summary.get("judged_on", "validation"),  # sweeps of 0.1.0 do not say it
             "pruned": sum(row["status"] == "pruned" for row in rows),
             "counts": {key: int(summary[key]) for key in ("trials", "failed", "images", "seeds")},
             "winner": told(summary["winner"]),

@@ -60,6 +60,12 @@ class Trial:
         """The name of its folder: equal recipes, equal names."""
         return self.recipe.digest
 
+    @property
+    def judged_on(self) -> str:
+        """What it is compared with others on."""
+        folds = self.recipe.folds
+        return f"{folds}-fold cross-validation" if folds else "validation"
+
 
 def parse_space(texts: Sequence[str]) -> Space:
     """{"lr": [0.1, 0.01]} from "lr=0.1,0.01", and a Range from "lr=0.001..0.1"; values typed as the
