@@ -250,6 +250,7 @@ def test_a_sweep_starts_from_what_a_training_would(
     assert RunDirectory(sweep / "trials" / best).settings.recipe.weights == "backbone"
     page = (sweep / "report.html").read_text()
     assert f"accuracy on {judged}" in page and ("training, in 5-fold" in page) == ("5" in judged)
+    assert ("the epoch that was kept" in page) == (judged == "validation")  # a solved head has one
 
 
 @pytest.mark.parametrize("how", [{"width": 0.1}, {"image_size": 24, "crop": 24, "pool": "max"}])

@@ -124,9 +124,12 @@ def test_figures(test: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def curves(sweep: SweepDirectory, rows: Sequence[Row], winners: set[str]) -> list[Drawn]:
-    """Validation accuracy, loss, and learning rate of all trials, the winner on top."""
+    """Validation accuracy, loss, and learning rate of all trials, the winner on top; nothing where
+    none has more than one epoch, as heads that are solved."""
     order = sorted(rows, key=lambda row: row["trial"] in winners)
     epochs = {row["trial"]: sweep.trial(row["trial"]).epochs() for row in order}
+    if max(map(len, epochs.values()), default=0) < 2:
+        return []
     found = []
     for key, share, heading in (
         ("val_top1", True, "accuracy on validation"),
