@@ -253,6 +253,12 @@ def test_a_sweep_starts_from_what_a_training_would(
     assert ("the epoch that was kept" in page) == (judged == "validation")  # a solved head has one
 
 
+def test_a_rate_is_looked_for_of_a_head_that_is_trained(photos, backbone, tmp_path):
+    run = alexnet.train(photos, out=tmp_path / "run", only_find_lr=True)
+    assert (run / "lr.json").is_file()
+    assert RunDirectory(run).settings.recipe.head == "trained"
+
+
 @pytest.mark.parametrize("how", [{"width": 0.1}, {"image_size": 24, "crop": 24, "pool": "max"}])
 def test_a_sweep_that_began_from_scratch_goes_on_so(how, photos, backbone, tmp_path, capsys):
     """As one of 0.1.0 did, whose default was another."""

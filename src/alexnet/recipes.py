@@ -381,7 +381,8 @@ class Recipe:
                 raise RecipeError(
                     "finetune_epochs is the second phase after training on frozen layers; nothing "
                     "is frozen.",
-                    "Use --freeze conv, or only --epochs.",
+                    "Use --finetune-epochs 0 to train everything from the beginning, or "
+                    "--freeze conv.",
                 )
         elif self.weights == "none":
             raise RecipeError(

@@ -110,7 +110,9 @@ def carried_out(
     with ranks.joined(), _directory(out, resume) as (place, goes_on):
         before = RunDirectory(place) if goes_on and place else None
         old = like or (before if before and not before.just_begun else None)
-        asked, choice = settled(data, asked, old.settings.asked.weights if old else "")
+        began_from = old.settings.asked.weights if old else ""
+        # what is looked for is the rate of a head that is trained, not solved
+        asked, choice = settled(data, asked, began_from, ["lr"] if only_find_lr else [])
         if not old:
             require_sound(asked)
         draw, shards = (old.settings.draw, old.settings.shards) if old else ("content", "auto")
