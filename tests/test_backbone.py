@@ -235,6 +235,7 @@ def test_fields_that_are_swept_count_as_changed(photos, backbone):
     assert "weights are swept" in choice.settled(photos, asked, swept=["weights"])[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("grid", "judged"),
     [({"lr": [0.05, 0.001]}, "validation"), ({"image_size": [24, 32]}, "5-fold cross-validation")],
@@ -259,6 +260,7 @@ def test_a_rate_is_looked_for_of_a_head_that_is_trained(photos, backbone, tmp_pa
     assert RunDirectory(run).settings.recipe.head == "trained"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [{"width": 0.1}, {"image_size": 24, "crop": 24, "pool": "max"}])
 def test_a_sweep_that_began_from_scratch_goes_on_so(how, photos, backbone, tmp_path, capsys):
     """As one of 0.1.0 did, whose default was another."""
