@@ -245,7 +245,7 @@ def test_a_sweep_starts_from_what_a_training_would(
 ):
     sweep = alexnet.sweep(photos, grid=grid, out=tmp_path / "sweep", tensorboard=False)
     said = " ".join(capsys.readouterr().err.split())
-    assert "every trial starts from our backbone" in said
+    assert "each trial: starts from our backbone" in said
     assert f"best on {judged}: " in said and f": {judged} top-1 " in said
     [best] = json.loads((sweep / "summary.json").read_text())["winner_trials"]
     assert RunDirectory(sweep / "trials" / best).settings.recipe.weights == "backbone"

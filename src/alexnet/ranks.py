@@ -131,7 +131,7 @@ def apart() -> Iterator[None]:
     they call is of this package; `spawn` would have them run a script that has no `if __name__ ==
     "__main__"` again, from its first line."""
     main = sys.modules["__main__"]
-    spec, file = main.__spec__, vars(main).pop("__file__", None)
+    spec, file = getattr(main, "__spec__", None), vars(main).pop("__file__", None)
     main.__spec__ = None
     try:
         yield

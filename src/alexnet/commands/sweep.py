@@ -123,5 +123,5 @@ class Sweep(LabelFlags):
         for trial in (trial for group in groups for trial in group):
             print(f"{trial.name}  {told(trial.settings)}")
         if chosen:
-            say(f"every trial {chosen}")
+            say(chosen)
         say_what_is_planned(data, groups, self.jobs)

@@ -47,7 +47,7 @@ def settled(
     if asked.weights != "auto":
         return asked, made_for_other_data(data, asked)
     if "weights" in swept and not began_from:
-        return from_scratch(asked)[0], "is as recipe scratch has it, since weights are swept"
+        return from_scratch(asked)[0], "takes recipe scratch for the rest, since weights are swept"
     images, classes, apart = outline(data)
     made = "".join(
         f". These are the classes of {name}, for which --recipe {name} is made: "

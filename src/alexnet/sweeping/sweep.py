@@ -140,7 +140,7 @@ def sweep(
         )
     say(f"{count} trials of {title_of(data)}; writing to {folder}")
     if chosen:
-        say(f"every trial {chosen}")
+        say(chosen)
     todo = (replace(job, nproc=nproc) for job in todo)
     if ray:
         done = on_ray(todo, ray, 0 if jobs == 1 else jobs, nproc)
@@ -168,7 +168,8 @@ def base_of(
     there = SweepDirectory(out) if out else None
     began = str(there.definition()["recipe"]["weights"]) if there and there.begun else ""
     swept = {name for point in ([space] if isinstance(space, dict) else space) for name in point}
-    return settled(data, asked, "none" if began == "none" else "", swept)
+    base, told = settled(data, asked, "none" if began == "none" else "", swept)
+    return base, f"each trial: {told}" if told else ""
 
 
 def in_shards(base: Recipe, nproc: int) -> Recipe:
