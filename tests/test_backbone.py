@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from typing import Any
 
 import pytest
 import torch
@@ -264,7 +265,8 @@ def test_a_rate_is_looked_for_of_a_head_that_is_trained(photos, backbone, tmp_pa
 @pytest.mark.parametrize("how", [{"width": 0.1}, {"image_size": 24, "crop": 24, "pool": "max"}])
 def test_a_sweep_that_began_from_scratch_goes_on_so(how, photos, backbone, tmp_path, capsys):
     """As one of 0.1.0 did, whose default was another."""
-    grid, brief = {"lr": [0.05, 0.01]}, {"epochs": 1, "tensorboard": False}
+    grid = {"lr": [0.05, 0.01]}
+    brief: dict[str, Any] = {"epochs": 1, "tensorboard": False}
     sweep = alexnet.sweep(photos, "scratch", grid, out=tmp_path / "sweep", **brief, **how)
     before = snapshot(sweep / "trials")
     capsys.readouterr()
