@@ -22,6 +22,7 @@ from makers import (
 from torch import nn
 
 import alexnet
+from alexnet.cli import main
 from alexnet.errors import Interrupted, ModelError, RecipeError
 from alexnet.fitting.distillation import GRID, Student, Teacher
 from alexnet.network import weight_names, weights
@@ -253,6 +254,11 @@ def test_a_sweep_starts_from_what_a_training_would(
     page = (sweep / "report.html").read_text()
     assert f"accuracy on {judged}" in page and ("training, in 5-fold" in page) == ("5" in judged)
     assert ("the epoch that was kept" in page) == (judged == "validation")  # a solved head has one
+    [[field, values]] = grid.items()
+    asked = f"{field}={','.join(map(str, values))}"
+    assert main(["sweep", str(photos), "--grid", asked, "--dry-run"]) == 0
+    images = "6 validation" if judged == "validation" else "48 cross-validated"
+    assert f"2 settings and {images} images" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_rate_is_looked_for_of_a_head_that_is_trained(photos, backbone, tmp_path):

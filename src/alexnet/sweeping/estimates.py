@@ -144,15 +144,18 @@ def say_what_is_planned(data: str, groups: Sequence[Sequence[Trial]], jobs: int)
         + (f"; --jobs {jobs} was not taken into account" if jobs > 1 else "")
     )
     settings = {trial.recipe.replace(seed=0).digest for group in groups for trial in group}
-    for line in what_it_can_show(len(settings), count // len(settings), found.images):
+    kind = "cross-validated" if groups[0][0].recipe.folds else "validation"
+    for line in what_it_can_show(len(settings), count // len(settings), found.images, kind):
         say(line)
 
 
-def what_it_can_show(settings: int, seeds: int, images: int) -> Iterator[str]:
-    """Which gap so many settings, seeds and validation images can tell from noise."""
+def what_it_can_show(
+    settings: int, seeds: int, images: int, kind: str = "validation"
+) -> Iterator[str]:
+    """Which gap so many settings, seeds and images of a kind can tell from noise."""
     if settings == 1:
         return
-    on = f"{settings} settings and {images:,} validation images"
+    on = f"{settings} settings and {images:,} {kind} images"
     if seeds == 1:
         gap = smallest_gap(settings, 1, images, 0.0)
         yield (
