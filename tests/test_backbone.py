@@ -301,6 +301,19 @@ def test_a_recipe_for_other_data_is_told(name, photos, tmp_path):
     assert choice.settled("digits", RECIPES["digits"].recipe) == (RECIPES["digits"].recipe, "")
 
 
+def test_a_folder_that_is_called_as_a_data_set_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert choice.made_for_other_data("digits", RECIPES["digits"].recipe) == ""
+    for name in ("digits", "cifar10"):
+        write_pictures(tmp_path / name)
+    told = choice.made_for_other_data("digits", RECIPES["digits"].recipe)
+    assert (
+        told == "digits is the data set of that name; what is called so in this folder is ./digits"
+    )
+    told = choice.made_for_other_data("cifar10", RECIPES["cifar10"].recipe)
+    assert told.endswith("this is other data; as ./cifar10 it starts from our backbone")
+
+
 @pytest.mark.parametrize(("images", "told"), [(4, True), (5, False)])
 def test_classes_of_few_images_are_told_what_that_is_worth(
     images, told, backbone, tmp_path, capsys

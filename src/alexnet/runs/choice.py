@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection
+from pathlib import Path
 
 from alexnet.data.datasets import open_data, outline
 from alexnet.data.sources import Data
@@ -25,6 +26,7 @@ OF_SOLVED = (BYSTANDERS - {"cache"}) | frozenset(
 )
 # what asks for everything to be trained after the head, however few images there are
 ALL_OF_IT = {"finetune_epochs", "mixup", "cutmix"}
+MADE_HERE = {"digits", "tiny-image10"}  # data sets that are not looked for under their names
 FEW_CHANGES = 5  # a recipe that differs from a preset in more fields is the user's own
 # CIFAR-10's classes, and what else two of them are called
 CIFAR10 = set("airplane automobile bird cat deer dog frog horse ship truck".split())
@@ -118,16 +120,22 @@ def well_known(images: int, classes: list[str]) -> list[str]:
 
 
 def made_for_other_data(data: Data, asked: Recipe) -> str:
-    """Whether a recipe is one that was made for a data set which this is not."""
+    """Whether a recipe is one that was made for a data set which this is not, or a folder may have
+    been meant that is called as a data set."""
+    here = str(data) in BY_DATA and Path(str(data)).exists()
+    if here and str(data) in MADE_HERE:
+        return f"{data} is the data set of that name; what is called so in this folder is ./{data}"
     name, changed = nearest(asked, str(data))
     if len(changed) > FEW_CHANGES:
         return ""
     mine = [one for one in BY_DATA if name == one or name.startswith(f"{one}-")]
-    if not mine or str(data) in mine or set(mine) & set(well_known(*outline(data)[:2])):
+    by_name = str(data) in mine
+    if not mine or (by_name and not here) or set(mine) & set(well_known(*outline(data)[:2])):
         return ""
+    instead = f"as ./{data} it" if by_name else "without --recipe a folder"
     return (
-        f"recipe {name} is made for {mine[-1]}, and this is other data; without --recipe a folder "
-        "starts from our backbone"
+        f"recipe {name} is made for {mine[-1]}, and this is other data; {instead} starts from our "
+        "backbone"
     )
 
 
