@@ -22,7 +22,7 @@ import alexnet
 from alexnet.cli import COMMANDS
 from alexnet.presets import RECIPES, STUDIES
 from alexnet.recipes import Recipe
-from alexnet.words import FLAG, is_value
+from alexnet.words import FLAG, VALUES, is_value
 
 SOURCE = Path(alexnet.__file__).parent
 GROUND = set(
@@ -273,10 +273,11 @@ def test_flags_in_messages_are_arguments_and_their_words_are_known():
                     continue
                 found += 1
                 assert argument in known, (name, flag[0])
-                word = (flag["word"] or "").strip()
+                word = "" if flag["value"] else (flag["word"] or "").strip()
                 hint = fields.get(argument, str)
                 choices = [one for part in (hint, *get_args(hint)) for one in get_args(part)]
-                assert is_value(argument, word) or word not in [*choices, *RECIPES, *STUDIES]
+                values = {*choices, *RECIPES, *STUDIES, *VALUES}
+                assert is_value(argument, word) == (word in values), (name, flag[0])
     assert found > 100
 
 

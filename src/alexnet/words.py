@@ -41,8 +41,9 @@ VALUES = set(
     "adamw all all-but-last auto backbone balanced bvlc-2012 conv convert cpu fp32 he local "
     "logistic max none onnx sgd skip small test tpe train trained validation web".split()
 )
-NAMED = {"recipe", "study"}  # flags whose value may be any word but these:
-GOES_ON = set("a and for has is of or to with".split())
+# flags whose value may be any word but these, such as one that a message is given to name
+NAMED = set("device freeze head optimizer precision recipe split study weights".split())
+GOES_ON = set("a and asks for has is of or takes to trains with".split())
 VALUE = r"(?: -?\d+(?:\.\d+)?(?:e-?\d+)?(?![\w%]))+|(?: [A-Z]+(?:\.[a-z0-9]+)?\b)+| '[^']*'"
 FLAG = re.compile(
     r"`[^`]*`|\balexnet [a-z][^.;,\n]*"  # whole commands stay what they are
