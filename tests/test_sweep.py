@@ -13,7 +13,7 @@ from makers import FROZEN, MADE_FOR, SMALL, change, network_of, table, write_pic
 
 import alexnet
 from alexnet.cli import main
-from alexnet.errors import Interrupted, RecipeError, RunError
+from alexnet.errors import InputError, Interrupted, RecipeError, RunError
 from alexnet.network.weight_names import weights_folder
 from alexnet.recipes import Recipe
 from alexnet.runs.configs import asked_for
@@ -28,6 +28,7 @@ from alexnet.sweeping.trials import (
     parse_space,
     plan,
     random_points,
+    space_of,
     stacks,
 )
 
@@ -385,6 +386,31 @@ def test_seeds_give_a_mean_and_a_spread(folder, tmp_path, capsys):
     assert f"another seed moves the accuracy by {100 * pooled:.2f} points" in said
     assert "1 of the other 1 cannot be told apart from it" in said
     assert len(table(path)) == 6
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"grid": {"lr": 0.1}}, "lr is 0.1, expected its values in a list"),
+        ({"grid": {"lr": []}}, "lr has no values"),
+        ({"grid": 3}, "3 is no point of a grid"),
+        ({"grid": ["lr=0.1,0.2"]}, "'lr=0.1,0.2' is no point of a grid"),
+        ({"grid": [{"lrr": 3}]}, "Did you mean 'lr'"),
+        ({"grid": {"lr": [0.1]}, "seeds": -1}, "seeds is -1, expected at least 1"),
+        ({"grid": {"lr": [0.1]}, "jobs": 0}, "jobs is 0, expected at least 1"),
+        ({"grid": {"lr": [0.1]}, "jobs": "2"}, "jobs is '2', expected a whole number"),
+        ({"grid": {"lr": [0.1]}, "random": -1}, "random is -1, expected at least 0"),
+    ],
+)
+def test_what_python_cannot_sweep_is_said(given, says, folder):
+    with pytest.raises(InputError, match=re.escape(says)):
+        alexnet.sweep(folder, FROZEN, **given)
+
+
+def test_numbers_of_numpy_are_values():
+    space = space_of({"lr": np.logspace(-2, -1, 2), "batch_size": np.array([32, 64])})
+    assert space == {"lr": [0.01, 0.1], "batch_size": [32, 64]}
+    assert {type(one) for values in space.values() for one in values} == {float, int}
 
 
 # -- the command

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from alexnet.commands.early import at_least, look_at_data
+from alexnet.commands.early import look_at_data
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import Data, Device, Precision
 from alexnet.console import in_words, table, waiting
+from alexnet.errors import at_least
 from alexnet.presets import preset
 from alexnet.recipes import Recipe
 

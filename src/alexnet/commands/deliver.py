@@ -4,11 +4,11 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from alexnet.commands.early import at_least, look_at_model
+from alexnet.commands.early import look_at_model
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import Device, Run
 from alexnet.console import waiting
-from alexnet.errors import InputError, needs_extra
+from alexnet.errors import InputError, at_least, needs_extra
 
 
 @dataclass(kw_only=True)

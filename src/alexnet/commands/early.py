@@ -56,10 +56,3 @@ def look_at_images(images: Sequence[str], command: str) -> None:
     files = image_files(images)
     if not any(file == STDIN or file.exists() for file in files):
         raise DataError(f"there is no file {files[0]}.", "Check the path.")
-
-
-def at_least(least: int, **values: int) -> None:
-    """InputError unless each number is as large as that."""
-    for name, value in values.items():
-        if value < least:
-            raise InputError(f"{name} is {value}, expected at least {least}.")

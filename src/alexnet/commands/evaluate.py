@@ -10,17 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from alexnet import ranks
-from alexnet.commands.early import (
-    at_least,
-    look_at_classes,
-    look_at_data,
-    look_at_images,
-    look_at_model,
-)
+from alexnet.commands.early import look_at_classes, look_at_data, look_at_images, look_at_model
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import BadImages, Data, Device, Images, LabelFlags, Precision, Run
 from alexnet.console import say, waiting
-from alexnet.errors import InputError
+from alexnet.errors import InputError, at_least
 from alexnet.words import cell
 
 if TYPE_CHECKING:

@@ -4,9 +4,10 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from alexnet.commands.early import at_least, look_at_images, look_at_model
+from alexnet.commands.early import look_at_images, look_at_model
 from alexnet.commands.options import Device, Images, Precision, Run
 from alexnet.console import say, table, waiting
+from alexnet.errors import at_least
 from alexnet.words import shown
 
 

@@ -5,11 +5,11 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from alexnet.commands.early import at_least, look_at_images, look_at_model
+from alexnet.commands.early import look_at_images, look_at_model
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import Device, Images, Model, Precision
 from alexnet.console import say, waiting, warn
-from alexnet.errors import InputError
+from alexnet.errors import InputError, at_least
 from alexnet.words import shown
 
 if TYPE_CHECKING:

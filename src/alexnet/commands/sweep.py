@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from alexnet.commands.early import at_least, look_at_data, look_at_recipe
+from alexnet.commands.early import look_at_data, look_at_recipe
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import Data, LabelFlags
 from alexnet.console import say
@@ -67,14 +67,12 @@ class Sweep(LabelFlags):
     fields: Recipe = dataclasses.field(default_factory=Recipe)
 
     def run(self) -> None:
-        at_least(1, seeds=self.seeds, max_trials=self.max_trials, jobs=self.jobs)
-        at_least(1, nproc=self.nproc)
-        at_least(1, trials=self.trials)
-        at_least(0, random=self.random)
+        from alexnet.sweeping.trials import parse_space, require_counts, study_points
+
+        counts = "seeds random trials max_trials jobs nproc".split()
+        require_counts(**{name: getattr(self, name) for name in counts})
         if self.study and self.grid:
             raise InputError("--study and --grid both say what to sweep.", "Leave one out.")
-
-        from alexnet.sweeping.trials import parse_space, study_points
 
         space: Space | Sequence[Point]
         space = study_points(study(self.study)) if self.study else parse_space(self.grid)

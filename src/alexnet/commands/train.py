@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from alexnet import ranks
-from alexnet.commands.early import at_least, look_at_data, look_at_recipe
+from alexnet.commands.early import look_at_data, look_at_recipe
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import Data, LabelFlags, Run
 from alexnet.console import say, waiting
+from alexnet.errors import at_least
 from alexnet.presets import told
 from alexnet.recipes import Recipe
 

@@ -34,6 +34,7 @@ from alexnet.sweeping.trials import (
     Space,
     plan,
     points_of,
+    require_counts,
     space_of,
     stacks,
     study_points,
@@ -98,7 +99,15 @@ def sweep(
     data = given(data)
     if isinstance(data, Source):  # trials run in processes of their own
         data = prepare(data, recipe, config=config, **fields)
-    space = space_of(grid or {})
+    require_counts(
+        seeds=seeds or 1,
+        random=random,
+        trials=trials,
+        max_trials=max_trials,
+        jobs=jobs,
+        nproc=nproc,
+    )
+    space = space_of({} if grid is None else grid)
     asked = asked_for(str(data), recipe, config=config, **fields)
     base, chosen = base_of(data, asked, space, out)
     if nproc > 1:

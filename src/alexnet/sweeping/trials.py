@@ -4,15 +4,18 @@ import itertools
 import json
 import math
 import random as random_module
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
-from alexnet.errors import RecipeError
+from alexnet.errors import RecipeError, at_least
 from alexnet.presets import Study
 from alexnet.recipes import FIELD_TYPES, STACKABLE, Recipe, nearest_name
 
 Point = dict[str, Any]  # field: value
+
+
+A_GRID = 'Example: grid={"lr": [0.1, 0.01], "momentum": [0.9, 0.0]}'
 
 
 @dataclass(frozen=True)
@@ -99,10 +102,16 @@ def space_of(grid: Mapping[str, Any] | Sequence[Point]) -> Space | list[Point]:
     command line has them; or listed points.
 
     Raises:
-        RecipeError: as `parse_space`.
+        RecipeError: as `parse_space`; no lists of values.
     """
     if not isinstance(grid, Mapping):
-        return list(grid)
+        points = list(grid) if isinstance(grid, Iterable) else [grid]
+        for point in points:
+            if not isinstance(point, Mapping):
+                raise RecipeError(f"{point!r} is no point of a grid.", A_GRID)
+            if unknown := [name for name in point if name not in FIELD_TYPES]:
+                raise unknown_field(unknown[0])
+        return points
     space: Space = {}
     for name, values in grid.items():
         if isinstance(values, str):
@@ -110,8 +119,24 @@ def space_of(grid: Mapping[str, Any] | Sequence[Point]) -> Space | list[Point]:
             continue
         if name not in FIELD_TYPES:
             raise unknown_field(name)
-        space[name] = values if isinstance(values, Range) else list(values)
+        if isinstance(values, Range):
+            space[name] = values
+            continue
+        if not isinstance(values, Iterable):
+            raise RecipeError(f"{name} is {values!r}, expected its values in a list.", A_GRID)
+        # NumPy's numbers as Python's
+        listed = [one.item() if hasattr(one, "item") else one for one in values]
+        if not listed:
+            raise RecipeError(f"{name} has no values.", A_GRID)
+        space[name] = listed
     return space
+
+
+def require_counts(*, seeds: int, random: int, **others: int) -> None:
+    """InputError unless a sweep can have so many seeds, points drawn at random, and others such as
+    jobs."""
+    at_least(1, seeds=seeds, **others)
+    at_least(0, random=random)
 
 
 def unknown_field(name: object) -> RecipeError:
