@@ -96,23 +96,18 @@ def sweep(
         named = named_study(study)
         data, seeds = data or named.data, seeds or named.seeds
         recipe, grid = recipe or named.base, grid or study_points(named)
+    seeds = seeds or 1
+    require_counts(
+        seeds=seeds, random=random, trials=trials, max_trials=max_trials, jobs=jobs, nproc=nproc
+    )
+    space = space_of({} if grid is None else grid)
     data = given(data)
     if isinstance(data, Source):  # trials run in processes of their own
         data = prepare(data, recipe, config=config, **fields)
-    require_counts(
-        seeds=seeds or 1,
-        random=random,
-        trials=trials,
-        max_trials=max_trials,
-        jobs=jobs,
-        nproc=nproc,
-    )
-    space = space_of({} if grid is None else grid)
     asked = asked_for(str(data), recipe, config=config, **fields)
     base, chosen = base_of(data, asked, space, out)
     if nproc > 1:
         base = in_shards(base, nproc)
-    seeds = seeds or 1
     planned = (
         []
         if search == "tpe"

@@ -13,8 +13,6 @@ from alexnet.presets import Study
 from alexnet.recipes import FIELD_TYPES, STACKABLE, Recipe, nearest_name
 
 Point = dict[str, Any]  # field: value
-
-
 A_GRID = 'Example: grid={"lr": [0.1, 0.01], "momentum": [0.9, 0.0]}'
 
 
