@@ -56,6 +56,7 @@ VARIANTS = {
     "compact": (architecture("compact", width=0.1), replace(PLAIN, crop=28, views=2)),
     "compact, wider map": (architecture("compact", width=0.1, map_side=2), PLAIN),
     "fast": (architecture("fast", width=0.1), replace(PLAIN, views=2)),
+    "wide": (architecture("wide", width=0.1), replace(PLAIN, views=2)),
     "2012": (architecture("2012", width=0.1), replace(PLAIN, image_size=70, crop=67, views=2)),
     "small, mean image": (
         replace(architecture("small", width=0.1), mean_image=31),

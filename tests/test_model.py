@@ -126,7 +126,7 @@ def test_small_maps_side_by_side_are_convolved_as_alone(batch, height, width, ke
         torch.testing.assert_close(mine, theirs, rtol=0.02, atol=0.02 * float(theirs.abs().max()))
 
 
-@pytest.mark.parametrize("name", ["2012", "2014", "small", "compact", "fast"])
+@pytest.mark.parametrize("name", ["2012", "2014", "small", "compact", "fast", "wide"])
 @pytest.mark.parametrize(
     "changes",
     [{"conv_layers": n} for n in (3, 4)]

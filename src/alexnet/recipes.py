@@ -56,9 +56,9 @@ class Recipe:
 
     # The network: 2012 (two columns, LRN), 2014 (one tower, torchvision's), small (3x3 kernels, for
     # 32 to 64 px), compact (7x7 kernels with stride 2 first, for 64 to 128 px), fast (whitened
-    # pixels with stride 2 first, for 32 px). auto: that of the weights, or small
-    # without weights.
-    model: Literal["auto", "2012", "2014", "small", "compact", "fast"] = "auto"
+    # pixels with stride 2 first, for 32 px), wide (whitened pixels, for 32 px). auto: that of the
+    # weights, or small without weights.
+    model: Literal["auto", "2012", "2014", "small", "compact", "fast", "wide"] = "auto"
     # Start from these weights: a name of `alexnet weights list`, a run directory, or a .safetensors
     # file. They choose the network and how images are prepared. none: from scratch. auto: the
     # backbone that comes with alexnet, or the recipe scratch where it suits the data better.
@@ -541,7 +541,7 @@ class Resolved(Recipe):
     `weights` names what it started from, and `lr` is "auto" until the finder has found one.
     """
 
-    model: Literal["2012", "2014", "small", "compact", "fast"]
+    model: Literal["2012", "2014", "small", "compact", "fast", "wide"]
     conv_layers: Literal[3, 4, 5]
     fc_layers: Annotated[int, Between(1, 4)]
     hidden: Annotated[int, Between(0, 65536)]  # 0 where there is no hidden layer

@@ -233,6 +233,23 @@ ARCHITECTURES = {
         whitening=3,
         whitening_stride=2,
     ),
+    "wide": Architecture(
+        name="wide",
+        convs=(
+            Conv(64, 3, lrn=True, pool=True),  # 32 -> 30 (whitened) -> 28 -> 14
+            Conv(256, 3, padding=1, lrn=True, pool=True, paper_bias=1.0),  # 14 -> 7
+            Conv(256, 3, padding=1),
+            Conv(256, 3, padding=1, paper_bias=1.0),
+            Conv(384, 3, padding=1, pool=True, paper_bias=1.0),  # 7 -> 3
+        ),
+        hidden=(),
+        map_side=1,
+        norm="batch",
+        pool="max",
+        pool_first=True,
+        map_maximum=True,
+        whitening=3,
+    ),
 }
 
 
@@ -254,7 +271,7 @@ def architecture(
     """The description of a network of the family, changed where something is given.
 
     Args:
-        base: "2012", "2014", "small", "compact" or "fast", or the description to start from.
+        base: "2012", "2014", "small", "compact", "fast" or "wide", or the description to start from.
         conv_layers: 3 to 5; without conv4, then without conv3 (the 2012 paper removes middle layers
             too).
         fc_layers: 1 to 4, the last one (the classes) included.

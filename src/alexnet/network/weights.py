@@ -213,7 +213,7 @@ def recognise(tensors: dict[str, Tensor], where: str) -> Architecture:
     raise WeightsError(
         f"{where} is of no network of the family. Against the closest, {closest}: {listing}"
         + ("; and more." if len(reports[closest]) > 4 else "."),
-        "Networks: 2012, 2014 (torchvision's alexnet), small, compact, fast.",
+        "Networks: 2012, 2014 (torchvision's alexnet), small, compact, fast, wide.",
     )
 
 

@@ -20,6 +20,7 @@ MADE_FOR = {  # px, classes
     "small": (32, 10),
     "compact": (64, 100),
     "fast": (32, 10),
+    "wide": (32, 10),
 }
 HEADING = (
     "layer", "output", "kernel", "then", "parameters", "multiplications", "receptive field, px",
@@ -116,7 +117,7 @@ def describe(model: str | Path, *, classes: int = 0, image_size: int = 0) -> Des
     """A network, layer by layer: shapes, kernels, parameters, multiplications, receptive fields.
 
     Args:
-        model: "2012", "2014", "small", "compact" or "fast"; or a run directory or a weights file.
+        model: "2012", "2014", "small", "compact", "fast" or "wide"; or a run directory or a weights file.
         classes: how many; 0 for those of the run, or those that the network was made for.
         image_size: px of the square that it sees; 0 likewise.
 
