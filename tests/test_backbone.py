@@ -301,6 +301,17 @@ def test_a_recipe_for_other_data_is_told(name, photos, tmp_path):
     assert choice.settled("digits", RECIPES["digits"].recipe) == (RECIPES["digits"].recipe, "")
 
 
+def test_a_run_that_is_called_as_weights_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photos = write_pictures(tmp_path / "photos")
+    asked = RECIPES["folder"].recipe.replace(weights="backbone")
+    assert choice.settled(photos, asked) == (asked, "")
+    write_pictures(tmp_path / "backbone")
+    told = choice.settled(photos, asked)[1]
+    assert told.endswith("the weights of that name; what is called so in this folder is ./backbone")
+    assert choice.settled(photos, asked.replace(weights="./backbone"))[1] == ""
+
+
 def test_a_folder_that_is_called_as_a_data_set_is_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert choice.made_for_other_data("digits", RECIPES["digits"].recipe) == ""

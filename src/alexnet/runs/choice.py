@@ -6,6 +6,7 @@ from pathlib import Path
 
 from alexnet.data.datasets import open_data, outline
 from alexnet.data.sources import Data
+from alexnet.network.weight_names import named_weights
 from alexnet.presets import BY_DATA, nearest, preset
 from alexnet.recipes import BYSTANDERS, Recipe
 from alexnet.runs.network import changed_in_folder, from_scratch, other_network, preprocessing_of
@@ -47,7 +48,8 @@ def settled(
         swept: the fields in which the trainings of a sweep will differ from it.
     """
     if asked.weights != "auto":
-        return asked, made_for_other_data(data, asked)
+        told = made_for_other_data(data, asked), named_like_a_file(asked)
+        return asked, ". ".join(filter(None, told))
     if "weights" in swept and not began_from:
         return from_scratch(asked)[0], "takes recipe scratch for the rest, since weights are swept"
     images, classes, apart = outline(data)
@@ -117,6 +119,17 @@ def well_known(images: int, classes: list[str]) -> list[str]:
         "tiny-image10": synsets and len(classes) == 10,
     }
     return [name for name in found if found[name]]
+
+
+def named_like_a_file(asked: Recipe) -> str:
+    """Whether weights were asked for by a name that something in this folder has, too."""
+    given = {"weights": asked.weights, "teacher": asked.teacher}
+    twice = [f for f, name in given.items() if name in named_weights() and Path(name).exists()]
+    return "; ".join(
+        f"{flag(field)} {given[field]} takes the weights of that name; what is called so in this "
+        f"folder is ./{given[field]}"
+        for field in twice
+    )
 
 
 def made_for_other_data(data: Data, asked: Recipe) -> str:
