@@ -110,7 +110,7 @@ def ten_views(run: RunDirectory) -> Hits:
     """(N,) of the validation images, looked at in ten views."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "predictions.npz"
-        evaluate_run(run.path, split="val", save=str(path), views=VIEWS["views"])
+        evaluate_run(run.path, split="val", save=str(path), views=10)
         with np.load(path) as found:
             return cast("Hits", found["logits"].argmax(1) == found["labels"])
 

@@ -18,6 +18,7 @@ from alexnet import cli
 from alexnet.data.store import Store
 from alexnet.runs.directory import RunDirectory
 from alexnet.runtime import processor_name
+from alexnet.values import Precision
 
 ARCHIVE = Path(__file__).parent / "fixtures" / "alexnet-0.1.0.tar.xz"
 
@@ -81,7 +82,7 @@ def test_a_run_evaluates_as_it_did(name, old, expected):
 def test_it_classifies_as_it_did(model, old, expected):
     if model == "model.onnx":
         pytest.importorskip("onnxruntime")
-    precision = "auto" if model == "model.onnx" else "fp32"
+    precision: Precision = "auto" if model == "model.onnx" else "fp32"
     picture = np.array(expected["picture"], np.uint8)
     found = alexnet.load(model, precision=precision).predict_proba(picture)[0]
     np.testing.assert_allclose(found, expected[f"predict {model}"], atol=1e-6)

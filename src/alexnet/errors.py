@@ -19,8 +19,6 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from operator import index
-from typing import SupportsIndex
 
 from alexnet.words import spoken
 
@@ -124,15 +122,6 @@ def needs_extra(what: str, extra: str = "") -> Iterator[None]:
             "Install them: python -m pip install "
             + (f"'alexnet[{extra}]'" if extra else "alexnet"),
         ) from error
-
-
-def at_least(least: int, **values: object) -> None:
-    """InputError unless each is a whole number, as large as that."""
-    for name, value in values.items():
-        if not isinstance(value, SupportsIndex):
-            raise InputError(f"{name} is {value!r}, expected a whole number.")
-        if index(value) < least:
-            raise InputError(f"{name} is {value}, expected at least {least}.")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

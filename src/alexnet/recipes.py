@@ -11,29 +11,11 @@ import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from types import UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
 
-from alexnet.errors import RecipeError, did_you_mean
+from alexnet.errors import InputError, RecipeError, did_you_mean
+from alexnet.values import BadImages, Between, Positive, Precision, checked
 
-
-@dataclass(frozen=True)
-class Between:
-    """The range of a numeric field, both ends included unless `open_low`."""
-
-    low: float
-    high: float = float("inf")
-    open_low: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        return (self.low < value if self.open_low else self.low <= value) and value <= self.high
-
-    def __str__(self) -> str:
-        low = f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
-        return low if self.high == float("inf") else f"{low} and at most {self.high:g}"
-
-
-Positive = Between(0, open_low=True)
 Open = Literal["auto"]  # a field that is left to the weights, the network, the data or the machine
 
 WEIGHT_RULES = ("none", "balanced", "effective")
@@ -171,7 +153,7 @@ class Recipe:
     # Greyscale images: convert them to RGB, or drop them.
     greyscale: Literal["convert", "drop"] = "convert"
     # Unreadable images: error lists them and stops, skip lists them and goes on without them.
-    bad_images: Literal["error", "skip"] = "error"
+    bad_images: BadImages = "error"
     # Views averaged in evaluation and prediction: 1 is the centre, 2 the centre and its mirror
     # image, 10 these and the four corners with their mirror images (2012 paper). Validation during
     # training looks at one.
@@ -260,7 +242,7 @@ class Recipe:
     # -- the machine -------------------------------------------------------------------------------
 
     # Arithmetic: auto takes bf16 where the hardware has it, and says so.
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    precision: Precision = "auto"
     # Where to compute: auto takes a CUDA device if there is one, else the CPU. mps: Apple's GPU.
     device: str = "auto"
     # Only algorithms that give the same bits every time, also on CUDA. (On a CPU that is always
@@ -296,7 +278,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, hint in self._types().items():
             value = renamed(name, getattr(self, name), hint)
-            object.__setattr__(self, name, checked(name, value, hint))
+            object.__setattr__(self, name, checked_field(name, value, hint))
         if not DEVICE.fullmatch(self.device):
             raise RecipeError(
                 f"device is {self.device!r}, expected auto, cpu, cuda, cuda:N or mps.",
@@ -619,68 +601,13 @@ def nearest_name(name: str, known: Collection[str]) -> str:
     return by_field[close[0]] if close else ""
 
 
-def checked(name: str, value: object, hint: Any) -> Any:
-    """`value` as the type `hint` wants it (7 is a float, a list is a tuple), or RecipeError naming
-    the field."""
-    limits: tuple[Between, ...] = ()
-    if get_origin(hint) is Annotated:
-        hint, *limits_found = get_args(hint)
-        limits = tuple(limits_found)
-    origin = get_origin(hint)
-    if origin in (Union, UnionType):
-        return _checked_union(name, value, get_args(hint))
-    if origin is Literal:
-        options = get_args(hint)
-        if value not in options:
-            suggestion = did_you_mean(str(value), map(str, options))
-            raise RecipeError(
-                f"{name} is {value!r}, expected one of {', '.join(map(str, options))}.", suggestion
-            )
-        return value
-    if origin is tuple:
-        parts = get_args(hint)
-        if parts[1:] == (...,) and isinstance(value, (tuple, list)):
-            parts = parts[:1] * len(value)
-        if not isinstance(value, (tuple, list)) or len(value) != len(parts):
-            raise RecipeError(
-                f"{name} is {value!r}, expected {len(parts)} numbers.",
-                f"Example: {name}=(0.5, 0.5, 0.5)",
-            )
-        return tuple(checked(name, one, part) for one, part in zip(value, parts, strict=True))
-    if hint in (int, float) and isinstance(value, int | float) and not abs(value) < 2**63:
-        raise RecipeError(  # a NaN is none, and no integer has more than 64 bits
-            f"{name} is {value!r}, expected a number below 2^63.",
-            "`alexnet train --help` explains the fields.",
-        )
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        kind = {
-            "int": "a whole number",
-            "float": "a number",
-            "bool": "true or false",
-            "str": "text",
-        }[hint.__name__]
-        raise RecipeError(f"{name} is {value!r}, expected {kind}.", EXPLAINED)
-    for limit in limits:
-        if value not in limit:
-            raise RecipeError(f"{name} is {value!r}, expected {limit}.", EXPLAINED)
-    return value
-
-
-def _checked_union(name: str, value: object, options: tuple[Any, ...]) -> Any:
-    """`value` as one of several types: a word first, else the type that takes numbers."""
-    words = [word for one in options if get_origin(one) is Literal for word in get_args(one)]
-    if value in words and not isinstance(value, bool):
-        return value
-    numbers = [one for one in options if get_origin(one) is not Literal]
-    if not numbers or isinstance(value, str):
-        rest = ["a number"] if numbers else []
-        raise RecipeError(
-            f"{name} is {value!r}, expected one of {', '.join([*map(str, words), *rest])}.",
-            did_you_mean(str(value), map(str, words)),
-        )
-    return checked(name, value, numbers[0])
+def checked_field(name: str, value: object, hint: Any) -> Any:
+    """`value` as the type of a field wants it (`values.checked`), or RecipeError naming the
+    field."""
+    try:
+        return checked(name, value, hint)
+    except InputError as error:
+        raise RecipeError(error.message, error.hint or EXPLAINED) from None
 
 
 FIELD_TYPES: dict[str, Any] = get_type_hints(Recipe, include_extras=True)

@@ -25,6 +25,7 @@ from alexnet.runs.choice import settled
 from alexnet.runs.own_data import splits_of
 from alexnet.runs.resolution import resolve
 from alexnet.runtime import as_found
+from alexnet.values import Count, checked_arguments
 
 FEW = 10  # images of a class to train on
 IMBALANCE = 10.0  # the largest class by the smallest
@@ -43,10 +44,11 @@ class Finding:
     examples: list[str] = field(default_factory=list)  # all of them
 
 
+@checked_arguments
 def check(
     data: Given,
     *,
-    image_size: int | None = None,
+    image_size: Count | None = None,
     weights: str = "",
     run: str | Path = "",
     sheets: str | Path = "",

@@ -31,6 +31,7 @@ from alexnet.runs.own_data import own_data
 from alexnet.runs.resolution import starting_weights
 from alexnet.runtime import as_found, choose_device, choose_precision
 from alexnet.scoring.learning_curve import forecast
+from alexnet.values import checked_arguments
 from alexnet.words import shown
 
 PARTS = (1 / 8, 1 / 4, 1 / 2, 1.0)  # of the images that are not held out
@@ -44,6 +45,7 @@ Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 
+@checked_arguments
 @as_found()
 def learning_curve(run: str | Path, *, device: str = "auto") -> dict[str, Any]:
     """What a run would gain from twice as many images, in all and of each class: from heads that

@@ -32,6 +32,7 @@ from alexnet.reporting.sheets import Labelled, Sheets
 from alexnet.runs.own_data import own_data
 from alexnet.runtime import as_found
 from alexnet.scoring.metrics import Floats, Labels
+from alexnet.values import Count, Precision, checked_arguments
 from alexnet.words import cell, shown
 
 TABLE = "suggestions.csv"
@@ -75,15 +76,16 @@ class Looked:
         return Looked(files, self.p[places], self.descriptors[places], self.small[places])
 
 
+@checked_arguments
 @as_found()
 def suggest(
     run: str | Path,
-    images: Sequence[str],
+    images: Sequence[str | Path],
     *,
-    count: int = 20,
+    count: Count = 20,
     out: str | Path = "",
     device: str = "auto",
-    precision: str = "auto",
+    precision: Precision = "auto",
 ) -> list[Suggestion]:
     """Which pictures without a label to label next: such as the run is unsure of, unlike each other
     and unlike those it was trained on. What it was trained on, what is there twice and what is

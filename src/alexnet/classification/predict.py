@@ -16,10 +16,12 @@ from alexnet.classification.classifier import STDIN, Classifier, Prediction
 from alexnet.data.images import EXTENSIONS
 from alexnet.data.trees import mark_output
 from alexnet.errors import DataError
+from alexnet.values import Precision, checked_arguments
 from alexnet.words import cell
 
 
-def load(model: str | Path, *, device: str = "auto", precision: str = "auto") -> Classifier:
+@checked_arguments
+def load(model: str | Path, *, device: str = "auto", precision: Precision = "auto") -> Classifier:
     """The classifier of a run directory (or of its best.safetensors), or of an exported .onnx file,
     which needs onnxruntime and no torch.
 

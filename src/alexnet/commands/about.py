@@ -9,9 +9,9 @@ from alexnet.commands.early import look_at_data
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import Data, Device, Precision
 from alexnet.console import in_words, table, waiting
-from alexnet.errors import at_least
 from alexnet.presets import preset
 from alexnet.recipes import Recipe
+from alexnet.values import Between, Count, Positive
 
 
 @dataclass(kw_only=True)
@@ -71,19 +71,17 @@ class Bench:
     # Time this recipe instead of all that suit DATA.
     recipe: Annotated[list[str], Arg(metavar="NAME", again=True)] = field(default_factory=list)
     # How many images the folder has that recipes for any folder are timed for, without DATA.
-    images: int = 1000
+    images: Count = 1000
     # How many classes it has.
-    classes: int = 10
+    classes: Annotated[int, Between(2)] = 10
     # Seconds for which the steps of each recipe are timed; the more, the surer.
-    seconds: float = 1.5
+    seconds: Annotated[float, Positive] = 1.5
     # Print everything as JSON.
     json: bool = False
     device: Device = "auto"
     precision: Precision = "auto"
 
     def run(self) -> None:
-        at_least(1, images=self.images)
-        at_least(2, classes=self.classes)
         for name in self.recipe:
             preset(name)
         if self.data:

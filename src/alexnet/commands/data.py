@@ -10,7 +10,8 @@ from alexnet.commands.flags import Arg
 from alexnet.commands.options import Data, LabelFlags
 from alexnet.console import say, waiting
 from alexnet.errors import CheckError, InputError
-from alexnet.recipes import Between, Open, Recipe
+from alexnet.recipes import Open, Recipe
+from alexnet.values import Between
 
 
 @dataclass(kw_only=True)

@@ -8,7 +8,8 @@ from alexnet.commands.early import look_at_model
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import Device, Run
 from alexnet.console import waiting
-from alexnet.errors import InputError, at_least, needs_extra
+from alexnet.errors import InputError, needs_extra
+from alexnet.values import Count, Port
 
 
 @dataclass(kw_only=True)
@@ -70,7 +71,8 @@ class ServerFlags:
             "own need a token"
         ),
     ] = "127.0.0.1"
-    port: Annotated[int, Arg(help="0: any that is free")] = 8000
+    # 0: any that is free.
+    port: Port = 8000
     token: Annotated[
         str, Arg(help="what clients must know [default: made up and printed, where one is needed]")
     ] = ""
@@ -105,13 +107,7 @@ class ServerFlags:
     device: Device = "auto"
 
     def place(self) -> dict[str, Any]:
-        """As arguments of `alexnet.serve`.
-
-        Raises:
-            InputError: no such port.
-        """
-        if not 0 <= self.port < 2**16:
-            raise InputError(f"port is {self.port}, expected 0 to 65535.")
+        """As arguments of `alexnet.serve`."""
         fields = {one.name: getattr(self, one.name) for one in dataclasses.fields(ServerFlags)}
         return fields | {"names": fields.pop("name")}
 
@@ -202,11 +198,10 @@ class Webcam:
     # Show a window.
     window: bool = True
     # How many classes to show.
-    top: int = 3
+    top: Count = 3
     device: Device = "auto"
 
     def run(self) -> None:
-        at_least(1, top=self.top)
         look_at_model(self.run_directory)
         with needs_extra("alexnet webcam", "webcam"):
             from alexnet.serving.webcam import webcam

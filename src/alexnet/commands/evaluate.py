@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from alexnet import ranks
+from alexnet import ranks, values
 from alexnet.commands.early import look_at_classes, look_at_data, look_at_images, look_at_model
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import BadImages, Data, Device, Images, LabelFlags, Precision, Run
 from alexnet.console import say, waiting
-from alexnet.errors import InputError, at_least
+from alexnet.errors import InputError
+from alexnet.values import Count, Whole
 from alexnet.words import cell
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Eval(LabelFlags):
     # Views averaged: the centre, its mirror image, the corners with theirs. 0: as trained.
     views: Literal[0, 1, 2, 10] = 0
     # Also the share of images whose class is among the best so many.
-    top: int = 5
+    top: Count = 5
     # Also write logits, labels and ids to this .npz file.
     save: str = ""
     # Write contact sheets of these images into this folder: captions are green where the answer is
@@ -48,7 +49,6 @@ class Eval(LabelFlags):
     bad_images: BadImages = "error"
 
     def run(self) -> None:
-        at_least(1, top=self.top)
         look_at_model(self.run_directory)
         look_at_classes(self.run_directory, self.classes)
         data = self.address_of(self.data) if self.data else ""
@@ -108,20 +108,18 @@ class Explain:
     # The folder of the pictures.
     out: str = "explanations"
     # How many classes to show.
-    top: int = 5
+    top: Count = 5
     # Explain this class instead of the most probable one.
     class_: Annotated[str, Arg(name="class")] = ""
     # How many training images to show; 0 spares the pass over them.
-    neighbours: int = 5
+    neighbours: Whole = 5
     device: Device = "auto"
     precision: Annotated[
-        Literal["auto", "bf16", "fp32"],
+        values.Precision,
         Arg(help="of the pass over the training images; all else is computed in fp32"),
     ] = "auto"
 
     def run(self) -> None:
-        at_least(1, top=self.top)
-        at_least(0, neighbours=self.neighbours)
         look_at_images(self.images, "explain")
         look_at_model(self.run_directory)
         look_at_classes(self.run_directory, [self.class_] if self.class_ else [])

@@ -17,8 +17,9 @@ from functools import cache, partial
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
-from alexnet.errors import InputError, RecipeError
-from alexnet.recipes import EXPLAINED, Between, Recipe, checked, nearest_name
+from alexnet.errors import InputError
+from alexnet.recipes import Recipe, nearest_name
+from alexnet.values import Between, checked
 
 NUMBER = re.compile(r"-\.?\d|-(inf|nan)$")  # a value that begins as a flag does
 
@@ -312,9 +313,10 @@ def checked_arguments(known: Sequence[Flag], given: dict[str, Any], command: str
             name: checked(name, value, hints[name]) if name in hints else value
             for name, value in given.items()
         }
-    except RecipeError as error:  # of a field that is none of the recipe's
-        hint = f"`alexnet {command} --help` explains it."
-        raise InputError(error.message, hint if error.hint == EXPLAINED else error.hint) from error
+    except InputError as error:
+        raise InputError(
+            error.message, error.hint or f"`alexnet {command} --help` explains it."
+        ) from error
 
 
 # -- help ------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from alexnet.commands.early import look_at_images, look_at_model
 from alexnet.commands.options import Device, Images, Precision, Run
 from alexnet.console import say, table, waiting
-from alexnet.errors import at_least
+from alexnet.values import Count
 from alexnet.words import shown
 
 
@@ -66,14 +66,13 @@ class Suggest:
     run_directory: Run
     images: Images
     # How many pictures to suggest.
-    count: int = 20
+    count: Count = 20
     # The folder of the contact sheet and the table.
     out: str = "suggestions"
     device: Device = "auto"
     precision: Precision = "auto"
 
     def run(self) -> None:
-        at_least(1, count=self.count)
         look_at_model(self.run_directory)
         look_at_images(self.images, "suggest")
         with waiting("loading torch"):

@@ -2,17 +2,16 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
+from alexnet import values
 from alexnet.commands.flags import Arg
 from alexnet.data.reading import Reading, addressed
 
 Device = Annotated[str, Arg(help="auto, cpu, cuda, cuda:N or mps")]
-Precision = Annotated[
-    Literal["auto", "bf16", "fp32"], Arg(help="auto takes bf16 where the hardware has it")
-]
+Precision = Annotated[values.Precision, Arg(help="auto takes bf16 where the hardware has it")]
 BadImages = Annotated[
-    Literal["error", "skip"],
+    values.BadImages,
     Arg(help="unreadable images: list them and stop, or list them and leave them out"),
 ]
 Run = Annotated[

@@ -9,7 +9,8 @@ from alexnet.commands.early import look_at_images, look_at_model
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import Device, Images, Model, Precision
 from alexnet.console import say, waiting, warn
-from alexnet.errors import InputError, at_least
+from alexnet.errors import InputError
+from alexnet.values import Count
 from alexnet.words import shown
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Predict:
     run_directory: Model
     images: Images
     # How many classes to print or write for each image.
-    top: int = 5
+    top: Count = 5
     # Print one JSON object per image: of each class its identifier (the name of its folder, or its
     # WordNet id), its readable name and its probability.
     json: bool = False
@@ -55,7 +56,6 @@ class Predict:
     precision: Precision = "auto"
 
     def run(self) -> None:
-        at_least(1, top=self.top)
         if self.json and self.csv:
             raise InputError("--json and --csv are two forms of one output.", "Choose one.")
         if self.copy_to and "-" in self.images:

@@ -12,6 +12,7 @@ from alexnet.console import say
 from alexnet.errors import InputError
 from alexnet.presets import study
 from alexnet.recipes import Recipe
+from alexnet.values import Count, Whole
 
 if TYPE_CHECKING:
     from alexnet.sweeping.trials import Point, Space
@@ -35,23 +36,23 @@ class Sweep(LabelFlags):
     # such as lr=0.001..0.1; give it once for each field. Any field of the recipe can be swept.
     grid: Annotated[list[str], Arg(again=True)] = dataclasses.field(default_factory=list)
     # How many seeds for each point of the grid.
-    seeds: int = 1
+    seeds: Count = 1
     # So many points of the grid, drawn at random, instead of all. 0: all.
-    random: int = 0
+    random: Whole = 0
     # grid: every combination. tpe: Optuna chooses each point from what the ones before came to, and
     # gives up trials that fall behind (extra "search").
     search: Literal["grid", "tpe"] = "grid"
     # How many points --search tpe tries.
-    trials: int = 50
+    trials: Count = 50
     # A named sweep instead of --grid; see `alexnet recipes`. It brings its data,
     # recipe and seeds along.
     study: str = ""
     # Refuse more trials than these.
-    max_trials: int = 200
+    max_trials: Count = 200
     # How many trainings at once, each in a process of its own.
-    jobs: int = 1
+    jobs: Count = 1
     # Train each trial with so many processes of one machine, which share each batch.
-    nproc: int = 1
+    nproc: Count = 1
     # Train on a Ray cluster: its address, or local (extra "ray"); --jobs says how many at once.
     ray: str = ""
     # Only list the trials, estimate how long they will take, and say which gap they can show.
@@ -67,10 +68,8 @@ class Sweep(LabelFlags):
     fields: Recipe = dataclasses.field(default_factory=Recipe)
 
     def run(self) -> None:
-        from alexnet.sweeping.trials import parse_space, require_counts, study_points
+        from alexnet.sweeping.trials import parse_space, study_points
 
-        counts = "seeds random trials max_trials jobs nproc".split()
-        require_counts(**{name: getattr(self, name) for name in counts})
         if self.study and self.grid:
             raise InputError("--study and --grid both say what to sweep.", "Leave one out.")
 

@@ -9,9 +9,9 @@ from alexnet.commands.early import look_at_data, look_at_recipe
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import Data, LabelFlags, Run
 from alexnet.console import say, waiting
-from alexnet.errors import at_least
 from alexnet.presets import told
 from alexnet.recipes import Recipe
+from alexnet.values import Count
 
 
 @dataclass(kw_only=True)
@@ -46,13 +46,12 @@ class Train(LabelFlags):
     find_lr: bool = False
     # Train with so many processes on this machine, which share each batch. (Several machines:
     # torchrun -m alexnet train; docs/scale.md.)
-    nproc: int = 1
+    nproc: Count = 1
     fields: Recipe = dataclasses.field(default_factory=Recipe)
 
     def run(self) -> None:
         from alexnet.runs.directory import RunDirectory, require_named
 
-        at_least(1, nproc=self.nproc)
         if self.resume:
             require_named(self.out)
         elif self.out and ranks.launch() is None:  # else the first of them may be writing already
@@ -92,12 +91,11 @@ class Resume:
     # Stop after this many epochs without a better validation accuracy. -1: as the run was asked.
     patience: int = -1
     # Go on with so many processes on this machine, whatever number it had before.
-    nproc: int = 1
+    nproc: Count = 1
 
     def run(self) -> None:
         from alexnet.runs.directory import RunDirectory
 
-        at_least(1, nproc=self.nproc)
         told_now = RunDirectory(self.run_directory).settings
         if ranks.started(self.nproc):
             return

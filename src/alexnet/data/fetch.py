@@ -13,6 +13,7 @@ from alexnet.atomic import digest, disk_error, sync
 from alexnet.cache import cache_folder
 from alexnet.console import progress, say
 from alexnet.errors import DataError, DownloadError, did_you_mean
+from alexnet.values import checked_arguments
 
 PIECE = 2**18  # bytes per read
 TIMEOUT = 30  # seconds without an answer
@@ -55,6 +56,7 @@ def downloaded(name: str) -> Path | None:
     return path if path.exists() else None
 
 
+@checked_arguments
 def fetch(name: str, url: str = "") -> Path:
     """Fetches the archive of a data set into the cache, from its official address or from `url`.
 

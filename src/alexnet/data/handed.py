@@ -26,6 +26,7 @@ from alexnet.data.sources import Data, Source
 from alexnet.data.tables import LABELS, PATHS, Row, Table, folder_of_paths, table_source, words_of
 from alexnet.data.trees import LooseFiles
 from alexnet.errors import DataError
+from alexnet.values import checked_arguments
 
 PICTURE_KEYS = [*PATHS, "x", "pixel_values"]
 LABEL_KEYS = [*LABELS, "fine_label"]
@@ -110,6 +111,7 @@ def _of_pillow(image: Image.Image) -> bytes | Pixels:
     return file.getvalue()
 
 
+@checked_arguments
 def labelled(
     data: Given,
     *,

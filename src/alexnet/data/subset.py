@@ -26,12 +26,14 @@ from alexnet.data.sources import Source
 from alexnet.data.store import keyed_seed
 from alexnet.errors import DataError, did_you_mean
 from alexnet.holding import one_at_a_time
+from alexnet.values import checked_arguments
 
 # of these classes the files 0-49 are val and 50-99 test; of the other five it is the reverse
 TINY_IMAGE10_FIRST_HALF_IS_VAL = frozenset({"n01443537", "n01698640", "n01768244", "n01774384"})
 TINY_IMAGE10_IMAGES = 5000
 
 
+@checked_arguments
 def subset(
     data: Given,
     out: str | Path,

@@ -23,6 +23,7 @@ from alexnet.data.trees import mark_output
 from alexnet.errors import InputError
 from alexnet.network.saliency import overlay
 from alexnet.runtime import as_found
+from alexnet.values import Count, Precision, Whole, checked_arguments
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,17 +33,18 @@ TEAL, RED, INK, PALE = "#1f6f8b", "#c8553d", "#222222", "#e4e7e8"
 SIDE = 240  # px of a picture in a panel, at least
 
 
+@checked_arguments
 @as_found()
 def explain_files(
     run: str | Path,
     images: Sequence[str | Path] | str | Path,
     out: str | Path = "explanations",
     *,
-    top: int = 5,
+    top: Count = 5,
     class_name: str = "",
-    neighbours: int = 5,
+    neighbours: Whole = 5,
     device: str = "auto",
-    precision: str = "auto",
+    precision: Precision = "auto",
 ) -> list[Path]:
     """Writes a picture for each image file, and returns their paths. Files that cannot be used are
     reported and counted. `alexnet.load(run).explain(images)` has the same in numbers.

@@ -33,6 +33,7 @@ from alexnet.runs.directory import RunDirectory
 from alexnet.runs.own_data import own_data
 from alexnet.runtime import as_found
 from alexnet.scoring.metrics import Labels
+from alexnet.values import checked_arguments
 
 TOLERANCE = 1e-3  # the largest difference of a probability in float32
 SAMPLES = 64  # images that a file is verified on
@@ -51,6 +52,7 @@ class Split:
     name: str
 
 
+@checked_arguments
 @as_found()
 def export(
     run: str | Path,

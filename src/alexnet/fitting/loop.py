@@ -28,6 +28,7 @@ from alexnet.network.checkpoint import (
 from alexnet.network.header import unreadable
 from alexnet.network.inference import predict_logits
 from alexnet.runtime import StopFlag, peak_memory, yielding_as_found
+from alexnet.values import Count, checked_arguments
 
 Keep = Literal["best", "one-se"]
 
@@ -205,20 +206,21 @@ class State:
         self.tally = Tally(*steps)
 
 
+@checked_arguments
 @yielding_as_found
 def fit(
     state: State,
     train: Batches,
     val: Batches,
     *,
-    epochs: int,
+    epochs: Count,
     rate: Callable[[float, Sequence[float]], float],
     loss: Loss,
     dtype: torch.dtype = torch.float32,
     clip: float = 0.0,
     keep: Keep = "best",
     seed: int = 0,
-    check_every: int = 50,
+    check_every: Count = 50,
     stop: StopFlag | None = None,
 ) -> Iterator[Epoch]:
     """Trains `state` from where it stands, and yields one Epoch after each pass and its validation.

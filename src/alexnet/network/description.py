@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
-from alexnet.errors import DataError, ModelError, RecipeError, did_you_mean
-from alexnet.recipes import Between, Positive, checked
+from alexnet.errors import DataError, InputError, ModelError, did_you_mean
+from alexnet.values import Between, Positive, checked
 
 Units = Annotated[int, Between(1, 65536)]
 Channels = Annotated[int, Between(1, 4096)]  # the families have 384, at most 8 times as wide
@@ -271,7 +271,8 @@ def architecture(
     """The description of a network of the family, changed where something is given.
 
     Args:
-        base: "2012", "2014", "small", "compact", "fast" or "wide", or the description to start from.
+        base: "2012", "2014", "small", "compact", "fast" or "wide", or the description to start
+            from.
         conv_layers: 3 to 5; without conv4, then without conv3 (the 2012 paper removes middle layers
             too).
         fc_layers: 1 to 4, the last one (the classes) included.
@@ -375,7 +376,7 @@ def _read(kind: type[Read], fields: Any) -> Read:
         return kind(**{name: checked(name, one, hints[name]) for name, one in fields.items()})
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{kind.__name__} is not described in full ({error})") from error
-    except RecipeError as error:
+    except InputError as error:
         raise ValueError(error.message) from error
 
 

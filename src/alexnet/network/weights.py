@@ -36,6 +36,7 @@ from alexnet.network.weight_names import (
     weights_folder,
 )
 from alexnet.recipes import IMAGENET_MEAN, IMAGENET_STD
+from alexnet.values import checked_arguments
 
 # torchvision's documentation of the 2014 network: resize 256, centre crop 224
 TORCHVISION = Preprocessing(image_size=256, crop=224, mean=IMAGENET_MEAN, std=IMAGENET_STD)
@@ -64,6 +65,7 @@ def find_weights(where: str) -> Network:
     return load_network(Path(where).expanduser())
 
 
+@checked_arguments
 def fetch_weights(name: str, url: str = "") -> Path:
     """Fetches official weights, checks the whole file, and keeps them as safetensors.
 
@@ -80,6 +82,7 @@ def fetch_weights(name: str, url: str = "") -> Path:
     return path
 
 
+@checked_arguments
 def import_weights(file: str | Path, name: str) -> Path:
     """Keeps the weights of a .pth, .safetensors or .npz file under a name; returns their new path.
 

@@ -13,6 +13,7 @@ from alexnet.network.layers import Layer, layers
 from alexnet.reporting.drawing import Drawing, in_notebook
 from alexnet.reporting.network_drawing import network_drawing
 from alexnet.runs.directory import RunDirectory
+from alexnet.values import Whole, checked_arguments
 
 MADE_FOR = {  # px, classes
     "2012": (227, 1000),
@@ -113,11 +114,13 @@ def told(layer: Layer) -> list[str]:
     return [layer.name, output, kernel, ", ".join(layer.then), *numbers, f"{layer.field:,}"]
 
 
-def describe(model: str | Path, *, classes: int = 0, image_size: int = 0) -> Description:
+@checked_arguments
+def describe(model: str | Path, *, classes: Whole = 0, image_size: Whole = 0) -> Description:
     """A network, layer by layer: shapes, kernels, parameters, multiplications, receptive fields.
 
     Args:
-        model: "2012", "2014", "small", "compact", "fast" or "wide"; or a run directory or a weights file.
+        model: "2012", "2014", "small", "compact", "fast" or "wide"; or a run directory or a file of
+            weights.
         classes: how many; 0 for those of the run, or those that the network was made for.
         image_size: px of the square that it sees; 0 likewise.
 

@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,11 +21,11 @@ from alexnet.data.store import Store
 from alexnet.errors import DataError
 from alexnet.network.description import Preprocessing
 from alexnet.network.inference import evaluation_transforms, evaluation_views, predict_logits
-from alexnet.recipes import FIELD_TYPES, checked
 from alexnet.runs.directory import Predictions, RunDirectory, Settings
 from alexnet.runs.own_data import choose, count_seen, open_store, own_data, trained_on
 from alexnet.runtime import as_found, choose_device, choose_precision
 from alexnet.scoring.metrics import TOP5_FROM, Labels, metrics, require_finite, wilson_interval
+from alexnet.values import BadImages, Count, Precision, checked_arguments
 from alexnet.words import shown
 
 Look = Callable[[NDArray[np.uint8], str, str, float], None]
@@ -95,6 +95,7 @@ def table_rows(figures: Mapping[str, Any]) -> list[list[Any]]:
     return rows
 
 
+@checked_arguments
 @as_found()
 @ranks.joined()
 def evaluate_run(
@@ -103,11 +104,11 @@ def evaluate_run(
     *,
     split: str = "auto",
     device: str = "auto",
-    precision: str = "auto",
-    bad_images: str = "error",
-    save: str = "",
-    views: int = 0,
-    top: int = 5,
+    precision: Precision = "auto",
+    bad_images: BadImages = "error",
+    save: str | Path = "",
+    views: Literal[0, 1, 2, 10] = 0,
+    top: Count = 5,
     classes: Sequence[str] = (),
     look: Look | None = None,
 ) -> dict[str, Any]:
@@ -139,8 +140,7 @@ def evaluate_run(
     directory = RunDirectory(run)
     trained, settings = directory.load(), directory.settings
     how = trained.preprocessing
-    asked = checked("views", views or how.views, FIELD_TYPES["views"])
-    how = dataclasses.replace(how, views=asked)
+    how = dataclasses.replace(how, views=views or how.views)
     evaluation_transforms(how)  # ten views are refused before anything is packed
     chosen = trained.labels(classes)
     matched = functools.partial(matched_labels, known=trained.classes, data=data, part=bool(chosen))

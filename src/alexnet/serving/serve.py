@@ -22,9 +22,10 @@ from alexnet.serving.api import Server, make_app
 from alexnet.serving.batching import Classifies, Served, grad_cam_png
 from alexnet.serving.connections import http_server, listen
 from alexnet.serving.guard import PREFIX, Authority, Front, Guard, Rules
+from alexnet.values import Port, checked_arguments
 
 
-def load_models(runs: Sequence[str], device: str = "auto") -> dict[str, Classifies]:
+def load_models(runs: Sequence[str | Path], device: str = "auto") -> dict[str, Classifies]:
     """Classifiers by name: that of the run directory, also for the files that alexnet writes into
     it, or of the file; numbered where two are alike.
 
@@ -93,11 +94,12 @@ class Place:
             http_server(app).run([listener])
 
 
+@checked_arguments
 def serve(
-    runs: Sequence[str],
+    runs: Sequence[str | Path],
     *,
     host: str = "127.0.0.1",
-    port: int = 8000,
+    port: Port = 8000,
     token: str = "",
     names: Sequence[str] = (),
     root_path: str = "",

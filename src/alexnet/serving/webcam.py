@@ -18,6 +18,7 @@ from alexnet.classification.predict import load
 from alexnet.console import progress, say
 from alexnet.data.images import Pixels
 from alexnet.errors import DiskError, InputError
+from alexnet.values import Count, checked_arguments
 
 USUAL_RATE = 30.0  # frames a second, where a source does not know its own
 INK, PAPER, BAR = (255, 255, 255), (8, 11, 16, 165), (125, 178, 255)
@@ -182,13 +183,14 @@ def labelled(picture: Pixels, best: list[tuple[str, float]]) -> Pixels:
     return np.asarray(Image.alpha_composite(image, layer).convert("RGB"))
 
 
+@checked_arguments
 def webcam(
-    run: str,
+    run: str | Path,
     source: str = "0",
     *,
-    save: str = "",
+    save: str | Path = "",
     window: bool = True,
-    top: int = 3,
+    top: Count = 3,
     device: str = "auto",
     seen: Callable[[int, list[tuple[str, float]]], None] = lambda number, best: None,
 ) -> int:

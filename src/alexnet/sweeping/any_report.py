@@ -7,8 +7,10 @@ from pathlib import Path
 from alexnet.errors import InputError
 from alexnet.runs.directory import RunDirectory
 from alexnet.sweeping.directory import SweepDirectory
+from alexnet.values import checked_arguments
 
 
+@checked_arguments
 def report(
     runs: Sequence[str | Path] | str | Path, *, out: str | Path = "", pictures: bool = False
 ) -> Path:

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from alexnet.sweeping.estimates import Images, measure
 from alexnet.sweeping.limits import machine_rates, share_of_processor
 from alexnet.training.run import Run
 from alexnet.training.train import set_up
+from alexnet.values import Between, Count, Positive, Precision, checked_arguments
 
 LEFT = 0.9  # of the processor; with less, another program is at work
 STEPS = 2  # of each kind are timed at least
@@ -84,16 +85,17 @@ class Timed:
     memory: int  # bytes: the most that was in use; 0: not known
 
 
+@checked_arguments
 @as_found()
 def bench(
     data: str = "",
     recipes: Sequence[str] = (),
     *,
-    images: int = 1000,
-    classes: int = 10,
-    seconds: float = 1.5,
+    images: Count = 1000,
+    classes: Annotated[int, Between(2)] = 10,
+    seconds: Annotated[float, Positive] = 1.5,
     device: str = "auto",
-    precision: str = "auto",
+    precision: Precision = "auto",
 ) -> dict[str, Any]:
     """What this machine can do, and how long each recipe will take on it: a few real steps on
     made-up pictures are timed, the rest is arithmetic.

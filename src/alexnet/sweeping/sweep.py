@@ -34,7 +34,6 @@ from alexnet.sweeping.trials import (
     Space,
     plan,
     points_of,
-    require_counts,
     space_of,
     stacks,
     study_points,
@@ -42,8 +41,10 @@ from alexnet.sweeping.trials import (
 )
 from alexnet.sweeping.workers import here, in_processes, on_ray
 from alexnet.training.train import prepare
+from alexnet.values import Count, Whole, checked_arguments
 
 
+@checked_arguments
 @as_found()
 def sweep(
     data: Given = "",
@@ -53,13 +54,13 @@ def sweep(
     study: str = "",
     config: str | Path = "",
     out: str | Path | None = None,
-    seeds: int | None = None,
-    random: int = 0,
+    seeds: Count | None = None,
+    random: Whole = 0,
     search: str = "grid",
-    trials: int = 50,
-    max_trials: int = 200,
-    jobs: int = 1,
-    nproc: int = 1,
+    trials: Count = 50,
+    max_trials: Count = 200,
+    jobs: Count = 1,
+    nproc: Count = 1,
     ray: str = "",
     **fields: Any,
 ) -> Path:
@@ -97,9 +98,6 @@ def sweep(
         data, seeds = data or named.data, seeds or named.seeds
         recipe, grid = recipe or named.base, grid or study_points(named)
     seeds = seeds or 1
-    require_counts(
-        seeds=seeds, random=random, trials=trials, max_trials=max_trials, jobs=jobs, nproc=nproc
-    )
     space = space_of({} if grid is None else grid)
     data = given(data)
     if isinstance(data, Source):  # trials run in processes of their own

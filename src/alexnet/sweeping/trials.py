@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
-from alexnet.errors import RecipeError, at_least
+from alexnet.errors import RecipeError
 from alexnet.presets import Study
 from alexnet.recipes import FIELD_TYPES, STACKABLE, Recipe, nearest_name
 
@@ -128,13 +128,6 @@ def space_of(grid: Mapping[str, Any] | Sequence[Point]) -> Space | list[Point]:
             raise RecipeError(f"{name} has no values.", A_GRID)
         space[name] = listed
     return space
-
-
-def require_counts(*, seeds: int, random: int, **others: int) -> None:
-    """InputError unless a sweep can have so many seeds, points drawn at random, and others such as
-    jobs."""
-    at_least(1, seeds=seeds, **others)
-    at_least(0, random=random)
 
 
 def unknown_field(name: object) -> RecipeError:

@@ -30,6 +30,7 @@ from alexnet.serving.guard import Refused
 from alexnet.serving.serve import Place
 from alexnet.teaching.folder import Classes, Folder, Gone, Picture
 from alexnet.teaching.learning import Learner, require_own
+from alexnet.values import checked_arguments
 
 THUMB = 160  # px
 NAME = "taught"  # what programs call the model
@@ -279,6 +280,7 @@ def routes(teaching: Teaching) -> APIRouter:
     return router
 
 
+@checked_arguments
 @as_found()
 def teach(
     folder: str | Path,

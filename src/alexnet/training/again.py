@@ -10,15 +10,17 @@ from alexnet.errors import CheckError, RunError
 from alexnet.runs.directory import RunDirectory
 from alexnet.runtime import as_found, differences
 from alexnet.training.train import carried_out
+from alexnet.values import Count, checked_arguments
 
 TIMES = {"seconds", "train_images_per_second", "waiting", "peak_memory"}  # of an epoch
 
 
+@checked_arguments
 @as_found()
 def resume(
     run: str | Path,
     *,
-    epochs: int | None = None,
+    epochs: Count | None = None,
     finetune_epochs: int | None = None,
     patience: int | None = None,
 ) -> Path:
@@ -92,6 +94,7 @@ def _require_more(directory: RunDirectory, given: dict[str, int]) -> None:
         say(f"the schedule {schedule} is from here on that of the longer training")
 
 
+@checked_arguments
 @as_found()
 def repeat(run: str | Path, *, out: str | Path | None = None) -> Path:
     """Trains a run again from its own files, into a new run directory, which it returns, and

@@ -32,8 +32,10 @@ from alexnet.runs.resolution import Resolution, resolve
 from alexnet.runtime import as_found, make_deterministic
 from alexnet.training.introduction import introduction
 from alexnet.training.run import Run
+from alexnet.values import checked_arguments
 
 
+@checked_arguments
 @as_found()
 def train(
     data: Given,
@@ -76,6 +78,7 @@ def train(
     return carried_out(data, asked, out=out, resume=resume, only_find_lr=only_find_lr, split=split)
 
 
+@checked_arguments
 @as_found()
 def prepare(
     data: Given, recipe: Recipe | str | None = None, *, config: str | Path = "", **fields: Any

@@ -1,0 +1,125 @@
+"""What a value must be: of fields, flags, and arguments of public functions."""
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import numpy as np
+import pytest
+
+import alexnet
+from alexnet.errors import InputError
+from alexnet.values import Between, Count, Positive, Precision, checked
+
+PUBLIC = {
+    name: getattr(alexnet, name)
+    for name in alexnet.__all__
+    if inspect.isfunction(getattr(alexnet, name))
+}
+ANYTHING = {"data", "grid"}  # what Python programs hold in many ways: has a door of its own
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "expected"),
+    [
+        (int, np.int64(7), 7),
+        (float, 7, 7.0),
+        (float, np.float32(0.5), 0.5),
+        (bool, np.True_, True),
+        (str, Path("run"), "run"),
+        (Count, 1, 1),
+        (Literal[0, 1, 2], np.int64(2), 2),
+        (Precision, "fp32", "fp32"),
+        (Count | None, None, None),
+        (Annotated[float, Positive] | Literal["auto"], "auto", "auto"),
+        (Annotated[float, Positive] | Literal["auto"], 1, 1.0),
+        (tuple[float, float], [1, 2], (1.0, 2.0)),
+        (tuple[float, float], np.ones(2), (1.0, 1.0)),
+        (tuple[float, ...], (1,), (1.0,)),
+        (str | Path, "run", "run"),
+        (str | Path, Path("run"), Path("run")),
+        (Sequence[str], "cat", ["cat"]),
+        (Sequence[str], ("cat", "dog"), ["cat", "dog"]),
+        (Sequence[str], np.array(["cat"]), ["cat"]),
+        (Sequence[str | Path] | str | Path, [Path("a"), "b"], [Path("a"), "b"]),
+        (Callable[[int], None], print, print),
+    ],
+)
+def test_what_is_taken(hint: Any, value: Any, expected: Any) -> None:
+    found = checked("it", value, hint)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "told"),
+    [
+        (int, True, "it is True, expected a whole number."),
+        (int, 1.5, "it is 1.5, expected a whole number."),
+        (int, 2**63, "expected a number below 2^63."),
+        (float, float("nan"), "it is nan, expected a number below 2^63."),
+        (float, "fast", "it is 'fast', expected a number."),
+        (bool, 1, "it is 1, expected true or false."),
+        (str, 1, "it is 1, expected text."),
+        (Count, 0, "it is 0, expected at least 1."),
+        (Annotated[int, Between(0, 65535)], 65536, "expected at least 0 and at most 65535."),
+        (Literal[0, 1, 2], True, "it is True, expected one of 0, 1, 2."),
+        (Literal[0, 1, 2], np.zeros(3), "expected one of 0, 1, 2."),
+        (Precision, "fp31", "expected one of auto, bf16, fp32.\nDid you mean 'fp32'?"),
+        (Count | None, "1", "it is '1', expected a whole number."),
+        (tuple[float, float], (1, 2, 3), "expected 2 numbers.\nExample: it=(0.5, 0.5)"),
+        (str | Path, None, "it is None, expected a path."),
+        (str | Path, b"run", "it is b'run', expected a path."),
+        (str | Path, "a\0b", "which no path can be."),
+        (Path, "a" * 256, "longer than any name of a file."),
+        (Sequence[str], 3, "it is 3, expected a list."),
+        (Sequence[str], [3], "it is 3, expected text."),
+        (Sequence[str], np.array("a"), "expected a list."),
+        (Sequence[str | Path] | str | Path, 3, "it is 3, expected a list or a path."),
+        (Callable[[int], None], 3, "it is 3, expected a function."),
+        (alexnet.Recipe | str | None, 3, "it is 3, expected a Recipe or text."),
+    ],
+)
+def test_what_is_refused(hint: Any, value: Any, told: str) -> None:
+    with pytest.raises(InputError, match=re.escape(told)):
+        checked("it", value, hint)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_functions_look_at_their_arguments_first(name: str) -> None:
+    function = PUBLIC[name]
+    hints = get_type_hints(function, include_extras=True)
+    parameters = inspect.signature(function).parameters.values()
+    named = [one for one in parameters if one.kind != one.VAR_KEYWORD and one.name not in ANYTHING]
+    required = {one.name: fitting(hints[one.name]) for one in parameters if one.default is one.empty
+                and one.kind != one.VAR_KEYWORD}  # fmt: skip
+    for one in named:
+        with pytest.raises(InputError, match=f"^{one.name} is <object"):
+            function(**required | {one.name: object()})
+
+
+def fitting(hint: Any) -> Any:
+    """Something that a type takes."""
+    for value in ("nowhere", 1, print):
+        try:
+            return checked("it", value, hint)
+        except InputError:
+            continue
+    return object.__new__(hint)
+
+
+def test_a_slip_in_a_word_is_said_and_not_taken_for_the_default(tmp_path: Path) -> None:
+    for function in (alexnet.load, alexnet.evaluate):
+        with pytest.raises(InputError, match="precision is 'fp31'"):
+            function(tmp_path, precision="fp31")  # type: ignore[operator]
+    with pytest.raises(InputError, match=r"bad_images is 'skpi'.*\n.*'skip'"):
+        alexnet.evaluate(tmp_path, bad_images="skpi")  # type: ignore[arg-type]
+
+
+def test_none_means_left_out() -> None:
+    network = alexnet.describe("small", classes=None, image_size=None)  # type: ignore[arg-type]
+    assert network == alexnet.describe("small")
+    with pytest.raises(InputError, match="model is None, expected a path"):
+        alexnet.describe(None)  # type: ignore[arg-type]
