@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import alexnet
+from alexnet.cli import main
 from alexnet.errors import InputError
 from alexnet.values import Between, Count, Positive, Precision, checked
 
@@ -111,9 +112,8 @@ def fitting(hint: Any) -> Any:
 
 
 def test_a_slip_in_a_word_is_said_and_not_taken_for_the_default(tmp_path: Path) -> None:
-    for function in (alexnet.load, alexnet.evaluate):
-        with pytest.raises(InputError, match="precision is 'fp31'"):
-            function(tmp_path, precision="fp31")  # type: ignore[operator]
+    with pytest.raises(InputError, match="precision is 'fp31'"):
+        alexnet.load(tmp_path, precision="fp31")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"bad_images is 'skpi'.*\n.*'skip'"):
         alexnet.evaluate(tmp_path, bad_images="skpi")  # type: ignore[arg-type]
 
@@ -123,3 +123,46 @@ def test_none_means_left_out() -> None:
     assert network == alexnet.describe("small")
     with pytest.raises(InputError, match="model is None, expected a path"):
         alexnet.describe(None)  # type: ignore[arg-type]
+
+
+# -- files that are written
+
+
+WRITERS: dict[str, Callable[[Path, Path], object]] = {
+    "report": lambda run, out: alexnet.report(run, out=out),
+    "compare": lambda run, out: alexnet.report([run, run], out=out),
+    "export": lambda run, out: alexnet.export(run, out=out),
+    "export pt2": lambda run, out: alexnet.export(run, format="pt2", out=out),
+    "evaluate": lambda run, out: alexnet.evaluate(run, save=out),
+    "describe": lambda run, out: alexnet.describe("small").save(out),
+    "predict": lambda run, out: main(
+        ["predict", str(run), str(run.parent / "photos"), "--save", str(out)]
+    ),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_no_other_file_is_lost_and_no_folder_is_written(
+    writer: str, photos_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    picture = Path("holiday.tiff")
+    picture.write_bytes(b"a picture")
+    Path("folder").mkdir()
+    for out, told in [(".", "is a folder"), ("..", "is a folder"), ("/", "is a folder"),
+                      ("folder", "is a folder"), (str(picture), "it would be lost")]:  # fmt: skip
+        try:
+            assert WRITERS[writer](photos_run, Path(out)) == 2  # of the command line
+            assert told in capsys.readouterr().err
+        except InputError as error:
+            assert told in error.message
+    assert picture.read_bytes() == b"a picture"
+    assert {path.name for path in tmp_path.iterdir()} - {"cache"} == {"folder", picture.name}
+
+
+def test_a_file_of_the_kind_is_replaced(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("an older one")
+    assert alexnet.describe("small").save(table) == table
+    assert "an older one" not in table.read_text()

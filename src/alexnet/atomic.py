@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from alexnet.errors import AlexNetError, DiskError
+from alexnet.errors import AlexNetError, DiskError, InputError
 
 if sys.platform != "win32":
     import fcntl
@@ -80,6 +80,27 @@ def sync(path: Path) -> None:
     except OSError as error:
         if not folder and error.errno not in NOT_FLUSHED:
             raise
+
+
+def output_file(path: str | Path, *endings: str) -> Path:
+    """The path of a file that somebody wants written, looked at before the work: it is no folder,
+    and what is there already is a file of that kind by its ending, which is replaced.
+
+    Raises:
+        InputError: it is not.
+    """
+    found = Path(path).expanduser()
+    if not found.name or found.is_dir():  # "." and "/" have no name
+        raise InputError(
+            f"{path} is a folder, expected the name of a file.",
+            f"For example: {found / ('alexnet' + endings[0])}",
+        )
+    if found.exists() and found.suffix.lower() not in endings:
+        raise InputError(
+            f"{path} is there already, and ends not in {' or '.join(endings)}: it would be lost.",
+            "Choose another name, or move it away first.",
+        )
+    return found
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from alexnet.commands.options import Data, LabelFlags
 from alexnet.console import say, waiting
 from alexnet.errors import CheckError, InputError
 from alexnet.recipes import Open, Recipe
-from alexnet.values import Between
+from alexnet.values import Between, Whole
 
 
 @dataclass(kw_only=True)
@@ -150,7 +150,7 @@ class DataSubset(LabelFlags):
     # Draw the classes at random instead of taking the first.
     random: bool = False
     # Of everything that is drawn.
-    seed: int = 0
+    seed: Whole = 0
     # tiny-image10: exactly the ten classes and splits of that data set; SRC is Tiny ImageNet.
     rule: Literal["none", "tiny-image10"] = "none"
 

@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
+from alexnet.atomic import output_file
 from alexnet.commands.early import look_at_images, look_at_model
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import Device, Images, Model, Precision
@@ -64,6 +65,7 @@ class Predict:
             from alexnet.scoring.conformal import require_rate
 
             require_rate(self.abstain)
+        table_file = output_file(self.save, ".csv") if self.save else None
         look_at_model(self.run_directory)
         look_at_images(self.images, "predict")
         from contextlib import ExitStack
@@ -82,8 +84,8 @@ class Predict:
         copies = Copies(Path(self.copy_to), classifier.names) if self.copy_to else None
         with ExitStack() as stack:
             table = sheets = None
-            if self.save or self.csv:
-                where = Path(self.save) if self.save else sys.stdout
+            if table_file or self.csv:
+                where = table_file or sys.stdout
                 table = stack.enter_context(Table(where, classifier, self.top, bool(self.abstain)))
             if self.sheets:
                 sheets = stack.enter_context(Sheets(Path(self.sheets)))

@@ -268,7 +268,7 @@ def _part(data: Any, groups: Sequence[Any] | None) -> Part:
         return arrays(data[0], data[1], data[2] if len(data) == 3 else groups)
     if hasattr(data, "features") and hasattr(data, "column_names"):
         return _hugging_face(data)
-    if isinstance(data, str | bytes) or not (
+    if isinstance(data, str | bytes | np.generic) or not (
         hasattr(data, "__iter__") or hasattr(data, "__getitem__")
     ):
         raise DataError(f"a {type(data).__name__} is no data.", EXPECTED)

@@ -26,7 +26,7 @@ from alexnet.data.sources import Source
 from alexnet.data.store import keyed_seed
 from alexnet.errors import DataError, did_you_mean
 from alexnet.holding import one_at_a_time
-from alexnet.values import checked_arguments
+from alexnet.values import Whole, checked_arguments
 
 # of these classes the files 0-49 are val and 50-99 test; of the other five it is the reverse
 TINY_IMAGE10_FIRST_HALF_IS_VAL = frozenset({"n01443537", "n01698640", "n01768244", "n01774384"})
@@ -41,7 +41,7 @@ def subset(
     classes: Sequence[str] | int = 10,
     per_class: tuple[int, int, int] = (400, 50, 50),
     random: bool = False,
-    seed: int = 0,
+    seed: Whole = 0,
     rule: str = "none",
 ) -> Path:
     """Copies some classes of a data set, and some images of each, into a new folder with train, val

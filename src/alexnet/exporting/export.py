@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexnet.atomic import checksum, replacing, write_json
+from alexnet.atomic import checksum, output_file, replacing, write_json
 from alexnet.classification.classifier import BATCH, Probabilities
 from alexnet.classification.onnx_classifier import (
     VERSION,
@@ -88,6 +88,8 @@ def export(
     directory = RunDirectory(run)
     target = Path(out).expanduser() if out else directory.exported(format)
     web.check_choices(format, int8, str(runtime), abstain)
+    if out and format != "web":
+        output_file(out, f".{format}")
     if format != "pt2":
         with needs_extra("alexnet export", "export"):  # before the work, not after it
             import onnx  # noqa: F401

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from alexnet.atomic import replacing, write_csv
+from alexnet.atomic import output_file, replacing, write_csv
 from alexnet.errors import InputError, did_you_mean
 from alexnet.network.description import ARCHITECTURES, Architecture
 from alexnet.network.header import described
@@ -71,7 +71,7 @@ class Description:
         Raises:
             InputError: it has another ending. DiskError: it cannot be written.
         """
-        where = Path(path).expanduser()
+        where = output_file(path, ".svg", ".png", ".csv")
         if where.suffix == ".csv":
             write_csv(where, self.plain_rows())
         elif where.suffix in (".svg", ".png"):

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from alexnet import ranks
+from alexnet.atomic import output_file
 from alexnet.console import fitted, say, table, warn
 from alexnet.data.handed import Given, given
 from alexnet.data.levels import unknown_names
@@ -137,6 +138,7 @@ def evaluate_run(
             split or class. RecipeError: ten views of images that are not larger than their crop.
     """
     data = given(data)
+    table = output_file(save, ".npz") if save else None
     directory = RunDirectory(run)
     trained, settings = directory.load(), directory.settings
     how = trained.preprocessing
@@ -163,9 +165,9 @@ def evaluate_run(
     logits, labels = predict_logits(model, batches, dtype, f"evaluating the {split} split")
     require_finite(logits.numpy(), directory)
     expected = own_label[labels.numpy()]
-    if save and ranks.is_first():
+    if table and ranks.is_first():
         ids = [store.ids[place] for place in indices]
-        Predictions(logits.numpy(), expected, ids, trained.classes).save(Path(save))
+        Predictions(logits.numpy(), expected, ids, trained.classes).save(table)
     if look:
         for place, label, p in zip(indices, expected, logits.softmax(1).numpy(), strict=True):
             answer = int(p.argmax())

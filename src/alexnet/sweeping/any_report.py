@@ -4,6 +4,7 @@ are drawn anew."""
 from collections.abc import Sequence
 from pathlib import Path
 
+from alexnet.atomic import output_file
 from alexnet.errors import InputError
 from alexnet.runs.directory import RunDirectory
 from alexnet.sweeping.directory import SweepDirectory
@@ -26,6 +27,8 @@ def report(
     Raises:
         RunError: not a run, or not evaluated. InputError: a sweep among several.
     """
+    if out:
+        output_file(out, ".html", ".htm")
     every = [runs] if isinstance(runs, str | Path) else list(runs)
     if not every:
         raise InputError("there is no run to report on.", "Give a run directory, or several.")
