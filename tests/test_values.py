@@ -166,3 +166,18 @@ def test_a_file_of_the_kind_is_replaced(tmp_path: Path) -> None:
     table.write_text("an older one")
     assert alexnet.describe("small").save(table) == table
     assert "an older one" not in table.read_text()
+
+
+def test_so_do_the_methods_of_a_classifier(photos_run: Path) -> None:
+    model: Any = alexnet.load(photos_run)
+    picture = np.zeros((8, 8, 3), np.uint8)
+    for told, call in {
+        "names is 'yes', expected true or false": lambda: model.predict(picture, names="yes"),
+        "abstain is 'much', expected a number": lambda: model.predict_set(picture, abstain="much"),
+        "neighbours is -1, expected at least 0": lambda: model.explain(picture, neighbours=-1),
+        "files is 3, expected a list": lambda: model.predict_files(3),
+    }.items():
+        with pytest.raises(InputError, match=told):
+            call()
+    file = next((photos_run.parent / "photos").rglob("*.*g"))
+    assert [one.file for one in model.predict_files(str(file))] == [file]

@@ -72,8 +72,8 @@ def checked_arguments(function: Callable[P, Returned]) -> Callable[P, Returned]:
             return function(*args, **kwargs)  # Python says it with the function's name
         for name, value in list(given.arguments.items()):
             parameter = signature.parameters[name]
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                continue
+            if name not in hints() or parameter.kind is parameter.VAR_KEYWORD:
+                continue  # self, or fields, which are looked at as a recipe
             if value is None and parameter.default is not parameter.empty:
                 given.arguments[name] = parameter.default
             else:

@@ -20,6 +20,7 @@ from alexnet.errors import DataError, RunError
 from alexnet.network.description import find_class
 from alexnet.recipes import Recipe
 from alexnet.scoring.conformal import USUAL, Calibration, Thresholds
+from alexnet.values import checked_arguments
 from alexnet.words import shown
 
 if TYPE_CHECKING:  # with torch
@@ -218,6 +219,7 @@ class Classifier(ABC):
         ]
         return np.concatenate([np.zeros((0, len(self.classes)), np.float32), *found])
 
+    @checked_arguments
     def predict_set(
         self, images: Picture | Sequence[Picture], *, abstain: float = USUAL
     ) -> list[PredictionSet]:
@@ -249,7 +251,10 @@ class Classifier(ABC):
             classes, names = ([known[k] for k in labels] for known in (self.classes, self.names))
             yield PredictionSet(classes, names, p, bool(limits.unlike(distance)))
 
-    def predict_files(self, files: Sequence[Path], *, abstain: float = 0) -> Iterator[Prediction]:
+    @checked_arguments
+    def predict_files(
+        self, files: Sequence[str | Path], *, abstain: float = 0
+    ) -> Iterator[Prediction]:
         """One Prediction per file, in order; STDIN stands for the image that standard input holds.
         A file that cannot be used is one with a reason, and does not stop the others. Memory stays
         flat, progress is shown. With `abstain` each has its PredictionSet; errors are then those
@@ -257,7 +262,7 @@ class Classifier(ABC):
         limits = self.calibration.thresholds(abstain) if abstain else None
         with progress("classifying", len(files)) as advance:
             for start in range(0, len(files), BATCH):
-                batch = files[start : start + BATCH]
+                batch = [Path(file) for file in files[start : start + BATCH]]
                 loaded: list[Pixels | DataError] = []
                 for file in batch:
                     try:
@@ -281,6 +286,7 @@ class Classifier(ABC):
                         yield Prediction(file, next(rows), one)
                 advance(len(batch))
 
+    @checked_arguments
     def predict(
         self, images: Picture | Sequence[Picture], *, names: bool = False
     ) -> NDArray[np.str_]:

@@ -26,6 +26,7 @@ from alexnet.runs.directory import RunDirectory
 from alexnet.runtime import as_found, choose_device, choose_precision
 from alexnet.scoring.conformal import Calibration
 from alexnet.scoring.metrics import require_finite, softmax
+from alexnet.values import Whole, checked_arguments
 
 
 class RunClassifier(Classifier):
@@ -133,8 +134,9 @@ class RunClassifier(Classifier):
         return torch.cat(found).flatten(1).cpu().numpy()
 
     @as_found()
+    @checked_arguments
     def explain(
-        self, images: Picture | Sequence[Picture], *, class_name: str = "", neighbours: int = 5
+        self, images: Picture | Sequence[Picture], *, class_name: str = "", neighbours: Whole = 5
     ) -> list[Explanation]:
         label = self.trained.label(class_name) if class_name else None
         gallery = open_gallery(self.trained, self.run) if neighbours else None

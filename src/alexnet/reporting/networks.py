@@ -65,6 +65,7 @@ class Description:
             [*row[WORDS], *(one.replace(",", "") for one in row[NUMBERS])] for row in self.rows()
         ]
 
+    @checked_arguments
     def save(self, path: str | Path) -> Path:
         """Writes the drawing (.svg, .png) or the table (.csv); returns the path.
 
