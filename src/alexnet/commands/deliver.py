@@ -71,8 +71,7 @@ class ServerFlags:
             "own need a token"
         ),
     ] = "127.0.0.1"
-    # 0: any that is free.
-    port: Port = 8000
+    port: Annotated[Port, Arg(help="0: any that is free")] = 8000
     token: Annotated[
         str, Arg(help="what clients must know [default: made up and printed, where one is needed]")
     ] = ""

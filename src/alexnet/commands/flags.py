@@ -170,8 +170,11 @@ def flags(cls: type, told: bool = True) -> list[Flag]:
         hint = hints[field.name]
         if plain(hint) is Recipe:
             continue
-        about = next((one for one in get_args(hint)[1:] if isinstance(one, Arg)), Arg())
-        if any(isinstance(one, Arg) for one in get_args(hint)[1:]):
+        beside = getattr(hint, "__metadata__", ())
+        about = next((one for one in beside if isinstance(one, Arg)), Arg())
+        if rest := tuple(one for one in beside if one is not about):
+            hint = Annotated[(plain(hint), *rest)]
+        elif beside:
             hint = plain(hint)
         section, comment = said.get(field.name, ("", ""))
         default = field.default
