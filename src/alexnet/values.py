@@ -95,10 +95,8 @@ def checked(name: str, value: Any, hint: Any) -> Any:
     if get_origin(hint) is Annotated:
         hint, *limits = get_args(hint)
     origin = get_origin(hint)
-    if origin in (Union, UnionType):
-        return _one_of(name, value, get_args(hint))
-    if origin is Literal:
-        return _word(name, value, get_args(hint))
+    if origin in (Union, UnionType, Literal):
+        return _one_of(name, value, (hint,) if origin is Literal else get_args(hint))
     if origin is tuple:
         return _tuple(name, value, get_args(hint))
     if origin is Sequence:
@@ -162,16 +160,6 @@ def _one_of(name: str, value: Any, options: tuple[Any, ...]) -> Any:
             did_you_mean(str(value), map(str, words)),
         )
     raise _other(name, value, rest)
-
-
-def _word(name: str, value: Any, words: tuple[Any, ...]) -> Any:
-    for word in words:
-        if _alike(value, word):
-            return word
-    raise InputError(
-        f"{name} is {_short(value)}, expected one of {', '.join(map(str, words))}.",
-        did_you_mean(str(value), map(str, words)),
-    )
 
 
 def _alike(value: Any, word: object) -> bool:
