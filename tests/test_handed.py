@@ -173,6 +173,12 @@ WRONG: dict[str, tuple[Any, str]] = {
                      LABELS), "image 7 holds numbers from nan"),
     "flattened": (lambda: (PIXELS.reshape(12, -1), LABELS), r"shape \(12, 192\)"),
     "one-hot": (lambda: (PIXELS, np.eye(2)[[0, 1] * 6]), "labels.argmax"),
+    "a column": (lambda: (PIXELS, np.array(LABELS)[:, None]), r"shape \(12, 1\)"),
+    "swapped": (lambda: list(zip(LABELS, map(Image.fromarray, PIXELS), strict=True)),
+                "label 0 is of type Image; expected the name"),
+    "missing in pandas": (lambda: [{"image": one, "label": pytest.importorskip("pandas").NA}
+                                    for one in PIXELS], "place 0 .* has no label"),
+    "a list of labels": (lambda: [(one, ["cat", "dog"]) for one in PIXELS], "label 0 is of type list"),
     "a missing label": (lambda: (PIXELS, [*LABELS[:-1], None]), "place 11 .* has no label"),
     "a fraction": (lambda: (PIXELS, [0.5] * 12), "label 0 is 0.5"),
     "labels that differ by a space": (lambda: (PIXELS, [*LABELS[:-1], "cat "]), "spaces only"),

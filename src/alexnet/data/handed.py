@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +24,16 @@ from alexnet.data.levels import split_word
 from alexnet.data.objects import as_numpy, content_of, name_of
 from alexnet.data.reading import Reading, addressed
 from alexnet.data.sources import Data, Source
-from alexnet.data.tables import LABELS, PATHS, Row, Table, folder_of_paths, table_source, words_of
+from alexnet.data.tables import (
+    LABELS,
+    PATHS,
+    Row,
+    Table,
+    folder_of_paths,
+    is_missing,
+    table_source,
+    words_of,
+)
 from alexnet.data.trees import LooseFiles
 from alexnet.errors import DataError
 from alexnet.values import checked_arguments
@@ -240,6 +250,14 @@ def _label(label: Any, names: Sequence[str] | None, place: int) -> str:
                 f"label {place:,} is an array; expected one label for an image.",
                 "Of one-hot labels: labels.argmax(1)",
             ) from error
+    if isinstance(label, bytes):  # as HDF5 keeps text
+        label = label.decode("utf-8", "surrogateescape")
+    if not (isinstance(label, str | int | float | date) or is_missing(label)):
+        raise DataError(
+            f"label {place:,} is of type {type(label).__name__}; expected the name of a class, or a "
+            "whole number.",
+            "An example is an image and its label, in this order.",
+        )
     if names is None or not isinstance(label, int):
         if isinstance(label, float) and label == label and not label.is_integer():
             raise DataError(
@@ -314,7 +332,9 @@ def arrays(images: Any, labels: Any, groups: Sequence[Any] | None = None) -> Par
     if listed and isinstance(listed[0], list):
         raise DataError(
             f"labels have the shape {np.shape(found)}; expected one label for an image.",
-            "Of one-hot labels: labels.argmax(1)",
+            "Of a column: labels.ravel()"
+            if np.shape(found)[1:] == (1,)
+            else "Of one-hot labels: labels.argmax(1)",
         )
     if hasattr(images, "shape"):
         images = as_numpy(images)

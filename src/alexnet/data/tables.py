@@ -171,10 +171,15 @@ def _parquet(where: str, open_file: Callable[[], IO[bytes]]) -> Iterator[Row]:
         ) from error
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a table holds nothing there: None, NaN, or what pandas has for it."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or bool(value != value)
+
+
 def words_of(value: Any) -> str:
     """A value of a table as text: 3.0, as which pandas keeps a 3 beside gaps, is 3 again; nothing
     for what is missing."""
-    if value is None or value != value:
+    if is_missing(value):
         return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
