@@ -254,8 +254,8 @@ def _label(label: Any, names: Sequence[str] | None, place: int) -> str:
         label = label.decode("utf-8", "surrogateescape")
     if not (isinstance(label, str | int | float | date) or is_missing(label)):
         raise DataError(
-            f"label {place:,} is of type {type(label).__name__}; expected the name of a class, or a "
-            "whole number.",
+            f"label {place:,} is of type {type(label).__name__}; expected the name of a class, or "
+            "a whole number.",
             "An example is an image and its label, in this order.",
         )
     if names is None or not isinstance(label, int):
