@@ -177,6 +177,16 @@ def test_a_closed_file_says_so():
         squares(file)
 
 
+@pytest.mark.parametrize("dtype", [object, "string", "category"])
+def test_a_column_of_paths_is_a_sequence(tmp_path, dtype):
+    pandas = pytest.importorskip("pandas")
+    paths = [str(tmp_path / f"{place}.png") for place in range(3)]
+    frame = pandas.DataFrame({"path": pandas.Series(paths, [7, 8, 9], dtype=dtype)})
+    assert as_list(frame["path"]) == as_list(frame["path"].to_numpy()) == paths
+    with pytest.raises(DataError, match=r"DataFrame is no picture.*\n.*column of a table"):
+        as_list(frame)
+
+
 SHAPES = st.lists(st.sampled_from([0, 1, 2, 3, 4, 5, 9]), max_size=5).map(tuple)
 KINDS = (
     "bool uint8 int8 uint16 int16 int32 int64 float16 float32 float64 complex64 object U3".split()

@@ -199,7 +199,7 @@ def _listed(value: Any) -> list[Any] | None:
         return None
     try:
         return list(value)
-    except TypeError:  # an array without dimensions
+    except (TypeError, ValueError):  # an array without dimensions, a closed file
         return None
 
 

@@ -308,7 +308,8 @@ class Classifier(ABC):
             DataError: no images, not as many labels as images, or a label that is no class.
         """
         pictures = as_list(images)
-        given = [labels] if isinstance(labels, str | int | np.generic) else list(labels)
+        single = isinstance(labels, str) or not hasattr(labels, "__iter__")
+        given = [labels] if single else list(labels)
         if not pictures or len(pictures) != len(given):
             raise DataError(
                 f"there are {len(pictures):,} images and {len(given):,} labels.",

@@ -47,18 +47,20 @@ def as_list(images: Picture | Sequence[Picture]) -> list[Any]:
         return [images]
     if _is_array(images):
         shape = tuple(int(side) for side in images.shape)  # type: ignore[union-attr]
-        words = isinstance(images, np.ndarray) and images.dtype.kind in "OUST"
+        kind = getattr(getattr(images, "dtype", None), "kind", None)  # of NumPy, and of pandas
+        words = kind is not None and kind in "OUST"
         batch = len(shape) == 4 or (len(shape) == 3 and not {shape[0], shape[2]} & {*CHANNELS})
-        if not batch and not (words and len(shape) == 1):
+        if not batch and not (words and len(shape) == 1) and not hasattr(images, "columns"):
             return [images]
     try:
-        if isinstance(images, dict):
+        if isinstance(images, dict) or hasattr(images, "columns"):  # of which one is meant
             raise TypeError
         return list(images)  # type: ignore[arg-type]
     except TypeError:
         raise DataError(
             f"{type(images).__name__} is no picture and no sequence of pictures.",
-            "Give paths, bytes, open files, Pillow images, arrays, or a list of these.",
+            "Give paths, bytes, open files, Pillow images, arrays, or a list of these, such as the "
+            "column of a table.",
         ) from None
 
 
