@@ -26,7 +26,8 @@ from alexnet.words import FLAG, VALUES, is_value
 
 SOURCE = Path(alexnet.__file__).parent
 GROUND = set(
-    "errors words values marks cache holding atomic console ranks recipes presets runtime".split()
+    "errors words values marks cache holding atomic console ranks recipes idle presets "
+    "runtime".split()
 )
 # each package imports only from the ground and from those before it
 PACKAGES = [

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from alexnet.errors import ModelError, RecipeError
+from alexnet.idle import without_effect
 from alexnet.network.description import Architecture, Preprocessing, architecture
 from alexnet.network.header import Described, described, load_description
 from alexnet.network.weight_names import named_weights, require_weights
@@ -67,6 +68,13 @@ def network_of(asked: Recipe, weights: Made | None) -> Architecture:
             "Leave it out.",
         )
     return found
+
+
+def idle_fields(asked: Recipe) -> dict[str, str]:
+    """`idle.without_effect` of a recipe whose network is not built; errors as `network_of`."""
+    weights = described_weights(asked.weights) if asked.weights != "none" else None
+    layers = len(network_of(asked, weights).hidden) + 1
+    return without_effect(asked.replace(fc_layers=layers))
 
 
 def preprocessing_of(asked: Recipe, weights: Made | None) -> Preprocessing:

@@ -20,7 +20,7 @@ from alexnet.presets import study as named_study
 from alexnet.recipes import Recipe, digest_of
 from alexnet.runs.choice import settled
 from alexnet.runs.configs import asked_for
-from alexnet.runs.network import require_sound
+from alexnet.runs.network import idle_fields, require_sound
 from alexnet.runs.resolution import resolve
 from alexnet.runtime import as_found
 from alexnet.sweeping.directory import SweepDirectory
@@ -32,16 +32,21 @@ from alexnet.sweeping.trials import (
     Point,
     Range,
     Space,
+    grid_points,
     plan,
     points_of,
+    random_points,
     space_of,
     stacks,
     study_points,
     told,
+    typed,
 )
 from alexnet.sweeping.workers import here, in_processes, on_ray
 from alexnet.training.train import prepare
 from alexnet.values import Count, Whole, checked_arguments
+
+A_FEW = 20  # points of a space without end, to look at
 
 
 @checked_arguments
@@ -171,7 +176,25 @@ def base_of(
     began = str(there.definition()["recipe"]["weights"]) if there and there.begun else ""
     swept = {name for point in ([space] if isinstance(space, dict) else space) for name in point}
     base, told = settled(data, asked, "none" if began == "none" else "", swept)
+    if isinstance(space, dict) and not began:
+        require_effect(base, space)
     return base, f"each trial: {told}" if told else ""
+
+
+def require_effect(base: Recipe, space: Space) -> None:
+    """RecipeError where a field is swept that has no effect at any point."""
+    ranges = any(isinstance(values, Range) for values in space.values())
+    points = random_points(space, A_FEW, base.seed) if ranges else grid_points(space)
+    idle: dict[str, str] = dict.fromkeys(space, "")
+    for point in points:
+        why = idle_fields(base.replace(**typed(point)))
+        idle = {name: why[name] for name in idle if name in why}
+        if not idle:
+            return
+    for name, why_not in idle.items():
+        raise RecipeError(
+            f"{name} is swept, but has no effect: {why_not}.", "Leave it out of the grid."
+        )
 
 
 def in_shards(base: Recipe, nproc: int) -> Recipe:

@@ -17,9 +17,11 @@ from alexnet.data.sources import Data, Source
 from alexnet.data.splits import Splits
 from alexnet.data.store import Store, keyed_seed
 from alexnet.errors import AlexNetError, DiskError, RecipeError
+from alexnet.idle import told, without_effect
 from alexnet.network.model import AlexNet, MeanImage, Whitening
 from alexnet.network.pixels import colour_axes, training_pixels, whitening
 from alexnet.network.weights import carry_over
+from alexnet.presets import nearest
 from alexnet.recipes import Recipe
 from alexnet.runs.choice import settled
 from alexnet.runs.configs import asked_for
@@ -113,6 +115,7 @@ def carried_out(
     with ranks.joined(), _directory(out, resume) as (place, goes_on):
         before = RunDirectory(place) if goes_on and place else None
         old = like or (before if before and not before.just_begun else None)
+        changed = nearest(asked, str(data))[1]
         began_from = old.settings.asked.weights if old else ""
         # what is looked for is the rate of a head that is trained, not solved
         asked, choice = settled(data, asked, began_from, ["lr"] if only_find_lr else [])
@@ -121,12 +124,15 @@ def carried_out(
         draw, shards = (old.settings.draw, old.settings.shards) if old else ("content", "auto")
         run = set_up(data, asked, draw, shards)
         run.introduction += [choice] if choice else []
+        idle = without_effect(run.recipe, run.inputs.store.info["splits"])
         if like:
             run.require_same_inputs(like)
         ranks.require_alike(run.facts())
         run.inputs.prepare()
         with run.opened(place, goes_on, more):
             run.introduce()
+            for line in told(changed, idle):
+                warn(line)
             if only_find_lr:
                 run.find_lr()
             else:
