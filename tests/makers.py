@@ -16,7 +16,7 @@ import time
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from alexnet.atomic import write_json
+from alexnet.commands.flags import plain
 from alexnet.data.images import load_image
 from alexnet.data.store import Store, StoreWriter
 from alexnet.network.checkpoint import Network, save_network
@@ -372,3 +373,28 @@ def typed(page: str) -> list[tuple[str, str]]:
             lines = [line.split("#")[0].strip() for line in block.splitlines()]
             found += [("command", line) for line in lines if "alexnet " in line]
     return found
+
+
+# values of fields that are not those of most recipes; None: other fields would have to change
+OTHER = {
+    "weights": "imagenet", "device": "cpu", "conv_layers": 4, "columns": 1, "fc_layers": 3,
+    "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "frozen_dropout": None, "nesterov": None,
+    "views": 1, "head": None, "folds": None, "cache": False, "teacher": None,
+    "class_weights": "balanced",
+}  # fmt: skip
+
+
+def another(name, hint, value):
+    """A value that a field has not, and may have; None where other fields would have to change."""
+    if name in OTHER:
+        return OTHER[name]
+    if get_origin(hint) is Annotated and plain(hint) in (int, float):
+        limits = get_args(hint)[1]
+        tried = (value / 2 or 0.5, value + 1) if plain(hint) is float else (value + 1, value - 1)
+        return next(one for one in tried if one in limits)
+    if get_origin(hint) is Literal:
+        return next(one for one in get_args(hint) if one not in (value, "none"))
+    if hint is bool:
+        return not value
+    numbers = next(one for one in get_args(hint) if get_origin(one) is not Literal)
+    return plain(numbers)(2)

@@ -4,14 +4,14 @@ import copy
 import dataclasses
 import json
 import pickle
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any
 
 import pytest
-from makers import TINY, write_pictures
+from makers import TINY, another, write_pictures
 
 import alexnet
 from alexnet.cli import main, parse
-from alexnet.commands.flags import flags, plain
+from alexnet.commands.flags import flags
 from alexnet.errors import RecipeError
 from alexnet.presets import RECIPES, nearest, told
 from alexnet.recipes import FIELD_TYPES, Recipe
@@ -19,28 +19,6 @@ from alexnet.runs.configs import asked_for
 from alexnet.runs.directory import RunDirectory
 
 BASE = alexnet.recipe("finetune", epochs=9)  # of which each of these is one change
-OTHER = {
-    "weights": "imagenet", "device": "cpu", "conv_layers": 4, "columns": 1, "fc_layers": 3,
-    "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "frozen_dropout": None, "nesterov": None,
-    "views": 1, "head": None, "folds": None, "cache": False, "teacher": None,
-    "class_weights": "balanced",
-}  # fmt: skip
-
-
-def another(name, hint, value):
-    """A value that a field has not, and may have; None where other fields would have to change."""
-    if name in OTHER:
-        return OTHER[name]
-    if get_origin(hint) is Annotated and plain(hint) in (int, float):
-        limits = get_args(hint)[1]
-        tried = (value / 2 or 0.5, value + 1) if plain(hint) is float else (value + 1, value - 1)
-        return next(one for one in tried if one in limits)
-    if get_origin(hint) is Literal:
-        return next(one for one in get_args(hint) if one not in (value, "none"))
-    if hint is bool:
-        return not value
-    numbers = next(one for one in get_args(hint) if get_origin(one) is not Literal)
-    return plain(numbers)(2)
 
 
 def as_words(name, value):

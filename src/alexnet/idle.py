@@ -5,9 +5,9 @@ from collections.abc import Collection
 
 from alexnet.recipes import Recipe
 
-# what changes the images that are trained on, but for their mirror images
+# what changes the images that are trained on
 AUGMENTATION = "crop_padding crop_area jitter lighting erase".split()
-# what only a training in steps has use for
+# what only a head that is trained in steps has use for
 OF_STEPS = (
     "epochs batch_size shards sync_norm optimizer lr momentum nesterov weight_decay decay_all "
     "schedule gamma step_size warmup loss label_smoothing dropout shuffle_window clip patience "
@@ -17,7 +17,7 @@ OF_STEPS = (
 
 def without_effect(recipe: Recipe, own: Collection[str] = ()) -> dict[str, str]:
     """The fields that nothing looks at, each with the reason and what would change it, for who
-    types flags. Whatever values they had, the run would be the same.
+    types flags. Whatever values they had, the same network would come out.
 
     Args:
         recipe: what is left open in it is taken to have an effect.
@@ -29,10 +29,13 @@ def without_effect(recipe: Recipe, own: Collection[str] = ()) -> dict[str, str]:
     def idle(names: Collection[str], why: str) -> None:
         found.update({name: why for name in names if name not in found})
 
-    if recipe.solved and not tuned:
-        idle(OF_STEPS, f"a head that is solved ({recipe.head}) takes no steps: --head trained")
-    if recipe.solved and not tuned:
-        idle([*AUGMENTATION, "cached_views"], "a head is solved on images as they are")
+    if recipe.solved:
+        why = f"a head that is solved ({recipe.head}) takes no steps: --head trained"
+        idle(["lr", "epochs"] if tuned else OF_STEPS, why)
+        idle(["cached_views"] if tuned else [*AUGMENTATION, "flip", "cached_views"],
+             "a head is solved on images as they are")  # fmt: skip
+        if recipe.fc_layers == 1:
+            idle(["init"], "all layers but the head, which is solved, are those of the weights")
     if recipe.schedule not in ("exponential", "step", "plateau"):
         idle(["gamma"], f"--schedule is {recipe.schedule}: step, plateau, exponential have it")
     if recipe.schedule not in ("step", "plateau"):

@@ -10,7 +10,6 @@ from typing import Any
 
 from alexnet.errors import RecipeError, did_you_mean
 from alexnet.recipes import Recipe
-from alexnet.values import checked_arguments
 
 # what docs/results.py writes of the summaries in results/
 FIGURES = json.loads(Path(__file__).with_name("measured.json").read_text(encoding="utf-8"))
@@ -706,7 +705,6 @@ def default_recipe(data: str, name: str | None = None) -> Recipe:
     return preset(name or preset_for(data)).recipe
 
 
-@checked_arguments
 def recipe(name: str = "folder", **fields: Any) -> Recipe:
     """A whole Recipe: that of a preset, with other values in some fields.
 

@@ -52,6 +52,7 @@ Whole = Annotated[int, Between(0)]
 Port = Annotated[int, Between(0, 65535)]
 Precision = Literal["auto", "bf16", "fp32"]
 BadImages = Literal["error", "skip"]
+ELSEWHERE = "looked at elsewhere"  # beside the type of an argument that has a better answer there
 
 
 def checked_arguments(function: Callable[P, Returned]) -> Callable[P, Returned]:
@@ -94,6 +95,8 @@ def checked(name: str, value: Any, hint: Any) -> Any:
     limits: list[Any] = []
     if get_origin(hint) is Annotated:
         hint, *limits = get_args(hint)
+    if ELSEWHERE in limits:
+        return value
     origin = get_origin(hint)
     if origin in (Union, UnionType, Literal):
         return _one_of(name, value, (hint,) if origin is Literal else get_args(hint))

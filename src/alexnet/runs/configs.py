@@ -6,7 +6,7 @@ line. Imports no torch.
 import json
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from alexnet import marks
 from alexnet.console import say
@@ -14,13 +14,13 @@ from alexnet.errors import RecipeError
 from alexnet.presets import default_recipe, preset_for
 from alexnet.recipes import FIELD_TYPES, NEWER, Recipe
 from alexnet.runs.directory import RunDirectory
+from alexnet.values import ELSEWHERE
 
 Fields = dict[str, Any]
+Asked = Annotated[Recipe | str | None, ELSEWHERE]  # by `asked_for`
 
 
-def asked_for(
-    data: str, recipe: Recipe | str | None = None, *, config: str | Path = "", **fields: Any
-) -> Recipe:
+def asked_for(data: str, recipe: Asked = None, *, config: str | Path = "", **fields: Any) -> Recipe:
     """The recipe of a run.
 
     Args:

@@ -19,7 +19,7 @@ from alexnet.errors import RecipeError
 from alexnet.presets import study as named_study
 from alexnet.recipes import Recipe, digest_of
 from alexnet.runs.choice import settled
-from alexnet.runs.configs import asked_for
+from alexnet.runs.configs import Asked, asked_for
 from alexnet.runs.network import idle_fields, require_sound
 from alexnet.runs.resolution import resolve
 from alexnet.runtime import as_found
@@ -53,7 +53,7 @@ A_FEW = 20  # points of a space without end, to look at
 @as_found()
 def sweep(
     data: Given = "",
-    recipe: Recipe | str | None = None,
+    recipe: Asked = None,
     grid: Mapping[str, Any] | Sequence[Point] | None = None,
     *,
     study: str = "",

@@ -24,7 +24,7 @@ from alexnet.network.weights import carry_over
 from alexnet.presets import nearest
 from alexnet.recipes import Recipe
 from alexnet.runs.choice import settled
-from alexnet.runs.configs import asked_for
+from alexnet.runs.configs import Asked, asked_for
 from alexnet.runs.directory import STATE, RunDirectory
 from alexnet.runs.imbalance import class_weights
 from alexnet.runs.inputs import Inputs
@@ -41,7 +41,7 @@ from alexnet.values import checked_arguments
 @as_found()
 def train(
     data: Given,
-    recipe: Recipe | str | None = None,
+    recipe: Asked = None,
     *,
     config: str | Path = "",
     out: str | Path | None = None,
@@ -82,9 +82,7 @@ def train(
 
 @checked_arguments
 @as_found()
-def prepare(
-    data: Given, recipe: Recipe | str | None = None, *, config: str | Path = "", **fields: Any
-) -> Path:
+def prepare(data: Given, recipe: Asked = None, *, config: str | Path = "", **fields: Any) -> Path:
     """Packs `data` as `train` with the same arguments packs it, so that training begins at once,
     and verifies the checksums; returns the Store's path.
 
