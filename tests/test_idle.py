@@ -95,9 +95,10 @@ def test_it_is_said_once_and_where_it_was_asked_for(folder, made, tmp_path, caps
     assert "no effect" not in capsys.readouterr().err
     train(out=tmp_path / "other", gamma=0.5, step_size=3, jitter=0.5)
     told = [one for one in capsys.readouterr().err.splitlines() if "no effect" in one]
-    assert [one.split(":")[0] for one in told] == ["jitter", "gamma", "step_size"]
-    assert "cached_views=8 keeps" in told[0]
-    assert "cache=False draws" in told[0]
+    assert [one.split(":")[0] for one in told] == ["gamma", "step_size"]
+    train(out=tmp_path / "solved", head="logistic", jitter=0.5, lr=1.0)
+    told = [one for one in capsys.readouterr().err.splitlines() if "no effect" in one]
+    assert [one.split(",")[0] for one in told] == ["jitter: no effect", "lr: no effect"]
 
 
 def test_what_has_no_effect_is_not_swept(folder, made, tmp_path, capsys):

@@ -17,7 +17,7 @@ from alexnet.data.sources import Data, Source
 from alexnet.data.splits import Splits
 from alexnet.data.store import Store, keyed_seed
 from alexnet.errors import AlexNetError, DiskError, RecipeError
-from alexnet.idle import told, without_effect
+from alexnet.idle import AUGMENTATION, told, without_effect
 from alexnet.network.model import AlexNet, MeanImage, Whitening
 from alexnet.network.pixels import colour_axes, training_pixels, whitening
 from alexnet.network.weights import carry_over
@@ -129,7 +129,9 @@ def carried_out(
         run.inputs.prepare()
         with run.opened(place, goes_on, more):
             run.introduce()
-            for line in told(changed, idle):
+            # of crops and colours under a trained head the run says it itself, asked for or not
+            said = () if run.recipe.solved else AUGMENTATION
+            for line in told([name for name in changed if name not in said], idle):
                 warn(line)
             if only_find_lr:
                 run.find_lr()
