@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 import alexnet
 from alexnet.cli import main
-from alexnet.errors import RecipeError
+from alexnet.errors import InputError, RecipeError
 from alexnet.idle import without_effect
 from alexnet.recipes import BYSTANDERS, FIELD_TYPES
 from alexnet.runs.directory import RunDirectory
@@ -122,3 +122,17 @@ def test_splits_that_the_data_has_are_not_drawn():
     drawn = without_effect(FROZEN, ["train", "test"])
     assert "test_size" in drawn
     assert "val_size" not in drawn
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"trials": 5}, "trials is 5, but only search="),
+        ({"search": "tpe", "random": 5}, "random is 5, but .* chooses the points itself"),
+        ({"search": "typ"}, "search is 'typ', expected one of grid, tpe"),
+    ],
+)
+def test_a_search_takes_what_is_meant_for_it(fields, told, tmp_path):
+    with pytest.raises(InputError, match=told):
+        alexnet.sweep("digits", grid={"lr": [0.1, 0.2]}, out=tmp_path / "a", **fields)
+    assert not (tmp_path / "a").exists()

@@ -68,8 +68,9 @@ class Sweep(LabelFlags):
     fields: Recipe = dataclasses.field(default_factory=Recipe)
 
     def run(self) -> None:
-        from alexnet.sweeping.trials import parse_space, study_points
+        from alexnet.sweeping.trials import parse_space, require_used, study_points
 
+        require_used(self.search, self.random, self.trials)
         if self.study and self.grid:
             raise InputError("--study and --grid both say what to sweep.", "Leave one out.")
 

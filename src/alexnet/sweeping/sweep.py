@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from alexnet.console import in_words, say
 from alexnet.data.finding import lasting
@@ -29,6 +29,7 @@ from alexnet.sweeping.search import TpeSearch
 from alexnet.sweeping.sweep_page import write_sweep_page
 from alexnet.sweeping.trial_runs import Job
 from alexnet.sweeping.trials import (
+    TRIALS,
     Point,
     Range,
     Space,
@@ -36,6 +37,7 @@ from alexnet.sweeping.trials import (
     plan,
     points_of,
     random_points,
+    require_used,
     space_of,
     stacks,
     study_points,
@@ -61,8 +63,8 @@ def sweep(
     out: str | Path | None = None,
     seeds: Count | None = None,
     random: Whole = 0,
-    search: str = "grid",
-    trials: Count = 50,
+    search: Literal["grid", "tpe"] = "grid",
+    trials: Count = TRIALS,
     max_trials: Count = 200,
     jobs: Count = 1,
     nproc: Count = 1,
@@ -103,6 +105,7 @@ def sweep(
         data, seeds = data or named.data, seeds or named.seeds
         recipe, grid = recipe or named.base, grid or study_points(named)
     seeds = seeds or 1
+    require_used(search, random, trials)
     space = space_of({} if grid is None else grid)
     data = given(data)
     if isinstance(data, Source):  # trials run in processes of their own

@@ -47,6 +47,7 @@ class Range:
 
 
 Space = dict[str, list[Any] | Range]
+TRIALS = 50  # of --search tpe, where nobody says how many
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,20 @@ def space_of(grid: Mapping[str, Any] | Sequence[Point]) -> Space | list[Point]:
             raise RecipeError(f"{name} has no values.", A_GRID)
         space[name] = listed
     return space
+
+
+def require_used(search: str, random: int, trials: int) -> None:
+    """RecipeError where points are chosen in another way than the one that is spoken of."""
+    if search == "tpe" and random:
+        raise RecipeError(
+            f"random is {random}, but --search tpe chooses the points itself.",
+            f"Use --trials {random} for as many, or leave out --search.",
+        )
+    if search != "tpe" and trials != TRIALS:
+        raise RecipeError(
+            f"trials is {trials}, but only --search tpe counts its points so.",
+            f"Use --random {trials} for as many points of a grid, or --search tpe.",
+        )
 
 
 def unknown_field(name: object) -> RecipeError:
