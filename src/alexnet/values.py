@@ -207,9 +207,10 @@ def _listed(value: Any) -> list[Any] | None:
 
 
 def _number(name: str, value: Any, hint: Any) -> Any:
-    if not isinstance(value, Integral if hint is int else Real) or isinstance(value, bool):
+    kind: Any = Integral if hint is int else Real
+    if not isinstance(value, kind) or isinstance(value, bool):
         raise _other(name, value, [hint])
-    if not abs(hint(value)) < 2**63:  # a NaN is none, and no integer has more than 64 bits
+    if not abs(value) < 2**63:  # a NaN is none, and no integer has more than 64 bits
         raise InputError(f"{name} is {value!r}, expected a number below 2^63.")
     return hint(value)
 

@@ -28,7 +28,7 @@ from alexnet.network.checkpoint import (
 from alexnet.network.header import unreadable
 from alexnet.network.inference import predict_logits
 from alexnet.runtime import StopFlag, peak_memory, yielding_as_found
-from alexnet.values import Count, checked_arguments
+from alexnet.values import Count, Whole, checked_arguments
 
 Keep = Literal["best", "one-se"]
 
@@ -213,7 +213,7 @@ def fit(
     train: Batches,
     val: Batches,
     *,
-    epochs: Count,
+    epochs: Whole,
     rate: Callable[[float, Sequence[float]], float],
     loss: Loss,
     dtype: torch.dtype = torch.float32,
