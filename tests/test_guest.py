@@ -661,7 +661,7 @@ def test_other_arrays_are_refused(x, y, message):
 def test_the_lines_of_the_page_run(tmp_path, monkeypatch, level):
     page = (Path(__file__).parent.parent / "docs" / "python.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     monkeypatch.chdir(tmp_path)
     class_folders(tmp_path / "photos", {"n01": 30, "n02": 30}, size=(20, 16))
     alexnet.train("photos", BRIEF, out="run")

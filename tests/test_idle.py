@@ -114,6 +114,12 @@ def test_what_has_no_effect_is_not_swept(folder, made, tmp_path, capsys):
                  "--dry-run"]) == 0  # fmt: skip
 
 
+def test_points_that_no_recipe_allows_say_nothing_of_effects(folder, made, tmp_path):
+    base, space = change(FROZEN, epochs=1), {"warmup": [5.0, 6.0], "lr": [0.1, 0.2]}
+    with pytest.raises(RecipeError, match="warmup is 5 epochs, the whole training 1"):
+        alexnet.sweep(folder, base, space, out=tmp_path / "a")
+
+
 def test_splits_that_the_data_has_are_not_drawn():
     assert without_effect(FROZEN).keys().isdisjoint({"val_size", "test_size", "split_seed"})
     assert {"val_size", "test_size", "split_seed"} <= without_effect(

@@ -354,7 +354,8 @@ def test_what_nothing_can_be_compared_with_says_nothing():
 @pytest.mark.slow
 def test_a_field_without_effect_is_told(folder, tmp_path, capsys):
     """What would have caught a schedule that never decays."""
-    grid: Space = {"lr": [0.2, 1e-9], "gamma": [0.1, 0.01]}
+    # listed points, as of a study: a grid of them is refused
+    grid = [{"lr": lr, "gamma": gamma} for lr in (0.2, 1e-9) for gamma in (0.1, 0.01)]
     recipe = change(FROZEN, schedule="constant", epochs=6, val_size=0.5)
     sweep.sweep(folder, recipe, grid, out=tmp_path / "sweep")
     said = " ".join(capsys.readouterr().err.split())
@@ -419,7 +420,7 @@ def test_numbers_of_numpy_are_values():
 @pytest.mark.slow
 def test_the_command(folder, tmp_path, capsys):
     command = ["sweep", str(folder), "--recipe", "finetune", "--weights", "made", "--grid"]
-    command += ["lr=0.01,0.001", "--grid", "gamma=0.1,0.2", "--batch-size", "16", "--epochs", "1"]
+    command += ["lr=0.01,0.001", "--grid", "warmup=0.1,0.2", "--batch-size", "16", "--epochs", "1"]
     command += ["--finetune-epochs", "0", "--no-tensorboard", "--out", str(tmp_path / "sweep")]
     assert main([*command, "--dry-run"]) == 0
     captured = capsys.readouterr()

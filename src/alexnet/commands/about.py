@@ -11,7 +11,7 @@ from alexnet.commands.options import Data, Device, Precision
 from alexnet.console import in_words, table, waiting
 from alexnet.presets import preset
 from alexnet.recipes import Recipe
-from alexnet.values import Between, Count, Positive
+from alexnet.values import Between, Count
 
 
 @dataclass(kw_only=True)
@@ -75,7 +75,7 @@ class Bench:
     # How many classes it has.
     classes: Annotated[int, Between(2)] = 10
     # Seconds for which the steps of each recipe are timed; the more, the surer.
-    seconds: Annotated[float, Positive] = 1.5
+    seconds: Annotated[float, Between(0)] = 1.5
     # Print everything as JSON.
     json: bool = False
     device: Device = "auto"

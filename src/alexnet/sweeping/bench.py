@@ -34,7 +34,7 @@ from alexnet.sweeping.estimates import Images, measure
 from alexnet.sweeping.limits import machine_rates, share_of_processor
 from alexnet.training.run import Run
 from alexnet.training.train import set_up
-from alexnet.values import Between, Count, Positive, Precision, checked_arguments
+from alexnet.values import Between, Count, Precision, checked_arguments
 
 LEFT = 0.9  # of the processor; with less, another program is at work
 STEPS = 2  # of each kind are timed at least
@@ -93,7 +93,7 @@ def bench(
     *,
     images: Count = 1000,
     classes: Annotated[int, Between(2)] = 10,
-    seconds: Annotated[float, Positive] = 1.5,
+    seconds: Annotated[float, Between(0)] = 1.5,
     device: str = "auto",
     precision: Precision = "auto",
 ) -> dict[str, Any]:

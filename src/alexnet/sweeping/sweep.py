@@ -3,6 +3,7 @@
 Validation chooses. The test split is looked at once, for the winner.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -176,10 +177,11 @@ def base_of(
     """What the trials of a sweep in `out` have in common, and what there is to say about that. One
     of 0.1.0, which knew no backbone, goes on from scratch."""
     there = SweepDirectory(out) if out else None
-    began = str(there.definition()["recipe"]["weights"]) if there and there.begun else ""
+    goes_on = there is not None and there.begun
+    began = str(there.definition()["recipe"]["weights"]) if there and goes_on else ""
     swept = {name for point in ([space] if isinstance(space, dict) else space) for name in point}
     base, told = settled(data, asked, "none" if began == "none" else "", swept)
-    if isinstance(space, dict) and not began:
+    if isinstance(space, dict) and not goes_on:
         require_effect(base, space)
     return base, f"each trial: {told}" if told else ""
 
@@ -188,13 +190,14 @@ def require_effect(base: Recipe, space: Space) -> None:
     """RecipeError where a field is swept that has no effect at any point."""
     ranges = any(isinstance(values, Range) for values in space.values())
     points = random_points(space, A_FEW, base.seed) if ranges else grid_points(space)
-    idle: dict[str, str] = dict.fromkeys(space, "")
+    idle: dict[str, str] | None = None  # at all points so far
     for point in points:
-        why = idle_fields(base.replace(**typed(point)))
-        idle = {name: why[name] for name in idle if name in why}
-        if not idle:
+        with contextlib.suppress(RecipeError):  # whoever plans the point says so, or passes it over
+            why = idle_fields(base.replace(**typed(point)))
+            idle = {name: why[name] for name in (space if idle is None else idle) if name in why}
+        if idle == {}:
             return
-    for name, why_not in idle.items():
+    for name, why_not in (idle or {}).items():
         raise RecipeError(
             f"{name} is swept, but has no effect: {why_not}.", "Leave it out of the grid."
         )
