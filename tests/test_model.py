@@ -250,3 +250,17 @@ def test_impossible_descriptions(arguments, message):
     with pytest.raises(ModelError, match=message) as info:
         architecture(name, **(rest[0] if rest else {}))
     assert info.value.hint
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("changes", [{"norm": "batch"}, {"norm": "none"}, {"fc_norm": "batch"}])
+def test_what_batch_normalisation_sees_of_an_image(name, changes):
+    description = architecture(name, width=0.1, **changes)
+    model, seen = AlexNet(description, 4), []
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.register_forward_hook(lambda _, x, y: seen.append(x[0][0, 0].numel()))
+    for side in (description.smallest_input, description.smallest_input + 40):
+        seen.clear()
+        model(torch.randn(3, 3, side, side))
+        assert description.least_normalised(side) == min(seen, default=0)

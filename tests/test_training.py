@@ -558,3 +558,21 @@ def test_what_is_left_is_foretold_by_usual_epochs():
     for seconds, left in ((3, 32), (3, 29), (900, 26), (3, 23), (4, 20), (11, 11), (12, 0)):
         clock.tell(seconds)  # one of them slept through
         assert clock.left == left
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("changes", [{}, {"norm": "none", "fc_norm": "batch"}])
+def test_a_batch_of_one_image_cannot_be_normalised(size, changes, folder, tmp_path):
+    base = change(TINY, batch_size=size, val_size=0.2, epochs=1, **changes)  # an odd number remains
+    with pytest.raises(RecipeError, match=f"batch_size is {size}, and of 39 .* a single one"):
+        alexnet.train(folder, base, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_where_maps_are_larger_it_can(folder, tmp_path):
+    for name, recipe in {
+        "maps of 2x2": change(TINY, image_size=64, batch_size=1, epochs=1),
+        "none": change(TINY, norm="none", batch_size=1, epochs=1, lr=0.0001),
+        "three": change(TINY, batch_size=3, epochs=1),
+    }.items():
+        alexnet.train(folder, recipe, out=tmp_path / name)

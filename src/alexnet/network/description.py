@@ -116,6 +116,25 @@ class Architecture:
                 return 0
         return side
 
+    def least_normalised(self, side: int, head_alone: bool = False) -> int:
+        """How many values of a channel batch normalisation sees of one image of `side` px where it
+        sees the fewest; 0 without it. Of one value in a batch of one image nothing is left.
+
+        Args:
+            head_alone: of the fully connected layers, whose maps are single values.
+        """
+        found = [1] if self.fc_norm == "batch" else []
+        if self.whitening:
+            side = (side - self.whitening) // self.whitening_stride + 1
+        for conv in () if head_alone else self.convs:
+            side = (side + 2 * conv.padding - conv.kernel) // conv.stride + 1
+            for step in self.after(conv):
+                if step == "pool":
+                    side = (side - self.pool_kernel) // 2 + 1
+                elif step == "batch":
+                    found.append(side**2)
+        return min(found, default=0)
+
     @property
     def columns(self) -> Literal[1, 2, "unlinked"]:
         """Into how many columns the convolutions are divided; "unlinked" are two of which no layer

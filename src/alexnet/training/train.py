@@ -240,6 +240,7 @@ def set_up(
             f"epochs is 0, but {', '.join(fresh)} would start fresh.",
             "Give --epochs, or weights that know the classes of the data.",
         )
+    require_two_in_a_batch(resolution, len(splits.train))
     resolution = _look_at_pixels(resolution, store, splits, model)
     counts = np.bincount(store.y[splits.train], minlength=len(store.classes))
     weights_of = class_weights(recipe.class_weights, counts, store.classes)
@@ -251,6 +252,22 @@ def set_up(
     run = Run(kept, Inputs(resolution, store, splits, model))
     run.introduction = introduction(run, fresh)
     return run
+
+
+def require_two_in_a_batch(resolution: Resolution, images: int) -> None:
+    """RecipeError where a batch of `images` training images would hold a single one, of which batch
+    normalisation sees a single value. (Shards of a batch are looked at by `Batches`.)"""
+    recipe = resolution.recipe
+    least = images // -(-images // recipe.batch_size)
+    trained = not recipe.solved and recipe.epochs > 0
+    alone = recipe.freeze != "none" and not recipe.finetune_epochs
+    seen = resolution.architecture.least_normalised(recipe.crop, head_alone=alone)
+    if least == 1 and seen == 1 and (trained or recipe.finetune_epochs):
+        raise RecipeError(
+            f"batch_size is {recipe.batch_size}, and of {images:,} training images a batch would "
+            "hold a single one, which batch normalisation cannot do with.",
+            f"Use --batch-size {max(3, recipe.batch_size + 1)} or more.",
+        )
 
 
 def _look_at_pixels(
