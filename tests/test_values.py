@@ -2,12 +2,14 @@
 
 import inspect
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 import numpy as np
 import pytest
+from makers import write_image
 
 import alexnet
 from alexnet.cli import main
@@ -181,3 +183,38 @@ def test_so_do_the_methods_of_a_classifier(photos_run: Path) -> None:
             call()
     file = next((photos_run.parent / "photos").rglob("*.*g"))
     assert [one.file for one in model.predict_files(str(file))] == [file]
+
+
+FOLDERS: dict[str, tuple[str, Callable[[Path, Path, Path], object]]] = {
+    "explain": ("001-0.png", lambda run, out, image: alexnet.explain(run, image, out)),
+    "suggest": ("suggestions.csv", lambda run, out, image: alexnet.suggest(run, [image], out=out)),
+    "export": ("style.css", lambda run, out, image: alexnet.export(run, format="web", out=out)),
+}
+
+
+@pytest.mark.parametrize("writer", FOLDERS)
+def test_nothing_is_replaced_in_a_folder_of_somebody_else(
+    writer: str, photos_run: Path, tmp_path: Path
+) -> None:
+    name, write = FOLDERS[writer]
+    out, image = tmp_path / "mine", tmp_path / "0.png"
+    write_image(image, size=(40, 30))
+    out.mkdir()
+    (out / name).write_text("mine")
+    with pytest.raises(InputError, match=f"{name} is .*lost"):
+        write(photos_run, out, image)
+    assert (out / name).read_text() == "mine"
+    for _ in range(2):  # what it wrote itself it writes again
+        write(photos_run, tmp_path / "new", image)
+
+
+def test_pictures_are_not_copied_to_where_they_lie(
+    photos_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    shutil.copytree(photos_run.parent / "photos", photos)
+    before = sorted(photos.rglob("*"))
+    assert main(["predict", str(photos_run), str(photos), "--copy-to", str(photos)]) == 2
+    assert "lies where copies would be put" in capsys.readouterr().err
+    assert sorted(photos.rglob("*")) == before
+    assert main(["predict", str(photos_run), str(photos), "--copy-to", str(tmp_path)]) == 0

@@ -91,7 +91,7 @@ def test_a_run_becomes_a_folder(photos_run, package, tmp_path, capsys):
     assert "no runtime" not in capsys.readouterr().err
     (site / "index.html").write_text("my page")
     assert cli.main(command) == 2
-    assert "another page, which would be lost" in capsys.readouterr().err
+    assert "of another page, and would be lost" in capsys.readouterr().err
     assert (site / "index.html").read_text() == "my page"
     assert cli.main([*command[:-1], str(site / "model.onnx")]) == 2
     assert "is a file, expected a folder" in capsys.readouterr().err

@@ -246,7 +246,7 @@ def suggestion(classifier: RunClassifier, file: Path, p: Floats, alike: int) -> 
 
 def write(found: Sequence[Suggestion], folder: Path, classifier: RunClassifier) -> None:
     """A contact sheet of suggestions, and the table."""
-    mark_output(folder, "alexnet suggest")
+    mark_output(folder, "alexnet suggest", TABLE)
     with Sheets(folder) as sheets:
         for one in found:
             pixels = classifier.square(one.file.read_bytes())

@@ -15,7 +15,7 @@ from alexnet.atomic import replacing, to_free_name, write_csv
 from alexnet.classification.classifier import STDIN, Classifier, Prediction
 from alexnet.data.images import EXTENSIONS
 from alexnet.data.trees import mark_output
-from alexnet.errors import DataError
+from alexnet.errors import DataError, InputError
 from alexnet.values import Precision, checked_arguments
 from alexnet.words import cell
 
@@ -141,6 +141,16 @@ class Copies:
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self.folders = [folder / name for name in folder_names([*names, "unsure"])]
+
+    def require_elsewhere(self, files: Sequence[Path]) -> None:
+        """InputError where a file lies in one of the folders already: it would be there twice, or
+        under another class as well."""
+        folders = {folder.resolve() for folder in self.folders}
+        for file in files:
+            if file.resolve().parent in folders:
+                raise InputError(
+                    f"{file} lies where copies would be put.", "Choose another folder: --copy-to."
+                )
 
     def add(self, file: Path, label: int) -> Path:
         """Copies a file to the class of that label, or UNSURE; returns the path of the copy.

@@ -82,6 +82,8 @@ class Predict:
             say(classifier.calibration.told(self.abstain))
         files, bad = image_files(self.images), 0
         copies = Copies(Path(self.copy_to), classifier.names) if self.copy_to else None
+        if copies:
+            copies.require_elsewhere(files)
         with ExitStack() as stack:
             table = sheets = None
             if table_file or self.csv:

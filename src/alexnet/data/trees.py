@@ -14,7 +14,7 @@ from alexnet.data.archives import LARGEST_FILE, TAR_ENDINGS, TarTree, ZipTree, i
 from alexnet.data.listing import Paths, place_in
 from alexnet.data.names import DEEPEST, hidden, told_outputs
 from alexnet.data.reading import parted
-from alexnet.errors import DataError
+from alexnet.errors import DataError, InputError
 
 LAYOUTS_HINT = (
     "Looked for: class folders (CLASS/*.jpg, or train/CLASS/*.jpg with val/ and test/ beside it), "
@@ -283,16 +283,24 @@ def refuse_other_files(where: Path) -> None:
     raise DataError(f"{where} is a file, but not a zip archive or a tar archive.", LAYOUTS_HINT)
 
 
-def mark_output(folder: Path, what: str) -> None:
+def mark_output(folder: Path, what: str, *names: str) -> None:
     """Makes a folder and notes in it that we wrote what it holds, so that it is never taken for
-    data together with what lies around it. A folder that holds other things is left as it is.
+    data together with what lies around it. A folder that holds other things is left as it is;
+    files of these `names`, which are about to be written, must not be among them.
 
     Raises:
-        DiskError: it cannot be written.
+        InputError: somebody else's file would be replaced. DiskError: it cannot be written.
     """
     with writing(folder / marks.OUTPUT):
         folder.mkdir(parents=True, exist_ok=True)
         if is_taken(folder):
+            theirs = not (folder / marks.OUTPUT).exists()
+            if theirs and (lost := [name for name in names if (folder / name).exists()]):
+                raise InputError(
+                    f"{folder / lost[0]} is there already, in a folder that {what} did not make: "
+                    "it would be lost.",
+                    "Choose another folder, or move it away first.",
+                )
             return
     with replacing(folder / marks.OUTPUT) as aside:
         aside.write_text(f"{what}\n", encoding="utf-8")

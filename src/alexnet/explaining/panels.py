@@ -78,8 +78,8 @@ def explain_files(
         explanation = explain_image(
             trained, one.file.name, one.p, one.pixels, label, gallery, neighbours
         )
-        mark_output(folder, "alexnet explain")
         paths.append(folder / file_name(number, one.file))
+        mark_output(folder, "alexnet explain", paths[-1].name)
         save_panel(paths[-1], explanation, trained.names, top)
     if len(paths) < len(files):
         warn(f"{len(files) - len(paths)} of {len(files):,} files could not be used")

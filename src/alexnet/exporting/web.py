@@ -33,14 +33,17 @@ def check_choices(format: str, int8: bool, runtime: str, abstain: bool) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises InputError if a page of somebody else's is in a folder, or it is none."""
+    """InputError if files of somebody else's would be replaced in a folder, or it is none."""
     page = folder / "index.html"
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file, expected a folder.", "Choose another --out.")
-    if page.exists() and MARK not in page.read_bytes():
-        raise InputError(
-            f"{page} is another page, which would be lost.", "Choose another folder with --out."
-        )
+    ours = page.exists() and MARK in page.read_bytes()
+    for name in () if ours else (*PAGE, MODEL, ABOUT):
+        if (folder / name).exists():
+            raise InputError(
+                f"{folder / name} is of another page, and would be lost.",
+                "Choose another folder with --out.",
+            )
 
 
 def write_page(folder: Path) -> None:

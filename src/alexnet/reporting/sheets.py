@@ -57,9 +57,8 @@ class Sheets:
             self._write_page()
 
     def _write_page(self) -> None:
-        if not self.pages:
-            mark_output(self.folder, "contact sheets of alexnet")
         path = self.folder / f"sheet-{len(self.pages) + 1:03}.jpg"
+        mark_output(self.folder, "contact sheets of alexnet", path.name)
         sheet = draw_page(self.page)
         with replacing(path) as aside:
             sheet.save(aside, "JPEG", quality=88)
