@@ -149,7 +149,7 @@ class Copies:
         for file in files:
             if file.resolve().parent in folders:
                 raise InputError(
-                    f"{file} lies where copies would be put.", "Choose another folder: --copy-to."
+                    f"{file} lies where copies would be put.", "Choose another folder."
                 )
 
     def add(self, file: Path, label: int) -> Path:
