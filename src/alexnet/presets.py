@@ -109,6 +109,25 @@ TINY_IMAGENET_SCRATCH = Recipe(
     label_smoothing=0.1,
 )
 
+CIFAR10_FAST = Recipe(
+    model="fast",
+    image_size=32,
+    crop_padding=1,
+    mean=CIFAR10_MEAN,
+    std=CIFAR10_STD,
+    views=2,
+    dropout=0.0,
+    val_size=0.02,
+    batch_size=480,
+    shards=2,
+    epochs=3,
+    optimizer="muon",
+    lr=0.24,
+    momentum=0.6,
+    weight_decay=0.02,
+    warmup=0.6,
+    label_smoothing=0.05,
+)
 RECIPES: dict[str, Preset] = {
     "digits": Preset(
         recipe=Recipe(
@@ -154,25 +173,7 @@ RECIPES: dict[str, Preset] = {
         measured=_measured("cifar10"),
     ),
     "cifar10-fast": Preset(
-        recipe=Recipe(
-            model="fast",
-            image_size=32,
-            crop_padding=1,
-            mean=CIFAR10_MEAN,
-            std=CIFAR10_STD,
-            views=2,
-            dropout=0.0,
-            val_size=0.02,
-            batch_size=480,
-            shards=2,
-            epochs=3,
-            optimizer="muon",
-            lr=0.24,
-            momentum=0.6,
-            weight_decay=0.02,
-            warmup=0.6,
-            label_smoothing=0.05,
-        ),
+        recipe=CIFAR10_FAST,
         summary="CIFAR-10 from scratch in about a minute of training",
         source="ours; whitening and Muon after airbench94 (Jordan, 2024)",
         command="alexnet train cifar10 --recipe cifar10-fast",
@@ -180,25 +181,8 @@ RECIPES: dict[str, Preset] = {
         measured=_measured("cifar10-fast"),
     ),
     "cifar10-best": Preset(
-        recipe=Recipe(
-            model="wide",
-            image_size=32,
-            crop_padding=4,
-            erase=0.4,
-            mean=CIFAR10_MEAN,
-            std=CIFAR10_STD,
-            views=2,
-            dropout=0.0,
-            val_size=0.02,
-            batch_size=480,
-            shards=2,
-            epochs=30,
-            optimizer="muon",
-            lr=0.24,
-            momentum=0.6,
-            weight_decay=0.02,
-            warmup=0.6,
-            label_smoothing=0.1,
+        recipe=CIFAR10_FAST.replace(
+            model="wide", crop_padding=4, erase=0.4, epochs=30, label_smoothing=0.1
         ),
         summary="CIFAR-10 from scratch, for an hour",
         source="ours; whitening and Muon after airbench94 (Jordan, 2024)",

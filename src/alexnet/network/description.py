@@ -8,7 +8,7 @@ networks" (2012); Krizhevsky, "One weird trick for parallelizing convolutional n
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
@@ -106,15 +106,22 @@ class Architecture:
     def feature_side(self, side: int) -> int:
         """Side of the last feature map for input images of `side` px, before it is averaged; 0 if
         nothing is left."""
+        sides = [found for _, found in self._steps(side)]
+        return sides[-1] if min(sides) > 0 else 0
+
+    def _steps(self, side: int) -> Iterator[tuple[str, int]]:
+        """The convolutions and what follows each, in order, with the side of the map after it for
+        input images of `side` px; below 1 where nothing is left."""
         if self.whitening:
             side = (side - self.whitening) // self.whitening_stride + 1
+            yield "whitening", side
         for conv in self.convs:
             side = (side + 2 * conv.padding - conv.kernel) // conv.stride + 1
-            if conv.pool:
-                side = (side - self.pool_kernel) // 2 + 1
-            if side < 1:
-                return 0
-        return side
+            yield "conv", side
+            for step in self.after(conv):
+                if step == "pool":
+                    side = (side - self.pool_kernel) // 2 + 1
+                yield step, side
 
     def least_normalised(self, side: int, head_alone: bool = False) -> int:
         """How many values of a channel batch normalisation sees of one image of `side` px where it
@@ -124,15 +131,8 @@ class Architecture:
             head_alone: of the fully connected layers, whose maps are single values.
         """
         found = [1] if self.fc_norm == "batch" else []
-        if self.whitening:
-            side = (side - self.whitening) // self.whitening_stride + 1
-        for conv in () if head_alone else self.convs:
-            side = (side + 2 * conv.padding - conv.kernel) // conv.stride + 1
-            for step in self.after(conv):
-                if step == "pool":
-                    side = (side - self.pool_kernel) // 2 + 1
-                elif step == "batch":
-                    found.append(side**2)
+        if not head_alone:
+            found += [side**2 for step, side in self._steps(side) if step == "batch"]
         return min(found, default=0)
 
     @property
