@@ -85,7 +85,13 @@ def test_the_command_prints_a_table_or_json(monkeypatch, capsys):
     assert out.splitlines()[-1].split() == "digits 1,294 6,470 0.2 s 2.5 s 1.0 GiB".split()
 
 
-@pytest.mark.parametrize("words", ["--recipe digitz", "--images 0", "--classes 1", "no-such-data"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--recipe digitz", "--images 0", "--classes 1", "no-such-data",
+        "digits --images 5", "--recipe cifar10 --classes 3",
+    ],
+)  # fmt: skip
 def test_wrong_words_are_refused_at_once(words, capsys):
     assert main(["bench", *words.split()]) == 2
     assert len(capsys.readouterr().err.splitlines()) <= 2

@@ -14,6 +14,8 @@ from PIL import Image
 
 import alexnet
 from alexnet.cli import main, parse
+from alexnet.data.reading import FIELDS
+from alexnet.errors import InputError
 from alexnet.network.description import architecture
 from alexnet.presets import RECIPES
 
@@ -254,6 +256,13 @@ def test_wrong_input_exits_with_2_and_says_what_to_do(
     assert hint in told
     assert "Traceback" not in told
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_how_data_is_read_is_not_said_of_none(name):
+    flag = "--" + name.replace("_", "-")
+    with pytest.raises(InputError, match=f"{name} says how DATA is read"):
+        parse(["eval", "run", flag, "x"]).address_of("")
 
 
 def test_ctrl_c_while_packing_is_not_a_traceback(folder, monkeypatch, capsys):

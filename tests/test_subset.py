@@ -53,6 +53,17 @@ def test_the_first_classes_and_so_many_images_of_each(animals):
     assert [(animals / image).read_bytes() for _, _, image in rows] == contents
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["--random --classes dog", "--rule tiny-image10 --classes dog",
+     "--rule tiny-image10 --per-class 3/1/1", "--rule tiny-image10 --seed 1"],
+)  # fmt: skip
+def test_what_would_have_no_effect_is_refused(animals, tmp_path, words, capsys):
+    assert main(["data", "subset", str(animals), str(tmp_path / "part"), *words.split()]) == 2
+    assert f"{words.split()[0]} " in capsys.readouterr().err
+    assert not (tmp_path / "part").exists()
+
+
 def test_named_and_random_classes(animals):
     source = read_source(animals)
     assert select(source, classes=["dog", "cat"], per_class=(2, 1, 1)).classes == ["cat", "dog"]

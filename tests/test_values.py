@@ -5,7 +5,7 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -103,6 +103,20 @@ def test_public_functions_look_at_their_arguments_first(name: str) -> None:
             function(**required | {one.name: object()})
 
 
+FREE = {"device", "host", "out", "source"}  # words of any kind
+LOOKED_UP = {("evaluate", "split")}  # ... among those that the data has
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_where_one_of_some_words_is_wanted_the_type_says_which(name: str) -> None:
+    hints = get_type_hints(PUBLIC[name], include_extras=True)
+    free = {
+        one.name for one in inspect.signature(PUBLIC[name]).parameters.values()
+        if isinstance(one.default, str) and one.default and get_origin(hints[one.name]) != Literal
+    }  # fmt: skip
+    assert free - FREE == {word for function, word in LOOKED_UP if function == name}
+
+
 def fitting(hint: Any) -> Any:
     """Something that a type takes."""
     for value in ("nowhere", 1, print):
@@ -137,9 +151,11 @@ WRITERS: dict[str, Callable[[Path, Path], object]] = {
     "export pt2": lambda run, out: alexnet.export(run, format="pt2", out=out),
     "evaluate": lambda run, out: alexnet.evaluate(run, save=out),
     "describe": lambda run, out: alexnet.describe("small").save(out),
+    "describe it": lambda run, out: main(["describe", str(run), "--out", str(out)]),
     "predict": lambda run, out: main(
         ["predict", str(run), str(run.parent / "photos"), "--save", str(out)]
     ),
+    "mend": lambda run, out: main(["teach", str(run), "--mend", "--labels", str(out)]),
 }
 
 
@@ -153,7 +169,8 @@ def test_no_other_file_is_lost_and_no_folder_is_written(
     picture.write_bytes(b"a picture")
     Path("folder").mkdir()
     for out, told in [(".", "is a folder"), ("..", "is a folder"), ("/", "is a folder"),
-                      ("folder", "is a folder"), (str(picture), "it would be lost")]:  # fmt: skip
+                      ("folder", "is a folder"), (str(picture), "ends in .tiff, expected ."),
+                      ("new.xlsx", "ends in .xlsx"), ("new", "ends in nothing")]:  # fmt: skip
         try:
             assert WRITERS[writer](photos_run, Path(out)) == 2  # of the command line
             assert told in capsys.readouterr().err

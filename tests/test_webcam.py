@@ -148,7 +148,7 @@ def test_bad_targets(eye, run, tmp_path, capsys):
     there.write_bytes(b"precious")
     for save, message in (
         (there, "is there already"),
-        (tmp_path / "out.avi", "ends in .mp4"),
+        (tmp_path / "out.avi", "ends in .avi, expected .mp4"),
         (tmp_path / "in.mp4" / "out.mp4", "cannot write"),
     ):
         assert main(["webcam", run, "--source", source, "--no-window", "--save", str(save)]) != 0

@@ -84,7 +84,8 @@ def sync(path: Path) -> None:
 
 def output_file(path: str | Path, *endings: str) -> Path:
     """The path of a file that somebody wants written, looked at before the work: it is no folder,
-    and what is there already is a file of that kind by its ending, which is replaced.
+    and ends as files of its kind do, so that programs open it for what it is, and a file of another
+    kind is never replaced.
 
     Raises:
         InputError: it is not.
@@ -95,10 +96,10 @@ def output_file(path: str | Path, *endings: str) -> Path:
             f"{path} is a folder, expected the name of a file.",
             f"For example: {found / ('alexnet' + endings[0])}",
         )
-    if found.exists() and found.suffix.lower() not in endings:
+    if found.suffix.lower() not in endings:
         raise InputError(
-            f"{path} is there already, and ends not in {' or '.join(endings)}: it would be lost.",
-            "Choose another name, or move it away first.",
+            f"{path} ends in {found.suffix or 'nothing'}, expected {' or '.join(endings)}.",
+            f"For example: {found.with_suffix(endings[0])}",
         )
     return found
 

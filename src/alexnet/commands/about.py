@@ -70,7 +70,7 @@ class Bench:
     data: Data = ""
     # Time this recipe instead of all that suit DATA.
     recipe: Annotated[list[str], Arg(metavar="NAME", again=True)] = field(default_factory=list)
-    # How many images the folder has that recipes for any folder are timed for, without DATA.
+    # Without DATA: how many images the folder has that recipes for any folder are timed for.
     images: Count = 1000
     # How many classes it has.
     classes: Annotated[int, Between(2)] = 10

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from alexnet.atomic import output_file
 from alexnet.commands.flags import Arg
 
 
@@ -27,8 +28,10 @@ class Describe:
     out: str = ""
 
     def run(self) -> None:
-        from alexnet.reporting.networks import describe
+        from alexnet.reporting.networks import DRAWN, TABLE, describe
 
+        if self.out:
+            output_file(self.out, *DRAWN, TABLE)
         found = describe(self.model, classes=self.classes, image_size=self.image_size)
         print(found)
         if self.out:

@@ -51,7 +51,7 @@ class Eval(LabelFlags):
     def run(self) -> None:
         look_at_model(self.run_directory)
         look_at_classes(self.run_directory, self.classes)
-        data = self.address_of(self.data) if self.data else ""
+        data = self.address_of(self.data)
         if data:
             look_at_data(data, enough=1)
         import csv

@@ -7,6 +7,7 @@ from typing import Annotated
 from alexnet import values
 from alexnet.commands.flags import Arg
 from alexnet.data.reading import Reading, addressed
+from alexnet.errors import InputError
 
 Device = Annotated[str, Arg(help="auto, cpu, cuda, cuda:N or mps")]
 Precision = Annotated[values.Precision, Arg(help="auto takes bf16 where the hardware has it")]
@@ -94,6 +95,16 @@ class LabelFlags:
     ] = ""
 
     def address_of(self, data: str) -> str:
-        """DATA, with what these flags say of it."""
+        """DATA, with what these flags say of it.
+
+        Raises:
+            InputError: they say something of DATA that is not given.
+        """
         said = {field.name: getattr(self, field.name) for field in dataclasses.fields(Reading)}
+        if not data:
+            for name in filter(said.get, said):
+                raise InputError(
+                    f"--{name.replace('_', '-')} says how DATA is read, and no DATA is given.",
+                    "Name the data, too; or leave the flag out.",
+                )
         return addressed(data, Reading(**said))

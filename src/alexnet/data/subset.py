@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -24,9 +25,11 @@ from alexnet.data.official import digits_source
 from alexnet.data.reading import parted
 from alexnet.data.sources import Source
 from alexnet.data.store import keyed_seed
-from alexnet.errors import DataError, did_you_mean
+from alexnet.errors import DataError, InputError, did_you_mean
 from alexnet.holding import one_at_a_time
 from alexnet.values import Whole, checked_arguments
+
+CLASSES, PER_CLASS = 10, (400, 50, 50)  # how many; training, validation, test images of each
 
 # of these classes the files 0-49 are val and 50-99 test; of the other five it is the reverse
 TINY_IMAGE10_FIRST_HALF_IS_VAL = frozenset({"n01443537", "n01698640", "n01768244", "n01774384"})
@@ -38,11 +41,11 @@ def subset(
     data: Given,
     out: str | Path,
     *,
-    classes: Sequence[str] | int = 10,
-    per_class: tuple[int, int, int] = (400, 50, 50),
+    classes: Sequence[str] | int = CLASSES,
+    per_class: tuple[int, int, int] = PER_CLASS,
     random: bool = False,
     seed: Whole = 0,
-    rule: str = "none",
+    rule: Literal["none", "tiny-image10"] = "none",
 ) -> Path:
     """Copies some classes of a data set, and some images of each, into a new folder with train, val
     and test splits, all drawn from its training images; returns the folder.
@@ -59,6 +62,7 @@ def subset(
 
     Raises:
         DataError: no such data or classes, too few images of one, or a folder that holds files.
+        InputError: arguments of which one would have no effect.
     """
     data = given(data)
     if isinstance(data, Source):
@@ -70,12 +74,22 @@ def subset(
             if name == "digits"
             else read_source(find_data(str(data)))
         )
+    if not isinstance(classes, int) and len(classes) == 1 and classes[0].isdecimal():
+        known = {*source.classes, *source.names}
+        classes = classes if classes[0] in known else int(classes[0])
+    if random and not isinstance(classes, int):
+        raise InputError(
+            "--random draws classes, and --classes names them.",
+            "Give their number, or leave --random out.",
+        )
     if rule == "tiny-image10":
+        if (classes, tuple(per_class), random, seed) != (CLASSES, PER_CLASS, False, 0):
+            raise InputError(
+                f"--rule {rule} says which classes and images are taken.",
+                "Leave out --classes, --per-class, --random and --seed, or the rule.",
+            )
         part = tiny_image10(source)
     else:
-        if not isinstance(classes, int) and len(classes) == 1 and classes[0].isdecimal():
-            known = {*source.classes, *source.names}
-            classes = classes if classes[0] in known else int(classes[0])
         part = select(
             source, classes=classes, per_class=per_class, random_classes=random, seed=seed
         )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class Split:
 def export(
     run: str | Path,
     *,
-    format: str = "onnx",
+    format: Literal["onnx", "pt2", "web"] = "onnx",
     out: str | Path = "",
     int8: bool = False,
     abstain: bool = False,

@@ -28,6 +28,7 @@ HEADING = (
 )  # fmt: skip
 NARROW = "layer output kernel then parameters multiplies field".split()  # on a terminal
 WORDS, NUMBERS = slice(0, 4), slice(4, None)  # columns of the table
+DRAWN, TABLE = (".svg", ".png"), ".csv"  # endings of files
 
 
 @dataclass(frozen=True)
@@ -72,18 +73,13 @@ class Description:
         Raises:
             InputError: it has another ending. DiskError: it cannot be written.
         """
-        where = output_file(path, ".svg", ".png", ".csv")
-        if where.suffix == ".csv":
+        where = output_file(path, *DRAWN, TABLE)
+        if where.suffix.lower() == TABLE:
             write_csv(where, self.plain_rows())
-        elif where.suffix in (".svg", ".png"):
-            drawn = self.drawing.svg if where.suffix == ".svg" else self.drawing.png
+        else:
+            drawn = self.drawing.svg if where.suffix.lower() == ".svg" else self.drawing.png
             with replacing(where) as aside:
                 aside.write_bytes(drawn)
-        else:
-            raise InputError(
-                f"{where} ends neither in .svg or .png nor in .csv.",
-                "A drawing is written as .svg or .png, the table as .csv.",
-            )
         return where
 
     def _repr_html_(self) -> str:

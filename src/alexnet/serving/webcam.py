@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from alexnet.atomic import replacing
+from alexnet.atomic import output_file, replacing
 from alexnet.classification.predict import load
 from alexnet.console import progress, say
 from alexnet.data.images import Pixels
@@ -209,9 +209,7 @@ def webcam(
         InputError: no such source, no display, or `save` is there already. DiskError: `save` cannot
             be written.
     """
-    out = Path(save).expanduser()
-    if save and out.suffix.lower() != ".mp4":
-        raise InputError(f"--save is {save}, expected a name that ends in .mp4.")
+    out = output_file(save, ".mp4") if save else Path()
     if save and out.exists():
         raise InputError(f"{out} is there already.", "Give another name, or delete it first.")
     classifier = load(run, device=device)

@@ -13,6 +13,7 @@ import torch
 from alexnet.console import hushed, in_words, progress, say, warn
 from alexnet.data.datasets import outline
 from alexnet.data.store import Store, StoreWriter
+from alexnet.errors import RecipeError
 from alexnet.network.checkpoint import Network, save_network
 from alexnet.network.description import ARCHITECTURES
 from alexnet.network.model import AlexNet
@@ -68,6 +69,7 @@ EXTENTS = {
     "imagenet": Extent(1000, 1_281_167, val=50_000),
 }
 FOLDER = "path"  # any folder, of so many pictures as are asked for
+IMAGES, CLASSES = 1000, 10  # of a folder of which nothing is said
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,8 @@ def bench(
     data: str = "",
     recipes: Sequence[str] = (),
     *,
-    images: Count = 1000,
-    classes: Annotated[int, Between(2)] = 10,
+    images: Count = IMAGES,
+    classes: Annotated[int, Between(2)] = CLASSES,
     seconds: Annotated[float, Between(0)] = 1.5,
     device: str = "auto",
     precision: Precision = "auto",
@@ -104,7 +106,7 @@ def bench(
         data: as for `train`, whose number of images and classes is then taken, and whose recipes
             are timed; empty for every recipe with the data set that it is made for.
         recipes: names of those to time instead.
-        images, classes: of the folder that recipes for any folder are timed for.
+        images, classes: of the folder that recipes for any folder are timed for, without data.
         seconds: for which the steps of each recipe are timed, about; the more, the surer.
         device, precision: as in a recipe.
 
@@ -114,11 +116,18 @@ def bench(
         rate}}; "recipes": a dict of `Timed` for each}.
 
     Raises:
-        RecipeError: no such recipe or device. DataError: no such data.
+        RecipeError: no such recipe or device; images or classes where they are known. DataError: no
+            such data.
     """
     where = choose_device(device)
     dtype, _ = choose_precision(precision, where)
     names = list(recipes) or suitable(data)
+    if (images, classes) != (IMAGES, CLASSES) and (data or FOLDER not in map(made_for, names)):
+        whose = f"{data} has its own" if data else f"the data of {', '.join(names)} is known"
+        raise RecipeError(
+            f"--images and --classes are of a folder that nobody has shown, and {whose}.",
+            "Leave them out; or time recipes for any folder, without DATA.",
+        )
     folder = Extent(classes, images, apart=False)
     if data and data not in EXTENTS:
         count, known, _ = outline(data)

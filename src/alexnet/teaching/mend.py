@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field, ValidationError
 from starlette.responses import JSONResponse, Response
 
+from alexnet.atomic import output_file
 from alexnet.console import say
 from alexnet.data.changes import OTHER
 from alexnet.holding import one_at_a_time
@@ -87,10 +88,11 @@ def mend(run: str | Path, *, labels: str | Path = "", device: str = "auto", **wh
 
     Raises:
         RunError: no finished run, or another program writes the table. DataError: its data has
-            changed, or the table is of other data or damaged. InputError: as for `serve`.
+            changed, or the table is of other data or damaged. InputError: `labels` is no name of a
+            .csv file; and as for `serve`.
     """
-    table = Path(labels).expanduser() if labels else table_beside(RunDirectory(run).settings.data)
-    table = table.absolute()
+    table = Path(labels or table_beside(RunDirectory(run).settings.data))
+    table = output_file(table, ".csv").absolute()  # of whatever kind it is read, this is written
     place = Place(**where)
     listener, rules = place.opened()
     server = Server({})

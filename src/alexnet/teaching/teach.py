@@ -172,7 +172,7 @@ class Teaching:
         Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(file, "JPEG")
         return file.getvalue()
 
-    def exported(self, kind: str, work: Path) -> Path:
+    def exported(self, kind: Literal["onnx", "web", "folder"], work: Path) -> Path:
         """The file that is taken away: the folder, or what `alexnet export` makes of the run."""
         path = self.folder.path
         if kind == "folder":

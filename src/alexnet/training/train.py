@@ -47,7 +47,7 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     only_find_lr: bool = False,
-    split: str = "test",
+    split: Literal["test", "val"] = "test",
     **fields: Any,
 ) -> Path:
     """Trains a classifier on `data`, evaluates it once on the test split, and returns the run
