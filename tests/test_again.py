@@ -39,6 +39,7 @@ def last_weights(run):
         return {name: file.get_tensor(name) for name in names}
 
 
+@pytest.mark.slow
 def test_more_epochs_are_those_of_a_longer_training(photos, tmp_path, capsys):
     long = alexnet.train(photos, STEPS, epochs=5, out=tmp_path / "long")
     run = alexnet.train(photos, STEPS, out=tmp_path / "run")
@@ -111,6 +112,7 @@ def test_a_run_killed_before_its_report_gets_it(photos, tmp_path, monkeypatch):
     assert alexnet.resume(tmp_path / "run") == tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_what_cannot_go_on_is_refused(photos, tmp_path):
     run = alexnet.train(photos, TINY, out=tmp_path / "run")
     with pytest.raises(RunError, match="epochs is 1, but 2 are done"):
@@ -150,6 +152,7 @@ def test_a_run_that_went_on_is_repeated_as_it_went(photos, tmp_path):
     assert [one["epochs"] for one in settings.continued] == [2, 3]
 
 
+@pytest.mark.slow
 def test_what_differs_is_said(photos, tmp_path, capsys):
     run = alexnet.train(photos, TINY, out=tmp_path / "run")
     tensors, about = load_tensors(run / "best.safetensors")

@@ -213,6 +213,7 @@ def test_recipes_that_name_their_weights_are_left_alone(folder):
         assert choice.settled(folder, recipe) == (recipe, "")
 
 
+@pytest.mark.slow
 def test_a_run_that_began_from_scratch_goes_on_so(photos, tmp_path):
     """As a run of 0.1.0 did, whose default was another."""
     before = RECIPES["scratch"].recipe.replace(width=0.1, epochs=1, report=False, warmup=0.0)
@@ -261,6 +262,7 @@ def test_a_sweep_starts_from_what_a_training_would(
     assert f"2 settings and {images} images" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_a_rate_is_looked_for_of_a_head_that_is_trained(photos, backbone, tmp_path):
     run = alexnet.train(photos, out=tmp_path / "run", only_find_lr=True)
     assert (run / "lr.json").is_file()

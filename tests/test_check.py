@@ -187,6 +187,7 @@ def test_contact_sheets_of_the_pairs(troubled, tmp_path, capsys):
         assert image.size == (10 + 6 * 138, 10 + 170)
 
 
+@pytest.mark.slow
 def test_labels_are_doubted_with_a_run_or_weights(tmp_path, capsys):
     root = clean_folder(tmp_path / "photos", side=16, splits=("all",), counts=(20,)) / "all"
     for path in (root / "grain").iterdir():

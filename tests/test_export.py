@@ -292,6 +292,7 @@ def test_rounded_weights_are_within_half_a_step():
     assert (steps[3] == 0).all() and torch.isfinite(scale).all()
 
 
+@pytest.mark.slow
 def test_data_that_is_gone(run, tmp_path, capsys, monkeypatch):
     copied = tmp_path / "run"
     copied.mkdir()
@@ -323,6 +324,7 @@ def test_a_file_that_says_something_else_is_not_left(run, tmp_path, monkeypatch)
     assert path.read_bytes() == b"as before" and list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_verifying_notices_a_small_difference(run):
     trained = RunDirectory(run).load()
     samples, _ = sample_images(None, 32)

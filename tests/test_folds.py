@@ -140,6 +140,7 @@ def test_labels_of_chance_are_not_learned(views):
 # -- runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ridge", "logistic"])
 def test_a_run_is_judged_by_images_that_were_held_out(kind, folder, made, tmp_path, capsys):
     run = alexnet.train(folder, FOLDED.replace(head=kind), out=tmp_path / "run")
@@ -190,6 +191,7 @@ def test_the_report_says_how_the_head_was_solved(folds, folder, made, tmp_path):
     assert "How the head was solved" not in alexnet.report(run).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_figures_of_validation_are_those_of_held_out_images(folder, made, tmp_path):
     random = np.random.default_rng(0)
     noise = [random.integers(0, 256, (16, 16, 3), np.uint8) for _ in range(40)]
@@ -207,6 +209,7 @@ def test_figures_of_validation_are_those_of_held_out_images(folder, made, tmp_pa
     assert "--split train" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_a_run_without_calibration_says_why_it_gets_none(folder, made, tmp_path):
     asked = FOLDED.replace(freeze="all-but-last")
     run = RunDirectory(alexnet.train(folder, asked, out=tmp_path / "run"))

@@ -62,6 +62,7 @@ def same(one, other, losses=True):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", BASES)
 def test_what_is_said_to_have_no_effect_has_none(base, outcome):
     """All of it changed at once: the same bits."""
@@ -103,6 +104,7 @@ def test_it_is_said_once_and_where_it_was_asked_for(folder, made, tmp_path, caps
     assert fields <= without_effect(change(SOLVED, shards=1, fc_layers=1)).keys()
 
 
+@pytest.mark.slow
 def test_what_has_no_effect_is_not_swept(folder, made, tmp_path, capsys):
     with pytest.raises(RecipeError, match="jitter is swept, but has no effect: the frozen layers"):
         alexnet.sweep(folder, FROZEN, {"jitter": [0.0, 0.5]}, out=tmp_path / "a")

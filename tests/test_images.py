@@ -292,6 +292,7 @@ def test_every_ending_is_of_a_format_and_every_format_has_one():
     assert all(known[ending] == name for name, ends in FORMATS.items() for ending in ends.split())
 
 
+@pytest.mark.slow
 def test_damaged_files_of_every_format_are_pixels_or_bad_images(capfd):
     from long.fuzz_images import fuzz
 

@@ -168,6 +168,7 @@ def test_features_of_named_weights_find_a_wrong_label(folder, tmp_path):
         probabilities_of(str(folder), store, weights="mime", run="")
 
 
+@pytest.mark.slow
 def test_a_run_on_other_data_is_a_judge_of_whole_classes(tmp_path, capsys):
     run = alexnet.train(write_pictures(tmp_path / "right"), LONGER, out=tmp_path / "run")
     swapped = write_pictures(tmp_path / "swapped", per_class=10)

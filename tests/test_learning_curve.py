@@ -90,6 +90,7 @@ def test_an_image_is_looked_at_by_heads_that_have_not_seen_its_group():
     assert (np.diff(groups[order]) != 0).sum() == 39  # those of a group follow each other
 
 
+@pytest.mark.slow
 def test_a_run_says_what_more_images_would_bring(tmp_path, capsys):
     weights = tmp_path / "made.safetensors"
     network_of(weights, SMALL, 5, MADE_FOR)

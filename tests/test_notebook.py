@@ -31,6 +31,7 @@ def model(photos_run):
 IMAGES = [noise(seed, (40, 30)) for seed in range(3)]
 
 
+@pytest.mark.slow
 def test_a_model_shows_its_figures_its_curve_and_its_confusions(model):
     page = model._repr_html_()
     ElementTree.fromstring(page)  # whole elements

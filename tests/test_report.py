@@ -150,6 +150,7 @@ def run(tmp_path):
 # -- one run
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_run(run):
     assert write_report(run) == run / "report.html"
     page = opened(run / "report.html")
@@ -234,6 +235,7 @@ def test_the_score_without_leaks(run):
     assert "4 exact, 5 near" in page.text
 
 
+@pytest.mark.slow
 def test_a_temperature_shows_calibration_after_scaling(run):
     found = json.loads((run / "metrics.json").read_text())
     write_json(run / "metrics.json", found | {"temperature": 2.5})
@@ -328,6 +330,7 @@ def test_a_head_that_was_solved_has_no_curves(run):
     assert not (run / "epochs.csv").exists()
 
 
+@pytest.mark.slow
 def test_waiting_and_memory_are_shown_where_they_are_known(run):
     assert "peak memory" not in opened(write_report(run)).text
     lines = [json.loads(line) for line in (run / "epochs.jsonl").read_text().splitlines()]
@@ -651,6 +654,7 @@ def test_epochs_hold_numbers_only(run):
 # -- comparisons
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared_over_the_same_images(tmp_path):
     one = run_directory(tmp_path / "a" / "run", n=300, right=0.9, lr=0.1)
     other = run_directory(tmp_path / "b" / "run", n=300, right=0.6, seed=1, lr=0.2)
@@ -734,6 +738,7 @@ def test_pictures_of_images_on_which_runs_disagree(tmp_path):
     assert text.count(data_uri(30)) == 1
 
 
+@pytest.mark.slow
 def test_runs_with_some_common_images_are_compared_on_those(tmp_path):
     one, other = run_directory(tmp_path / "one", n=60), run_directory(tmp_path / "other", n=90)
     page = opened(compare([one, other], tmp_path / "page.html"))
@@ -833,6 +838,7 @@ def sweep(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_sweep_in_one_page(sweep):
     assert write_sweep_page(sweep) == sweep / "report.html"
     page = opened(sweep / "report.html")

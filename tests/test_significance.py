@@ -134,6 +134,7 @@ def test_the_interval_of_a_mean():
     assert (low, high) == pytest.approx((one.mean() - half, one.mean() + half))
 
 
+@pytest.mark.slow
 def test_more_seeds_and_images_show_smaller_gaps():
     assert smallest_gap(9, 3, 5000, 0.004) < smallest_gap(9, 2, 5000, 0.004) < 0.03
     assert smallest_gap(9, 3, 5000, 0.004) < smallest_gap(9, 3, 500, 0.004)
@@ -220,6 +221,7 @@ def test_a_temperature_that_validation_supports_is_found_with_its_interval():
             assert lost == pytest.approx(stats.chi2.ppf(0.95, 1), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_intervals_of_temperatures_hold_the_true_one():
     held = 0
     for seed in range(100):

@@ -400,6 +400,7 @@ def test_seeds_give_a_mean_and_a_spread(folder, tmp_path, capsys):
         ({"grid": {"lr": [0.1]}, "seeds": -1}, "seeds is -1, expected at least 1"),
         ({"grid": {"lr": [0.1]}, "jobs": 0}, "jobs is 0, expected at least 1"),
         ({"grid": {"lr": [0.1]}, "jobs": "2"}, "jobs is '2', expected a whole number"),
+        ({"grid": {"lr": [0.1]}, "study": "tiny-image10"}, "study and grid both say"),
         ({"grid": {"lr": [0.1]}, "random": -1}, "random is -1, expected at least 0"),
     ],
 )

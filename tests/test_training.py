@@ -353,6 +353,7 @@ def test_what_a_killed_command_left_is_no_file_of_somebody(folder, tmp_path):
     assert (path / "recipe.json").exists() and not left.exists()
 
 
+@pytest.mark.slow
 def test_without_a_name_each_run_gets_the_next_free_one(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first, second = alexnet.train(folder, TINY), alexnet.train(folder, TINY)
@@ -569,6 +570,7 @@ def test_a_batch_of_one_image_cannot_be_normalised(size, changes, folder, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_where_maps_are_larger_it_can(folder, tmp_path):
     for name, recipe in {
         "maps of 2x2": change(TINY, image_size=64, batch_size=1, epochs=1),

@@ -78,6 +78,7 @@ def test_the_recipes_own_preprocessing_goes_first(folder, made, tmp_path, capsys
         alexnet.train(folder, change(FROZEN, width=0.5), out=tmp_path / "3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("freeze", ["conv", "all-but-last"])
 def test_a_head_on_the_cache_is_a_head_behind_the_frozen_network(freeze, folder, tmp_path):
     """Without augmentation, the same up to float16."""
@@ -172,6 +173,7 @@ def test_layers_that_are_frozen_untrained_are_told(folder, made, tmp_path, capsy
     assert "of these, classifier.0 are frozen too, with random weights" in said
 
 
+@pytest.mark.slow
 def test_frozen_dropout_drops_only_in_training(folder, tmp_path):
     network_of(
         weights_folder() / "made.safetensors",

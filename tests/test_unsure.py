@@ -135,6 +135,7 @@ def test_accuracy_against_answers():
     assert accuracy.tolist() == [1, 0.5, 0.75]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "images", "rate"), [(19, 37, 0.05), (200, 500, 0.1)])
 def test_what_few_images_miss_by_chance_is_no_broken_promise(n, images, rate):
     generator, broken = np.random.default_rng(5), 0

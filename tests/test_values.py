@@ -209,6 +209,7 @@ FOLDERS: dict[str, tuple[str, Callable[[Path, Path, Path], object]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writer", FOLDERS)
 def test_nothing_is_replaced_in_a_folder_of_somebody_else(
     writer: str, photos_run: Path, tmp_path: Path

@@ -181,6 +181,7 @@ def test_a_ray_cluster_gives_the_same_table_even_when_a_worker_is_killed(
     assert "going on with" in logs  # not from the beginning
 
 
+@pytest.mark.slow
 def test_results_come_back_where_the_directory_is_not_shared(folder, tmp_path, monkeypatch):
     trials = tuple(plan(ALONE, [{"lr": 0.05}]))
     elsewhere = tmp_path / "node"
@@ -215,6 +216,7 @@ def test_what_is_no_fault_of_a_trial_ends_a_sweep_on_ray(folder, tmp_path, monke
     assert not list((tmp_path / "sweep").glob("trials/*/failed*"))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_nobody_answers_at_the_address(folder, tmp_path):
     pytest.importorskip("ray")

@@ -122,12 +122,8 @@ def bench(
     where = choose_device(device)
     dtype, _ = choose_precision(precision, where)
     names = list(recipes) or suitable(data)
-    if (images, classes) != (IMAGES, CLASSES) and (data or FOLDER not in map(made_for, names)):
-        whose = f"{data} has its own" if data else f"the data of {', '.join(names)} is known"
-        raise RecipeError(
-            f"--images and --classes are of a folder that nobody has shown, and {whose}.",
-            "Leave them out; or time recipes for any folder, without DATA.",
-        )
+    if (images, classes) != (IMAGES, CLASSES):
+        require_open(data, names)
     folder = Extent(classes, images, apart=False)
     if data and data not in EXTENTS:
         count, known, _ = outline(data)
@@ -160,6 +156,16 @@ def bench(
         "limits": rates,
         "recipes": list(map(asdict, timed)),
     }
+
+
+def require_open(data: str, names: Sequence[str]) -> None:
+    """RecipeError where there is no folder whose size is not known."""
+    if data or FOLDER not in map(made_for, names):
+        whose = f"{data} has its own" if data else f"the data of {', '.join(names)} is known"
+        raise RecipeError(
+            f"--images and --classes are of a folder that nobody has shown, and {whose}.",
+            "Leave them out; or time recipes for any folder, without DATA.",
+        )
 
 
 def suitable(data: str) -> list[str]:

@@ -6,7 +6,7 @@ Validation chooses. The test split is looked at once, for the winner.
 import contextlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +34,7 @@ from alexnet.sweeping.trials import (
     Point,
     Range,
     Space,
+    Trial,
     grid_points,
     plan,
     points_of,
@@ -97,14 +98,16 @@ def sweep(
         ray: "local", or the address of a Ray cluster that runs the trainings.
 
     Raises:
-        RecipeError: the grid cannot be swept. RunError: `out` holds another sweep.
-        InputError: Ray or Optuna are not there.
+        RecipeError: the grid cannot be swept, or a study brings one. RunError: `out` holds another
+            sweep. InputError: Ray or Optuna are not there.
         Interrupted: after Ctrl-C; the same command goes on.
     """
     if study:
+        if grid is not None:
+            raise RecipeError("study and grid both say what to sweep.", "Leave one out.")
         named = named_study(study)
         data, seeds = data or named.data, seeds or named.seeds
-        recipe, grid = recipe or named.base, grid or study_points(named)
+        recipe, grid = recipe or named.base, study_points(named)
     seeds = seeds or 1
     require_used(search, random, trials)
     space = space_of({} if grid is None else grid)
@@ -144,22 +147,13 @@ def sweep(
         todo, count = tpe.jobs(), trials * seeds
     else:
         tpe, count = None, len(planned)
-        todo = (
-            job
-            for job in (Job(where, folder, tuple(stack), folder.draw) for stack in stacks(planned))
-            if job.missing
-        )
+        todo = missing_jobs(where, folder, planned)
     say(f"{count} trials of {title_of(data)}; writing to {folder}")
     if chosen:
         say(chosen)
-    todo = (replace(job, nproc=nproc) for job in todo)
-    if ray:
-        done = on_ray(todo, ray, 0 if jobs == 1 else jobs, nproc)
-    else:
-        done = in_processes(todo, jobs) if jobs > 1 else here(todo)
     results = [result(folder, trial) for trial in (tpe.trials() if tpe else planned)]
     clock = Clock(count, results)
-    for job in done:
+    for job in carried_out((replace(job, nproc=nproc) for job in todo), jobs, nproc, ray):
         if tpe:
             tpe.tell(job)
         results = [result(folder, trial) for trial in (tpe.trials() if tpe else planned)]
@@ -169,6 +163,21 @@ def sweep(
     summarise(folder, results)
     say(f"report: {write_sweep_page(folder.path)}")
     return folder.path
+
+
+def missing_jobs(data: str, folder: SweepDirectory, planned: Sequence[Trial]) -> Iterator[Job]:
+    """The trainings of a plan that are not done yet; what trains side by side is one."""
+    for stack in stacks(planned):
+        job = Job(data, folder, tuple(stack), folder.draw)
+        if job.missing:
+            yield job
+
+
+def carried_out(todo: Iterator[Job], jobs: int, nproc: int, ray: str) -> Iterator[Job]:
+    """Each job, when it is done; arguments as for `sweep`."""
+    if ray:
+        return on_ray(todo, ray, 0 if jobs == 1 else jobs, nproc)
+    return in_processes(todo, jobs) if jobs > 1 else here(todo)
 
 
 def base_of(
