@@ -21,9 +21,10 @@ from PIL import Image
 
 import alexnet
 from alexnet.checking.check import findings_of
-from alexnet.checking.description import describe, leaks, sizes_of
+from alexnet.checking.description import describe, sizes_of
 from alexnet.cli import main
 from alexnet.data.datasets import open_data
+from alexnet.data.duplicates import leaks
 from alexnet.data.splits import Splits, make_splits
 from alexnet.network.description import architecture
 

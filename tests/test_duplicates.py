@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from makers import pictures_store, textures
 from PIL import Image, ImageEnhance
 
-from alexnet.checking import duplicates
-from alexnet.checking.duplicates import Pair, connected, detail, find_duplicates, search
+from alexnet.data import duplicates
+from alexnet.data.duplicates import Pair, connected, detail, find_duplicates, search
 
 
 def pixels(images):

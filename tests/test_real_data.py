@@ -11,10 +11,9 @@ import pytest
 from PIL import Image
 
 import alexnet
-from alexnet.checking.description import leaks
-from alexnet.checking.duplicates import find_duplicates
 from alexnet.data import subset
 from alexnet.data.datasets import open_data, pack
+from alexnet.data.duplicates import find_duplicates, leaks
 from alexnet.data.finding import read_source
 from alexnet.data.splits import make_splits
 from alexnet.network import weights

@@ -38,7 +38,7 @@ def cell(text: object) -> str:
 # what messages give as the value of a flag, where it is neither a number nor in capitals; another
 # word goes on with the sentence ("--crop below --image-size")
 VALUES = set(
-    "adamw all all-but-last auto backbone balanced bvlc-2012 conv convert cpu fp32 he local "
+    "adamw all all-but-last auto backbone balanced bvlc-2012 conv convert copies cpu fp32 he local "
     "logistic max none onnx sgd skip small test tpe train trained validation web".split()
 )
 # flags whose value may be any word but these, such as one that a message is given to name

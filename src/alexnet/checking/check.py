@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from alexnet.checking.description import image_of, leaks, sizes_of, telling_pairs
-from alexnet.checking.duplicates import find_duplicates
+from alexnet.checking.description import image_of, sizes_of, telling_pairs
 from alexnet.checking.label_errors import label_errors, mixed_classes, probabilities_of
 from alexnet.console import say
 from alexnet.data.datasets import LONG, open_data
+from alexnet.data.duplicates import find_duplicates, leaks
 from alexnet.data.groups import proposed
 from alexnet.data.handed import Given, given
 from alexnet.data.sources import Data
@@ -222,7 +222,7 @@ def _grouping(store: Store) -> list[Finding]:
             "have a near-copy in train; accuracy on them is memory",
             "Say what belongs together, and it stays on one side: "
             + (f"--group '{pattern}'" if pattern else
-               "--group with a column, a pattern, or burst (docs/labels.md)."),
+               "--group copies, or a column or pattern that holds more together (docs/labels.md)."),
             [store.ids[one] for one in leaky],
         )
     ]  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexnet.checking.duplicates import Pair, find_duplicates
+from alexnet.data.duplicates import Pair, find_duplicates, leaks
 from alexnet.data.splits import Splits
 from alexnet.data.store import Store
 
@@ -18,28 +18,16 @@ SHOWN, SHOWN_SIDE = 12, 96  # pairs with pictures, and their side in px
 Indices = NDArray[np.int64]
 
 
-def leaks(store: Store, evaluated: Indices, training: Indices) -> Indices:
-    """Those of the `evaluated` examples that have a duplicate or near-duplicate among the
-    `training` ones."""
-    inside = np.zeros(len(store), dtype=bool)
-    inside[training] = True
-    leaky = {
-        place
-        for group in find_duplicates(store).groups
-        if inside[group].any()
-        for place in group
-        if not inside[place]
-    }
-    return np.array([place for place in evaluated if int(place) in leaky], dtype=np.int64)
-
-
-def describe(store: Store, splits: Splits, evaluated: str = "test") -> dict[str, Any]:
+def describe(
+    store: Store, splits: Splits, evaluated: str = "test", fold: Indices | None = None
+) -> dict[str, Any]:
     """What a run was trained and evaluated on, JSON-ready.
 
     Args:
         store: images.
         splits: as the run drew them.
         evaluated: the split of the final figures, "test" or "val".
+        fold: of each training image, where these stand for "val".
 
     Returns:
         classes (images per split, by readable name), image_size, greyscale and left_out (counts),
@@ -48,6 +36,7 @@ def describe(store: Store, splits: Splits, evaluated: str = "test") -> dict[str,
         and sizes (least, median, greatest) where they are known.
     """
     places = {"train": splits.train, "val": splits.val, "test": splits.test}
+    judged = places[evaluated] if fold is None else splits.train
     ids, found = store.ids, find_duplicates(store)
     split_of = {int(place): name for name, part in places.items() for place in part}
     used = [[one for one in group if one in split_of] for group in found.groups]
@@ -80,7 +69,7 @@ def describe(store: Store, splits: Splits, evaluated: str = "test") -> dict[str,
                 for pair in telling_pairs(store, split_of)[:SHOWN]
             ],
         },
-        "leaks": [ids[one] for one in leaks(store, places[evaluated], splits.train)],
+        "leaks": [ids[one] for one in leaks(store, judged, splits.train, fold)],
     }
     sizes = sizes_of(store)
     return description | ({"sizes": sizes} if sizes else {})

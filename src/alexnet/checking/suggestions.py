@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alexnet.atomic import write_csv
-from alexnet.checking.duplicates import search
 from alexnet.classification.classifier import BATCH
 from alexnet.classification.predict import image_files
 from alexnet.classification.run_classifier import RunClassifier, load_run
 from alexnet.console import progress, say, warn
+from alexnet.data.duplicates import search
 from alexnet.data.images import BadImage, Pixels
 from alexnet.data.trees import mark_output
 from alexnet.errors import DataError, InputError, RunError

@@ -82,7 +82,8 @@ class LabelFlags:
             metavar="NAME|PATTERN",
             help="images of one group (an animal, a patient, a film) stand on one side of every "
             "split: a column of the table; or a regular expression that finds the group in paths, "
-            "such as '(film\\d+)_'; or burst: what one camera took within seconds",
+            "such as '(film\\d+)_'; burst: what one camera took within seconds; or copies: equal "
+            "and nearly equal images",
         ),
     ] = ""
     labels: Annotated[

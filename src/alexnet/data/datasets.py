@@ -19,7 +19,7 @@ from alexnet.cache import cache_folder
 from alexnet.console import progress, say, warn
 from alexnet.data.changes import changed, state_of
 from alexnet.data.finding import find_data, kind_of_data, listed, looked_at, read_source
-from alexnet.data.groups import burst_codes, codes_of, taken
+from alexnet.data.groups import BURST, COPIES, burst_codes, codes_of, taken
 from alexnet.data.images import (
     INSTALL_HEIC,
     BadImage,
@@ -345,7 +345,7 @@ class _Packing:
             _check_classes(self.source, self.labels, self.bad, self.greyscale)
             self._check_white()
             stored = self._stored()
-            groups = self._groups(stored)
+            groups = self._groups(stored, writer)
             fingerprint = self.fingerprint.hexdigest()
             slug = "".join(
                 letter if letter.isalnum() else "-" for letter in Path(self.name).stem.lower()
@@ -366,10 +366,20 @@ class _Packing:
         every = self.source.examples
         return every if len(self.kept) == len(every) else every.take(self.kept)
 
-    def _groups(self, stored: Examples) -> Indices | None:
+    def _groups(self, stored: Examples, writer: StoreWriter) -> Indices | None:
         """Numbers of the groups of what is stored; None where there are none."""
         names = stored.groups
-        if self.source.bursts:
+        if self.source.together == COPIES:
+            from alexnet.data.duplicates import search  # SciPy
+
+            self.fingerprint.update(b"copies")
+            found = search(writer.written()).groups
+            say(f"{len(found):,} groups of equal or nearly equal images stay together in splits")
+            names = [""] * len(stored)
+            for number, group in enumerate(found):
+                for place in group:
+                    names[place] = f"copies {number}"
+        elif self.source.together == BURST:
             self.fingerprint.update(b"bursts")
             names = burst_codes(self.taken)
             say(
@@ -401,7 +411,7 @@ class _Packing:
                 self.long.append(example.id)
         self.kept.append(place)
         self.content += one.sha256[:8]
-        if self.source.bursts:
+        if self.source.together == BURST:
             self.taken.append(one.taken)
         self.counts[example.split] += 1
         self.labels[example.split].add(example.label)
@@ -511,7 +521,7 @@ class _Packing:
         one.greyscale = is_greyscale(image)
         if isinstance(content, bytes):
             one.size, one.mode = image.size, image.mode
-            one.taken = taken(image) if self.source.bursts else None
+            one.taken = taken(image) if self.source.together == BURST else None
         one.deep = is_deep(image)
         with decoded(image, self.side) as raster:
             if one.deep:

@@ -166,7 +166,7 @@ def require_classes(name: str, classes: Sequence[str]) -> None:
     if len(classes) < 2:
         raise DataError(
             f"{name} has one class only ({', '.join(classes)}); a classifier needs at least two.",
-            "Put the images of each class into a folder of its own, beside each other.",
+            "Add images of another class: a folder beside the first, or rows with another label.",
         )
 
 

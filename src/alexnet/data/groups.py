@@ -16,7 +16,7 @@ from alexnet.data.names import shortly
 from alexnet.data.sources import Source
 from alexnet.errors import DataError, InputError
 
-BURST = "burst"  # the group that is read from the pictures themselves
+BURST, COPIES = "burst", "copies"  # groups that are read from the pictures themselves
 SECONDS = 10  # between two pictures of a burst, at most
 ENOUGH = 0.9  # of nearly equal pairs, which a proposed pattern must hold together
 EXIF_IFD, MAKE, MODEL, SERIAL, TAKEN, CHANGED = 0x8769, 0x010F, 0x0110, 0xA431, 0x9003, 0x0132
@@ -56,15 +56,15 @@ def part_of(pattern: re.Pattern[str], path: str, name: str) -> str:
 
 def grouped(source: Source, group: str) -> Source:
     """A source whose images have groups: as a pattern finds them in their paths, or where they are
-    bursts, as their files will say when they are packed.
+    bursts or copies, as the pictures will say when they are packed.
 
     Raises:
         DataError: the pattern fits no path. InputError: it is none.
     """
     if not group or source.examples.groups:
         return source
-    if group == BURST:
-        return replace(source, bursts=True)
+    if group in (BURST, COPIES):
+        return replace(source, together=group)
     pattern = compiled(group, "--group", "group")
     examples = Examples(
         one._replace(group=part_of(pattern, one.id, "group")) for one in source.examples

@@ -152,7 +152,8 @@ def labelled(
             group `label`, or its only one.
         group: a column, or a regular expression as above: images of one group (an animal, a
             patient, a film) stand on one side of every split. "burst": pictures that one camera
-            took within seconds. Of what a program holds also the group of each image.
+            took within seconds. "copies": equal and nearly equal images. Of what a program holds
+            also the group of each image.
         labels: a table of changes, as `alexnet teach RUN --mend` writes it: which images are of
             another class than that, and which are left out.
 

@@ -31,7 +31,7 @@ class Source:
     contents: Callable[[], Iterator[bytes | Pixels | OSError]]  # in the order of `examples`
     left_out: list[str] = field(default_factory=list)  # what was seen and not used, in words
     notes: list[str] = field(default_factory=list)  # what else there is to say of the reading
-    bursts: bool = False  # whether the files say what belongs together
+    together: str = ""  # "burst" or "copies": what belongs together, as the pictures will say
     name: str = ""  # what messages call it, where it has no address
     signature: str = ""  # changes with it, where it has no address
     changes: Changes | None = None  # of its labels, where there was a table of them

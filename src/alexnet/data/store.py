@@ -418,6 +418,10 @@ class StoreWriter:
             self.count += len(part) // self.row
             view = view[len(part) :]
 
+    def written(self) -> NDArray[Any]:
+        """(N, *shape) what has been written so far, to look at; N is not 0."""
+        return np.memmap(self.aside / marks.ARRAY, self.dtype, "r", shape=(self.count, *self.shape))
+
     def require_space(self, examples: int) -> None:
         """DiskError at once if so many examples cannot fit, instead of after an hour."""
         needed = (examples - self.count) * self.row

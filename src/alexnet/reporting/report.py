@@ -62,6 +62,7 @@ from alexnet.scoring.metrics import (
     Labels,
     calibration_error,
     class_scores,
+    leak_free,
     nll,
     reliability,
     softmax,
@@ -152,7 +153,9 @@ def contents(run: RunDirectory) -> dict[str, Any]:
         "label_changes": told_changes(figures.get("label_changes")),
         "top5_tells": len(names) >= TOP5_FROM,
         "expected": expected(settings),
-        "leak_free": leak_free(predictions, state),
+        "leak_free": leak_free(
+            predictions.hits, np.isin(predictions.ids, state.leaks if state else [])
+        ),
         "seconds": number(figures.get("seconds")),
         "epochs": epochs,
         "epochs_told": f"{len(epochs)} epochs" if epochs else "",
@@ -299,17 +302,6 @@ def same_recipe(named: Recipe, settings: Settings) -> bool:
         for name, value in named.to_dict().items()
         if name not in BYSTANDERS and name != "seed"
     )
-
-
-def leak_free(predictions: Predictions, state: DataState | None) -> dict[str, Any] | None:
-    """The score without the images that have a twin in training; None if there are none."""
-    leaks = set(state.leaks if state else [])
-    kept = np.array([one not in leaks for one in predictions.ids])
-    if kept.all() or not kept.any():
-        return None
-    right, n = int(predictions.hits[kept].sum()), int(kept.sum())
-    low, high = wilson_interval(right, n)
-    return {"share": right / n, "low": low, "high": high, "n": n, "leaks": len(kept) - n}
 
 
 def column(epochs: Sequence[Mapping[str, float]], key: str) -> list[float]:

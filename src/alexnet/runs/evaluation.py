@@ -25,7 +25,14 @@ from alexnet.network.inference import evaluation_transforms, evaluation_views, p
 from alexnet.runs.directory import Predictions, RunDirectory, Settings
 from alexnet.runs.own_data import choose, count_seen, open_store, own_data, trained_on
 from alexnet.runtime import as_found, choose_device, choose_precision
-from alexnet.scoring.metrics import TOP5_FROM, Labels, metrics, require_finite, wilson_interval
+from alexnet.scoring.metrics import (
+    TOP5_FROM,
+    Labels,
+    leak_free,
+    metrics,
+    require_finite,
+    wilson_interval,
+)
 from alexnet.values import BadImages, Count, Precision, checked_arguments
 from alexnet.words import shown
 
@@ -175,11 +182,42 @@ def evaluate_run(
             look(pixels, trained.names[label], trained.names[answer], float(p[answer]))
     figures = metrics(logits.numpy(), expected, trained.names, split, top)
     figures["classes"] = trained.classes
+    if not data and split == directory.metrics()["split"]:
+        known = directory.data_state().get("leaks")  # read with distrust
+        names = list(map(str, known)) if isinstance(known, list) else []
+        leaked = np.isin([store.ids[place] for place in indices], names)
+        if leaked.any():
+            figures |= without_leaks(logits.numpy().argmax(1) == expected, leaked)
+            warn(told_leaks(figures, store))
     seen = trained_on(directory) if data and split != "train" else None
     count = count_seen(seen, store, indices) if seen else 0
     if count:
         warn(f"{count:,} of these {len(indices):,} images are images that the run was trained on")
     return figures | ({"seen_in_training": count} if count else {})
+
+
+def without_leaks(hits: NDArray[np.bool_], leaked: NDArray[np.bool_]) -> dict[str, Any]:
+    """Figures of images (N,) of which some have a copy among those that were learned from."""
+    found = leak_free(hits, leaked)
+    return {"leaks": int(leaked.sum())} | ({"without_leaks": found} if found else {})
+
+
+def told_leaks(figures: Mapping[str, Any], store: Store) -> str:
+    """What is to be said of evaluated images that were learned from, nearly."""
+    told = (
+        f"{figures['leaks']:,} of these {figures['n']:,} images have a duplicate or near-duplicate "
+        "among those that it learned from: "
+    )
+    drawn = "all" in store.info["splits"]
+    hint = " --group copies keeps such images on one side." if drawn else ""
+    if found := figures.get("without_leaks"):
+        low, high = found["top1_interval"]
+        told += (
+            f"of the other {found['n']:,} it finds {found['top1']:.2%} ({low:.2%} to {high:.2%})."
+        )
+    else:
+        told += "the figure says nothing of new ones."
+    return told + hint
 
 
 def images_of(

@@ -33,6 +33,20 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def leak_free(hits: NDArray[np.bool_], leaked: NDArray[np.bool_]) -> dict[str, Any] | None:
+    """The accuracy on the examples that have not leaked into training, JSON-ready; None where none
+    has, or all have.
+
+    Args:
+        hits: (N,) which are right.
+        leaked: (N,) which have a copy among what was learned from.
+    """
+    if leaked.all() or not leaked.any():
+        return None
+    right, n = int(hits[~leaked].sum()), int((~leaked).sum())
+    return {"top1": right / n, "top1_interval": list(wilson_interval(right, n)), "n": n}
+
+
 @dataclass(frozen=True)
 class ClassScores:
     """How well each class is found; each array is (K,), and nought where there is nothing to

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -39,7 +40,7 @@ from alexnet.runs.directory import (
     new_run_directory,
     require_named,
 )
-from alexnet.runs.evaluation import show
+from alexnet.runs.evaluation import show, told_leaks, without_leaks
 from alexnet.runs.imbalance import evened_out
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.own_data import count_seen, label_changes, trained_on
@@ -567,6 +568,8 @@ class Run:
             **label_changes(self.inputs.store, indices),
             **self.fitted,
         }
+        hits = logits.argmax(1).numpy() == labels.numpy()
+        figures |= self._leaks(indices, hits, split) if self.recipe.report else {}
         ids = [self.inputs.store.ids[place] for place in indices]
         found = Predictions(logits.numpy(), labels.numpy(), ids, self.inputs.store.classes)
         if self.swept:
@@ -588,7 +591,19 @@ class Run:
                 f"Whether the weights {self.recipe.weights} were trained on some of these images "
                 "is not known: their data is not in the cache any more."
             )
+        if figures.get("leaks"):
+            notes.append(told_leaks(figures, self.inputs.store))
         return figures, "\n".join(notes)
+
+    def _leaks(self, indices: Labels, hits: NDArray[np.bool_], split: str) -> dict[str, Any]:
+        """How many evaluated images have a duplicate, or nearly one, among those that were learned
+        from, and the figure without them. The report shows them, too: one search is for both."""
+        from alexnet.data.duplicates import leaks  # SciPy
+
+        inputs = self.inputs
+        fold = self.folds.fold if self.folds and split == "val" else None
+        leaked = np.isin(indices, leaks(inputs.store, indices, inputs.splits.train, fold))
+        return without_leaks(hits, leaked)
 
     def _seen_by_weights(self, indices: Labels) -> dict[str, int | None]:
         """How many evaluated images the weights of another run, from which this one started, were

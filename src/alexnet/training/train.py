@@ -14,7 +14,7 @@ from alexnet import ranks
 from alexnet.console import hushed, say, warn
 from alexnet.data.handed import Given, given
 from alexnet.data.sources import Data, Source
-from alexnet.data.splits import Splits
+from alexnet.data.splits import Splits, folds_of
 from alexnet.data.store import Store, keyed_seed
 from alexnet.errors import AlexNetError, DiskError, RecipeError
 from alexnet.idle import AUGMENTATION, told, without_effect
@@ -200,8 +200,13 @@ def prepare_report(run: str | Path, store: Store | None = None) -> None:
     settings, split = directory.settings, directory.metrics()["split"]
 
     def describe_data() -> None:
-        own = own_data(settings, directory.load().preprocessing, store)
-        state = describe(own.store, own.splits, split)
+        own, asked = own_data(settings, directory.load().preprocessing, store), settings.recipe
+        fold = (
+            folds_of(own.store, own.splits.train, asked.folds, asked.splits_from)
+            if asked.folds and split == "val"
+            else None
+        )
+        state = describe(own.store, own.splits, split, fold)
         directory.write_data_state(state)
 
     parts: dict[str, Callable[[], object]] = {

@@ -86,6 +86,21 @@ def find_duplicates(store: Store) -> Duplicates:
     return known
 
 
+def leaks(
+    store: Store, evaluated: Indices, training: Indices, fold: Indices | None = None
+) -> Indices:
+    """Those of the `evaluated` examples that have a duplicate or near-duplicate among the
+    `training` ones; where training examples are judged themselves, by those of other folds, `fold`
+    is that of each."""
+    learned = np.full(len(store), -1)  # by whom; -1: by nobody
+    learned[training] = 0 if fold is None else fold
+    leaky = []
+    for group in find_duplicates(store).groups:
+        by = {int(learned[one]) for one in group} - {-1}
+        leaky += [one for one in group if by - {int(learned[one])}]
+    return evaluated[np.isin(evaluated, leaky)]
+
+
 def _read(path: Path) -> Duplicates | None:
     try:
         found = read_object(path)
