@@ -107,3 +107,13 @@ def test_a_training_says_what_of_its_figure_is_memory(
         again = evaluate_run(run)
         assert [again["leaks"], again.get("without_leaks")] == [figures["leaks"], found]
         assert "have a duplicate or near-duplicate" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_so_does_a_sweep_whose_trials_have_no_report(
+    doubled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alexnet.sweep(doubled, grid={"image_size": [32, 48]}, out=tmp_path / "sweep")
+    assert "have a duplicate or near-duplicate among those that it learned from" in " ".join(
+        capsys.readouterr().err.split()
+    )
