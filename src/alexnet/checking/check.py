@@ -15,6 +15,7 @@ from alexnet.data.datasets import LONG, open_data
 from alexnet.data.duplicates import find_duplicates, leaks
 from alexnet.data.groups import proposed
 from alexnet.data.handed import Given, given
+from alexnet.data.shortcuts import told
 from alexnet.data.sources import Data
 from alexnet.data.splits import require_apart
 from alexnet.data.store import Store
@@ -102,6 +103,7 @@ def findings_of(store: Store) -> list[Finding]:
         *_blank(store),
         *_names(store),
         *_balance(store),
+        *_shortcuts(store),
         *_sizes(store),
     ]
     return by_level(found)
@@ -306,6 +308,12 @@ def _balance(store: Store) -> list[Finding]:
             )
         )  # fmt: skip
     return found
+
+
+def _shortcuts(store: Store) -> list[Finding]:
+    found = told(store.info, len(store))
+    hint = "Collect all classes from the same sources; try the classifier on pictures from others."
+    return [Finding("by_file", "warning", len(store), found, hint)] if found else []
 
 
 def _sizes(store: Store) -> list[Finding]:

@@ -37,6 +37,7 @@ from alexnet.data.images import (
 from alexnet.data.listing import SPLITS, Example, Examples
 from alexnet.data.official import digits_source
 from alexnet.data.reading import parted
+from alexnet.data.shortcuts import kind_of, told_by_files
 from alexnet.data.sources import Data, Source, sha256_of
 from alexnet.data.store import Indices, Store, StoreWriter
 from alexnet.data.subset import tiny_image10
@@ -253,6 +254,7 @@ class _Decoded:
     greyscale: bool = False
     size: tuple[int, int] | None = None  # of a file: width and height as stored, px
     mode: str = ""
+    format: str | None = None
     deep: bool = False  # pixels of more than 8 bits
     white: int = 0  # the one these need, and
     declared: int = 0  # the one their file says they have; 0 where neither is looked for
@@ -321,6 +323,8 @@ class _Packing:
         self.declared: dict[int, str] = {}  # white: the first image whose file says so
         self.sizes = array("I")  # width and height of each
         self.modes: Counter[str] = Counter()
+        self.kinds: dict[tuple[object, ...], int] = {}  # of files, numbered
+        self.kind = array("q")  # the number of that of each
         self.long: list[str] = []
 
     def run(self) -> Store:
@@ -407,6 +411,8 @@ class _Packing:
         if one.size:
             self.sizes.extend(one.size)
             self.modes[one.mode] += 1
+            kind = kind_of(one.size, one.mode, one.format)
+            self.kind.append(self.kinds.setdefault(kind, len(self.kinds)))
             if max(one.size) > LONG * min(one.size):
                 self.long.append(example.id)
         self.kept.append(place)
@@ -478,6 +484,8 @@ class _Packing:
             info["sizes"] = dict(zip(("width", "height"), spread, strict=True))
             info["modes"] = dict(self.modes.most_common())
             info["long"] = self.long
+        if len(self.kind) == len(stored):
+            info["by_file"] = told_by_files(np.array(self.kind), np.array(stored.labels))
         return info
 
     def _decoded_chunks(self) -> Iterator[tuple[list[Example], list[_Decoded]]]:
@@ -520,7 +528,7 @@ class _Packing:
             raise _OtherSize
         one.greyscale = is_greyscale(image)
         if isinstance(content, bytes):
-            one.size, one.mode = image.size, image.mode
+            one.size, one.mode, one.format = image.size, image.mode, image.format
             one.taken = taken(image) if self.source.together == BURST else None
         one.deep = is_deep(image)
         with decoded(image, self.side) as raster:
