@@ -117,3 +117,26 @@ def test_so_does_a_sweep_whose_trials_have_no_report(
     assert "have a duplicate or near-duplicate among those that it learned from" in " ".join(
         capsys.readouterr().err.split()
     )
+
+
+@pytest.mark.slow
+def test_other_data_has_copies_of_what_was_learned_from(
+    doubled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = alexnet.train(doubled, out=tmp_path / "run", report=False, tensorboard=False)
+    fresh = iter(textures(2, 32, seed=9))
+    for name in ("bark", "moss"):
+        (tmp_path / "other" / name).mkdir(parents=True)
+        next(fresh).save(tmp_path / "other" / name / "new.png")
+        for number, path in enumerate(sorted((doubled / name).glob("*a.png"))):
+            with Image.open(path) as picture:
+                picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(
+                    tmp_path / "other" / name / f"{number}.png"
+                )
+    capsys.readouterr()
+    figures = evaluate_run(run, tmp_path / "other")
+    said = " ".join(capsys.readouterr().err.split())
+    assert figures["n"] == CLASSES * (EACH + 1) and "seen_in_training" not in figures
+    assert CLASSES * EACH * 0.5 < figures["leaks"] <= CLASSES * EACH
+    assert "have a duplicate or near-duplicate" in said and "copies" not in said
+    assert figures["without_leaks"]["n"] == figures["n"] - figures["leaks"]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from alexnet import ranks
 from alexnet.atomic import output_file
 from alexnet.console import fitted, say, table, warn
+from alexnet.data.datasets import packed
 from alexnet.data.handed import Given, given
 from alexnet.data.levels import unknown_names
 from alexnet.data.sources import Data
@@ -185,31 +186,60 @@ def evaluate_run(
             look(pixels, trained.names[label], trained.names[answer], float(p[answer]))
     figures = metrics(logits.numpy(), expected, trained.names, split, top)
     figures["classes"] = trained.classes
-    leaked = leaked_of(directory, store, indices, split)
-    if leaked.any():
-        figures |= without_leaks(logits.numpy().argmax(1) == expected, leaked)
-        warn(told_leaks(figures, store))
-    seen = trained_on(directory) if data and split != "train" else None
+    hits = logits.numpy().argmax(1) == expected
+    return figures | learned_before(directory, store, indices, split, hits, bool(data))
+
+
+def learned_before(
+    run: RunDirectory,
+    store: Store,
+    indices: Labels,
+    split: str,
+    hits: NDArray[np.bool_],
+    other: bool,
+) -> dict[str, Any]:
+    """How many of the evaluated images, or copies of them, were learned from, as figures; says so.
+    `other` says whether data was given that may not be the run's own."""
+    own = store.fingerprint == run.settings.fingerprint
+    leaked = leaked_of(run, store, indices, split) if own else copied(run.settings, store, indices)
+    figures = without_leaks(hits, leaked) if leaked.any() else {}
+    seen = trained_on(run) if other and split != "train" else None
     count = count_seen(seen, store, indices) if seen else 0
     if count:
+        figures["seen_in_training"] = count
         warn(f"{count:,} of these {len(indices):,} images are images that the run was trained on")
-    return figures | ({"seen_in_training": count} if count else {})
+    if leaked.sum() > count:
+        drawn = own and "all" in store.info["splits"]
+        warn(told_leaks({"n": len(indices), **figures}, drawn))
+    return figures
 
 
 def leaked_of(run: RunDirectory, store: Store, indices: Labels, split: str) -> NDArray[np.bool_]:
     """(N,) which images of a split of a run's own have a copy, equal or nearly, among those that it
-    learned from: as its report says, or where images are few, as is looked for now. Of other data,
-    and of many images, nothing is known."""
+    learned from: as its report says, or where images are few, as is looked for now."""
     settings, known = run.settings, run.data_state().get("leaks")
-    if store.fingerprint != settings.fingerprint or split not in ("val", "test"):
-        return np.zeros(len(indices), bool)
     if isinstance(known, list) and split == run.metrics()["split"]:  # read with distrust
         return np.isin([store.ids[place] for place in indices], list(map(str, known)))
-    if len(store) > SEARCHED:
+    if split not in ("val", "test") or len(store) > SEARCHED:
         return np.zeros(len(indices), bool)
     from alexnet.data.duplicates import leaks  # SciPy
 
     return np.isin(indices, leaks(store, indices, splits_of(store, settings.recipe).train))
+
+
+def copied(settings: Settings, store: Store, indices: Labels) -> NDArray[np.bool_]:
+    """(N,) the same of images of other data, where both are few, and what was learned from is in
+    the cache yet."""
+    own = next(packed(settings.fingerprint), None)
+    learned = splits_of(own, settings.recipe).train if own else indices
+    if not own or own.x.shape[1:] != store.x.shape[1:] or len(learned) + len(indices) > SEARCHED:
+        return np.zeros(len(indices), bool)
+    from alexnet.data.duplicates import search  # SciPy
+
+    both = np.concatenate([own.x[learned], store.x[indices]])
+    groups = [np.array(one) - len(learned) for one in search(both).groups]
+    found = [one[one >= 0] for one in groups if (one < 0).any()]
+    return np.isin(np.arange(len(indices)), np.concatenate([np.empty(0, np.int64), *found]))
 
 
 def without_leaks(hits: NDArray[np.bool_], leaked: NDArray[np.bool_]) -> dict[str, Any]:
@@ -218,13 +248,13 @@ def without_leaks(hits: NDArray[np.bool_], leaked: NDArray[np.bool_]) -> dict[st
     return {"leaks": int(leaked.sum())} | ({"without_leaks": found} if found else {})
 
 
-def told_leaks(figures: Mapping[str, Any], store: Store) -> str:
-    """What is to be said of evaluated images that were learned from, nearly."""
+def told_leaks(figures: Mapping[str, Any], drawn: bool) -> str:
+    """What is to be said of evaluated images that were learned from, nearly; `drawn` says whether
+    the split was drawn."""
     told = (
         f"{figures['leaks']:,} of these {figures['n']:,} images have a duplicate or near-duplicate "
         "among those that it learned from: "
     )
-    drawn = "all" in store.info["splits"]
     hint = " --group copies keeps such images on one side." if drawn else ""
     if found := figures.get("without_leaks"):
         low, high = found["top1_interval"]

@@ -592,7 +592,7 @@ class Run:
                 "is not known: their data is not in the cache any more."
             )
         if figures.get("leaks"):
-            notes.append(told_leaks(figures, self.inputs.store))
+            notes.append(told_leaks(figures, "all" in self.inputs.store.info["splits"]))
         return figures, "\n".join(notes)
 
     def _leaks(self, indices: Labels, hits: NDArray[np.bool_], split: str) -> dict[str, Any]:
