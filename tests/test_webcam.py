@@ -143,6 +143,11 @@ def test_bad_sources(eye, tmp_path, capsys):
         assert caught.value.hint
 
 
+def test_somebody_must_see_it(run, capsys):
+    assert main(["webcam", run, "--no-window"]) == 2
+    assert "neither shown nor saved" in capsys.readouterr().err
+
+
 def test_bad_targets(eye, run, tmp_path, capsys):
     source, there = str(film(tmp_path / "in.mp4")), tmp_path / "there.mp4"
     there.write_bytes(b"precious")

@@ -192,7 +192,7 @@ def webcam(
     window: bool = True,
     top: Count = 3,
     device: str = "auto",
-    seen: Callable[[int, list[tuple[str, float]]], None] = lambda number, best: None,
+    seen: Callable[[int, list[tuple[str, float]]], None] | None = None,
 ) -> int:
     """Classifies every picture of a source until it ends, or until Esc or Ctrl-C; returns how many.
 
@@ -206,9 +206,15 @@ def webcam(
         seen: is told of each picture: its number from 0, and its `top` classes.
 
     Raises:
-        InputError: no such source, no display, or `save` is there already. DiskError: `save` cannot
+        InputError: no such source, no display, `save` is there already, or nobody is shown or told
+            anything. DiskError: `save` cannot
             be written.
     """
+    if not (save or window or seen):
+        raise InputError(
+            "pictures would be classified, and neither shown nor saved.",
+            "Leave out --no-window, or give --save OUT.mp4.",
+        )
     out = output_file(save, ".mp4") if save else Path()
     if save and out.exists():
         raise InputError(f"{out} is there already.", "Give another name, or delete it first.")
@@ -233,7 +239,8 @@ def webcam(
                 p = classifier.predict_proba([picture])[0]
                 order = np.argsort(-p, kind="stable")[:top]
                 best = [(classifier.names[k], float(p[k])) for k in order]
-                seen(number, best)
+                if seen:
+                    seen(number, best)
                 drawn = labelled(picture, best) if film or shown else picture
                 if film:
                     film.add(drawn)
