@@ -139,7 +139,7 @@ def test_bad_sources(eye, tmp_path, capsys):
         ("http://127.0.0.1:9/x.mp4", "stream .* cannot be opened"),
     ):
         with pytest.raises(InputError, match=message) as caught:
-            webcam("run", source, window=False)
+            webcam("run", source, window=False, seen=print)
         assert caught.value.hint
 
 
