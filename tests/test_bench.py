@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ from makers import store_of
 
 import alexnet
 from alexnet.cli import main
+from alexnet.fitting.linear import steps_of_solving
 from alexnet.presets import RECIPES
 from alexnet.runs.own_data import splits_of
-from alexnet.sweeping import bench, limits
+from alexnet.sweeping import bench, estimates, limits
 from alexnet.sweeping.estimates import Images, Speed
 
 
@@ -51,6 +54,21 @@ def test_a_training_is_its_epochs_and_its_evaluation():
     assert Speed(100.0, 10.0, 20.0, 1.0, "").training(recipe) == 3 * 10 + 2 * 20 + 1
 
 
+def test_a_head_that_is_solved_takes_looks_at_all_images(monkeypatch):
+    assert next(steps_of_solving(30, 8, 5)) == pytest.approx(math.log(5))
+    recipe = alexnet.recipe("folder", head="logistic", folds=5, finetune_epochs=0)
+    assert Speed(100.0, 10.0, 20.0, 1.0, "").training(recipe) == 10 + 1
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    of_100: dict[str, Any] = {
+        "images": 100, "features": 8, "classes": 5, "views": 2, "timed": lambda steps: 0.001,
+    }  # fmt: skip
+    assert estimates.solving(folds=0, **of_100) == pytest.approx(6 * 75 * 0.001 / 2)
+    # five folds by two threads are three rounds; the head of all images after that, by both
+    assert estimates.solving(folds=5, **of_100) == pytest.approx((4 * 3 + 2 / 2) * 75 * 0.001)
+    of_many = of_100 | {"images": 100_000}
+    assert estimates.solving(folds=0, **of_many) == pytest.approx(50 * 6 * 75 * 0.001 / 2)
+
+
 @pytest.mark.slow
 def test_what_is_found(monkeypatch, capsys):
     monkeypatch.setattr(bench, "share_of_processor", lambda threads: 0.5)
@@ -64,7 +82,7 @@ def test_what_is_found(monkeypatch, capsys):
     assert digits["images_per_second"] * digits["epoch"] == pytest.approx(1294)
     assert digits["seconds"] >= 12 * digits["epoch"] and digits["memory"] > 2**27
     assert digits["features"] == digits["finetune_epoch"] == 0
-    assert (folder["images"], folder["classes"]) == (29, 3)
+    assert (folder["images"], folder["classes"]) == (32, 3)  # cross-validated
     assert folder["seconds"] > folder["features"] > 0
     assert folder["finetune_epoch"] == 0  # with so few images only the head is trained
 

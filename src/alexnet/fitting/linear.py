@@ -9,6 +9,7 @@ memory does not grow with N; cross-validation holds all features, and is for few
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -219,37 +220,51 @@ def _ridge(examples: _Examples) -> Solutions:
 def _logistic(examples: _Examples) -> Solutions:
     """L-BFGS (scipy) on the whole training set, from the strongest penalty to the weakest, each
     starting from the solution before it."""
-    d, n, classes = examples.d, examples.n, examples.classes
-    like = torch.zeros((), device=examples.device)
-
-    def objective(penalty: float) -> Callable[[Flat], tuple[float, Flat]]:
-        def value_and_gradient(flat: Flat) -> tuple[float, Flat]:
-            both = torch.from_numpy(flat).to(like).view(classes, d + 1)
-            weight, bias = both[:, :d], both[:, d]
-            gradient = torch.zeros_like(both)
-            value = 0.5 * penalty * float(weight.double().square().sum())
-            for z, y in examples.epoch():
-                logits = torch.addmm(bias, z, weight.T)
-                value += float(F.cross_entropy(logits, y, reduction="sum").double()) / n
-                error = logits.softmax(1)
-                error[torch.arange(len(y)), y] -= 1
-                gradient[:, :d].addmm_(error.T, z, alpha=1 / n)
-                gradient[:, d] += error.sum(0) / n
-            gradient[:, :d] += penalty * weight
-            return value, gradient.double().cpu().numpy().ravel()
-
-        return value_and_gradient
-
     from scipy.optimize import minimize  # a quarter of a second that only this needs
 
+    d, classes = examples.d, examples.classes
     flat = np.zeros(classes * (d + 1))
     for penalty in PENALTIES["logistic"]:
         flat = minimize(
-            objective(penalty),
+            partial(_objective, examples, penalty),
             flat,
             jac=True,
             method="L-BFGS-B",
             options={"maxiter": MOST_STEPS, "gtol": 1e-5},
         ).x
-        both = torch.from_numpy(flat).to(like).view(classes, d + 1).double()
+        both = _weights(examples, flat).double()
         yield penalty, both[:, :d], both[:, d]
+
+
+def _weights(examples: _Examples, flat: Flat) -> Tensor:
+    """(K, D + 1) float32 of what scipy moves."""
+    like = torch.zeros((), device=examples.device)
+    return torch.from_numpy(flat).to(like).view(examples.classes, examples.d + 1)
+
+
+def _objective(examples: _Examples, penalty: float, flat: Flat) -> tuple[float, Flat]:
+    """What logistic regression makes small, and its gradient, at weights (K * (D + 1),), the bias
+    of each class behind its weights."""
+    d, n = examples.d, examples.n
+    both = _weights(examples, flat)
+    weight, bias = both[:, :d], both[:, d]
+    gradient = torch.zeros_like(both)
+    value = 0.5 * penalty * float(weight.double().square().sum())
+    for z, y in examples.epoch():
+        logits = torch.addmm(bias, z, weight.T)
+        value += float(F.cross_entropy(logits, y, reduction="sum").double()) / n
+        error = logits.softmax(1)
+        error[torch.arange(len(y)), y] -= 1
+        gradient[:, :d].addmm_(error.T, z, alpha=1 / n)
+        gradient[:, d] += error.sum(0) / n
+    gradient[:, :d] += penalty * weight
+    return value, gradient.double().cpu().numpy().ravel()
+
+
+def steps_of_solving(n: int, d: int, classes: int) -> Iterator[float]:
+    """Looks at what logistic regression makes small, of which solving is made, on made-up examples:
+    only to be timed."""
+    z, y = torch.randn(n, d), torch.arange(n) % classes
+    examples = _Examples(lambda: [(z, y)], n, d, classes, z.device)
+    while True:
+        yield _objective(examples, 1.0, np.zeros(classes * (d + 1)))[0]

@@ -56,7 +56,7 @@ class Extent:
         """What a recipe makes of it."""
         test = self.test if self.apart else round(self.train * recipe.test_size)
         train = round((self.train - (0 if self.apart else test)) * recipe.fraction)
-        val = self.val or round(train * recipe.val_size)
+        val = 0 if recipe.folds else self.val or round(train * recipe.val_size)
         return Images(train - (0 if self.val else val), val, test)
 
 
@@ -183,15 +183,15 @@ def time_recipe(
     name: str, asked: Recipe, extent: Extent, seconds: float, device: torch.device, work: Path
 ) -> Timed:
     """Times a recipe on made-up pictures, for about so many seconds, in the folder `work`."""
-    images = extent.images(asked)
     if asked.weights == "auto":
-        few = images.train <= MANY
-        asked = from_backbone(asked, images.train) if few else from_scratch(asked)[0]
+        count = extent.images(asked).train
+        asked = from_backbone(asked, count) if count <= MANY else from_scratch(asked)[0]
+    images = extent.images(asked)
     known = forget_peak_memory(device)
     with hushed():
         run = on_made_up(asked, extent.classes, work)
         kinds = 2 + (run.recipe.freeze != "none") + 2 * bool(run.recipe.finetune_epochs)
-        speed = measure(run, images=images, least=STEPS, seconds=seconds / kinds)
+        speed = measure(run, images=images, folds=asked.folds, least=STEPS, seconds=seconds / kinds)
     return Timed(
         recipe=name,
         images=images.train,

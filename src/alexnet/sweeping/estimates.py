@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from alexnet.console import in_words, say
 from alexnet.data.store import Batch, Shard
+from alexnet.fitting.linear import PENALTIES, steps_of_solving
+from alexnet.fitting.threads import at_once
 from alexnet.network.frozen import FrozenPart, missing_views
 from alexnet.network.inference import EVALUATION_BATCH
 from alexnet.recipes import ANY_SPEED, Recipe
@@ -23,6 +25,9 @@ from alexnet.training.train import set_up
 
 MEASURED_SECONDS = 1.0  # of each kind of step
 SEED_DEVIATIONS = (0.004, 0.008)  # of accuracies, as networks of a few minutes have them
+LOOKS = 75  # at all images for each penalty; 45 to 110 were counted on photographs and CIFAR-10
+TRIED, CHOSEN = 4, 2  # penalties in cross-validation; those up to the one that is chosen
+PROBED = 2000  # images on which a look is timed
 PIXELS = 2**20  # of images that are looked at: of large ones few are enough to tell
 
 
@@ -40,7 +45,7 @@ class Speed:
     """Seconds that trials of one kind take."""
 
     once: float  # features that are not in the cache yet
-    epoch: float  # with its validation
+    epoch: float  # with its validation; of a head that is solved, all of that
     finetune_epoch: float
     test: float  # the evaluation at the end
     layers: str  # digest of the frozen layers
@@ -48,7 +53,7 @@ class Speed:
     def training(self, recipe: Recipe) -> float:
         """Of one trial, features left out."""
         finetuning = recipe.finetune_epochs * self.finetune_epoch
-        return recipe.epochs * self.epoch + finetuning + self.test
+        return (1 if recipe.solved else recipe.epochs) * self.epoch + finetuning + self.test
 
 
 @dataclass(frozen=True)
@@ -79,13 +84,19 @@ def estimate(data: str, groups: Sequence[Sequence[Trial]]) -> Estimate:
 
 
 def measure(
-    run: Run, models: int = 1, images: Images | None = None, *, least: int = 3, seconds: float = 0.0
+    run: Run,
+    models: int = 1,
+    images: Images | None = None,
+    folds: int | None = None,
+    *,
+    least: int = 3,
+    seconds: float = 0.0,
 ) -> Speed:
     """The speed of trials like `run`, `models` of them side by side. Steps on its images are timed;
     on cached features, steps on random numbers of their shape.
 
     Args:
-        images: how many there would be; None: those of the run.
+        images, folds: how many there would be; None: those of the run.
         least: steps of each kind.
         seconds: they take at least.
     """
@@ -121,10 +132,35 @@ def measure(
     trained, of_head = epoch(
         head, itertools.repeat(Batch([Shard.whole(features, labels)])), features
     )
+    if recipe.solved:
+        made = recipe.folds if folds is None else folds
+        examples = count.train, features.shape[1], len(inputs.store.classes)
+        trained = solving(*examples, made, recipe.views, timed)
     rows = np.sort(np.concatenate([its.train, its.val, its.test]))
     _, missing = missing_views(frozen, inputs.store, rows, inputs.cached_views())
     once = len(missing) * (count.train + count.val + count.test) * share
     return Speed(once, trained, whole, last * (look or of_head), frozen.digest)
+
+
+def solving(
+    images: int,
+    features: int,
+    classes: int,
+    folds: int,
+    views: int,
+    timed: Callable[[Iterator[float]], float],
+) -> float:
+    """Seconds that a head takes to be solved, about, by the time of one look at all images;
+    `folds` is 0 where a validation split chooses, and only one view is learned from."""
+    threads = torch.get_num_threads()
+    rows = round(images * views * (folds - 1) / folds) if folds else images
+    probe = min(rows, PROBED)
+    steps = steps_of_solving(probe, rows if rows < features / 2 else features, classes)
+    [look] = at_once(timed, [steps], threads=1)
+    look *= LOOKS * rows / probe  # for one penalty
+    if not folds:
+        return len(PENALTIES["logistic"]) * look / threads
+    return (TRIED * -(-folds // threads) + CHOSEN / threads) * look
 
 
 def frozen_steps(frozen: FrozenPart, x: Tensor) -> Iterator[Tensor]:
