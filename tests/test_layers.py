@@ -191,4 +191,4 @@ def test_the_command_prints_a_table_and_writes_a_drawing(tmp_path, capsys):
     assert sum(int(row["parameters"] or 0) for row in rows[:-1]) == int(rows[-1]["parameters"])
     assert rows[2]["kernel"] == "3x3 /2"
     assert main(["describe", "2012", "--out", str(tmp_path / "network.pdf")]) == 2
-    assert "written as .svg or .png" in capsys.readouterr().err
+    assert "network.pdf ends in .pdf, expected .svg or .png or .csv" in capsys.readouterr().err
