@@ -3,6 +3,7 @@ interval."""
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -37,9 +38,9 @@ from alexnet.scoring.metrics import (
 from alexnet.values import BadImages, Count, Precision, checked_arguments
 from alexnet.words import shown
 
-SEARCHED = (
-    20_000  # images among which copies are looked for, in some seconds, where nobody did before
-)
+# images among which copies are looked for where nobody did before, in some seconds; and the bytes
+# of those that are brought together for that
+SEARCHED, TOGETHER = 20_000, 2**29
 Look = Callable[[NDArray[np.uint8], str, str, float], None]
 
 
@@ -232,7 +233,8 @@ def copied(settings: Settings, store: Store, indices: Labels) -> NDArray[np.bool
     the cache yet."""
     own = next(packed(settings.fingerprint), None)
     learned = splits_of(own, settings.recipe).train if own else indices
-    if not own or own.x.shape[1:] != store.x.shape[1:] or len(learned) + len(indices) > SEARCHED:
+    count, pixels = len(learned) + len(indices), store.x.shape[1:]
+    if not own or own.x.shape[1:] != pixels or count > min(SEARCHED, TOGETHER // math.prod(pixels)):
         return np.zeros(len(indices), bool)
     from alexnet.data.duplicates import search  # SciPy
 
