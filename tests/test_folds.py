@@ -13,6 +13,7 @@ from makers import FROZEN, change, class_folders, store_of, tensors_sha256
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import ThreadpoolController
 
 import alexnet
 from alexnet.data.splits import folds_of
@@ -26,6 +27,20 @@ from alexnet.runs.calibration import calibrate
 from alexnet.runs.directory import RunDirectory
 
 FOLDED = FROZEN.replace(head="logistic", folds=4, views=2)
+
+
+def test_a_blas_has_one_thread_while_a_head_is_solved_and_as_many_as_before_afterwards():
+    import scipy.optimize  # noqa: F401
+
+    def threads():
+        every = ThreadpoolController().select(internal_api="openblas").info()
+        return {one["filepath"]: one["num_threads"] for one in every}
+
+    with ThreadpoolController().select(internal_api="openblas").limit(limits=2):
+        before = threads()
+        with linear.one_blas_thread():
+            assert set(threads().values()) <= {1}
+        assert threads() == before
 
 
 def made_of(y, content, groups=None) -> Any:

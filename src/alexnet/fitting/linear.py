@@ -7,14 +7,17 @@ the solution, and the standardisation is folded into the weights afterwards. Wit
 memory does not grow with N; cross-validation holds all features, and is for few examples.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
 from alexnet.console import progress
@@ -58,6 +61,16 @@ class CrossValidated:
     val_loss: float  # mean cross entropy of examples that are held out
 
 
+def one_blas_thread() -> contextlib.AbstractContextManager[object]:
+    """While the block runs, what L-BFGS adds up between two looks is added by one thread: sums of a
+    few thousand numbers, for which more only wait for each other, twice as long as the looks take;
+    and their order would depend on how many there are."""
+    import scipy.optimize  # noqa: F401  brings a BLAS of its own, which must be there to be found
+
+    controller = ThreadpoolController().select(internal_api="openblas")
+    return cast("contextlib.AbstractContextManager[object]", controller.limit(limits=1))
+
+
 def solve(kind: str, train: Batches, val: Batches, classes: int) -> LinearHead:
     """The linear head that is best on `val` among those solved on `train` with different penalties.
 
@@ -74,7 +87,7 @@ def solve(kind: str, train: Batches, val: Batches, classes: int) -> LinearHead:
     )  # fmt: skip
     best: LinearHead | None = None
     tried: dict[float, float] = {}
-    with progress(f"{kind} regression", len(PENALTIES[kind])) as advance:
+    with one_blas_thread(), progress(f"{kind} regression", len(PENALTIES[kind])) as advance:
         for penalty, weight, bias in _path(kind, examples):
             weight, bias = _unstandardised(weight, bias, mean, deviation)
             right = sum(int(((x @ weight.T + bias).argmax(1) == y).sum()) for x, y in val.epoch())
@@ -107,7 +120,8 @@ def cross_validated(
     tried: dict[float, float] = {}
     best: tuple[float, float, list[LinearHead]] | None = None
     worse = 0
-    with progress(f"{kind} regression, {count} folds", len(PENALTIES[kind])) as advance:
+    label = f"{kind} regression, {count} folds"
+    with one_blas_thread(), progress(label, len(PENALTIES[kind])) as advance:
         for _ in PENALTIES[kind]:
             held = list(at_once(next, paths))
             logits = _judged(features, held, fold)
@@ -124,9 +138,10 @@ def cross_validated(
     assert best is not None  # noqa: S101
     _, loss, chosen = best
     penalty = chosen[0].penalty
-    whole = next(
-        head for head in _heads(kind, features, labels, classes) if head.penalty == penalty
-    )
+    with one_blas_thread():
+        whole = next(
+            head for head in _heads(kind, features, labels, classes) if head.penalty == penalty
+        )
     whole = replace(whole, val_top1=tried[penalty], tried=tried)
     return CrossValidated(whole, chosen, fold, loss)
 

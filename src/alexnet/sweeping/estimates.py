@@ -155,9 +155,10 @@ def solving(
     threads = torch.get_num_threads()
     rows = round(images * views * (folds - 1) / folds) if folds else images
     probe = min(rows, PROBED)
-    steps = steps_of_solving(probe, rows if rows < features / 2 else features, classes)
-    [look] = at_once(timed, [steps], threads=1)
-    look *= LOOKS * rows / probe  # for one penalty
+    numbers = rows if rows < features / 2 else features
+    # as many at once as folds will be, which get in each other's way
+    steps = [steps_of_solving(probe, numbers, classes) for _ in range(min(threads, folds or 1))]
+    look = max(at_once(timed, steps)) * LOOKS * rows / probe  # for one penalty
     if not folds:
         return len(PENALTIES["logistic"]) * look / threads
     return (TRIED * -(-folds // threads) + CHOSEN / threads) * look
