@@ -54,11 +54,11 @@ def test_a_training_is_its_epochs_and_its_evaluation():
     assert Speed(100.0, 10.0, 20.0, 1.0, "").training(recipe) == 3 * 10 + 2 * 20 + 1
 
 
-def test_a_head_that_is_solved_takes_looks_at_all_images(monkeypatch):
+def test_a_head_that_is_solved_takes_looks_at_all_images():
     assert next(steps_of_solving(30, 8, 5)) == pytest.approx(math.log(5))
     recipe = alexnet.recipe("folder", head="logistic", folds=5, finetune_epochs=0)
     assert Speed(100.0, 10.0, 20.0, 1.0, "").training(recipe) == 10 + 1
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    torch.set_num_threads(2)
     of_100: dict[str, Any] = {
         "images": 100, "features": 8, "classes": 5, "views": 2, "timed": lambda steps: 0.001,
     }  # fmt: skip
