@@ -12,7 +12,7 @@ from makers import noise, write_image
 import alexnet
 from alexnet.cli import main
 from alexnet.data.datasets import open_data
-from alexnet.data.shortcuts import ENOUGH, kind_of, told, told_by_files
+from alexnet.data.shortcuts import ENOUGH, in_words, kind_of, told_by_files
 
 EACH = 24
 
@@ -67,7 +67,7 @@ def test_it_is_said_by_check_and_by_a_training(
 def test_what_came_without_files_or_is_little_tells_nothing(tmp_path: Path) -> None:
     pairs = [(np.asarray(noise(n, (8 + n % 2, 8))), "ab"[n % 2]) for n in range(2 * ENOUGH)]
     store = open_data(alexnet.labelled(pairs), image_size=8)
-    assert "by_file" not in store.info and told(store.info, len(store)) == ""
+    assert "by_file" not in store.info and in_words(store.info, len(store)) == ""
     sure = {"by_file": {"top1": 1.0, "chance": 0.5}}
-    assert told(sure, ENOUGH) and not told(sure, ENOUGH - 1)
-    assert not told({"by_file": {"top1": 0.64, "chance": 0.5}}, 1000)
+    assert in_words(sure, ENOUGH) and not in_words(sure, ENOUGH - 1)
+    assert not in_words({"by_file": {"top1": 0.64, "chance": 0.5}}, 1000)

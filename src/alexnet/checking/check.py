@@ -11,11 +11,11 @@ import numpy as np
 from alexnet.checking.description import image_of, sizes_of, telling_pairs
 from alexnet.checking.label_errors import label_errors, mixed_classes, probabilities_of
 from alexnet.console import say
+from alexnet.data import shortcuts
 from alexnet.data.datasets import LONG, open_data
 from alexnet.data.duplicates import find_duplicates, leaks
 from alexnet.data.groups import proposed
 from alexnet.data.handed import Given, given
-from alexnet.data.shortcuts import told
 from alexnet.data.sources import Data
 from alexnet.data.splits import require_apart
 from alexnet.data.store import Store
@@ -311,7 +311,7 @@ def _balance(store: Store) -> list[Finding]:
 
 
 def _shortcuts(store: Store) -> list[Finding]:
-    found = told(store.info, len(store))
+    found = shortcuts.in_words(store.info, len(store))
     hint = "Collect all classes from the same sources; try the classifier on pictures from others."
     return [Finding("by_file", "warning", len(store), found, hint)] if found else []
 

@@ -47,7 +47,7 @@ def told_by_files(kinds: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[s
     }
 
 
-def told(info: Mapping[str, Any], images: int) -> str:
+def in_words(info: Mapping[str, Any], images: int) -> str:
     """A sentence on a Store (its `info`, and how many images it has) whose files tell the class;
     empty where they do not, or nothing is known."""
     found = info.get("by_file")

@@ -9,7 +9,7 @@ import numpy as np
 from alexnet.data.datasets import open_data, packed
 from alexnet.data.finding import is_there
 from alexnet.data.sources import Changes, Data
-from alexnet.data.splits import Splits, make_splits
+from alexnet.data.splits import Splits, folds_of, make_splits
 from alexnet.data.store import Store
 from alexnet.errors import DataError
 from alexnet.network.description import Preprocessing
@@ -48,6 +48,11 @@ def splits_of(store: Store, recipe: Recipe) -> Splits:
         draw=recipe.draw if isinstance(recipe, Resolved) else "position",
         folds=recipe.folds,
     )
+
+
+def training_folds(store: Store, splits: Splits, recipe: Recipe) -> Labels:
+    """(n,) the fold of each training image of a run whose head is cross-validated."""
+    return folds_of(store, splits.train, recipe.folds, recipe.splits_from)
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ def bench(
     dtype, _ = choose_precision(precision, where)
     names = list(recipes) or suitable(data)
     if (images, classes) != (IMAGES, CLASSES):
-        require_open(data, names)
+        require_unknown_size(data, names)
     folder = Extent(classes, images, apart=False)
     if data and data not in EXTENTS:
         count, known, _ = outline(data)
@@ -158,7 +158,7 @@ def bench(
     }
 
 
-def require_open(data: str, names: Sequence[str]) -> None:
+def require_unknown_size(data: str, names: Sequence[str]) -> None:
     """RecipeError where there is no folder whose size is not known."""
     if data or FOLDER not in map(made_for, names):
         whose = f"{data} has its own" if data else f"the data of {', '.join(names)} is known"

@@ -153,7 +153,7 @@ def sweep(
         say(chosen)
     results = [result(folder, trial) for trial in (tpe.trials() if tpe else planned)]
     clock = Clock(count, results)
-    for job in carried_out((replace(job, nproc=nproc) for job in todo), jobs, nproc, ray):
+    for job in jobs_done((replace(job, nproc=nproc) for job in todo), jobs, nproc, ray):
         if tpe:
             tpe.tell(job)
         results = [result(folder, trial) for trial in (tpe.trials() if tpe else planned)]
@@ -173,7 +173,7 @@ def missing_jobs(data: str, folder: SweepDirectory, planned: Sequence[Trial]) ->
             yield job
 
 
-def carried_out(todo: Iterator[Job], jobs: int, nproc: int, ray: str) -> Iterator[Job]:
+def jobs_done(todo: Iterator[Job], jobs: int, nproc: int, ray: str) -> Iterator[Job]:
     """Each job, when it is done; arguments as for `sweep`."""
     if ray:
         return on_ray(todo, ray, 0 if jobs == 1 else jobs, nproc)

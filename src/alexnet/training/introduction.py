@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from alexnet.console import fitted
+from alexnet.data import shortcuts
 from alexnet.data.changes import told
-from alexnet.data.shortcuts import told as told_by_files
 from alexnet.data.splits import Splits
 from alexnet.data.store import Store
 from alexnet.network.description import Architecture
@@ -38,7 +38,7 @@ def introduction(run: Run, fresh: list[str]) -> list[str]:
         ),
         *repeated_maps(resolution.architecture, recipe.crop),
         *few_images(store, splits),
-        *filter(None, [told_by_files(store.info, len(store))]),
+        *filter(None, [shortcuts.in_words(store.info, len(store))]),
         *beyond_memory(store, recipe),
     ]
     if resolution.teacher:

@@ -21,7 +21,6 @@ from alexnet.console import fitted, heard, in_words, say, warn
 from alexnet.data.finding import lasting
 from alexnet.data.reading import title_of
 from alexnet.data.sources import Data
-from alexnet.data.splits import folds_of
 from alexnet.data.store import Batches
 from alexnet.errors import Interrupted, RecipeError, RunError, TrainingError
 from alexnet.fitting.distillation import Student
@@ -40,10 +39,11 @@ from alexnet.runs.directory import (
     new_run_directory,
     require_named,
 )
-from alexnet.runs.evaluation import show, told_leaks, without_leaks
+from alexnet.runs.evaluation import show
 from alexnet.runs.imbalance import evened_out
 from alexnet.runs.inputs import Inputs
-from alexnet.runs.own_data import count_seen, label_changes, trained_on
+from alexnet.runs.leaks import leak_figures, told_leaks
+from alexnet.runs.own_data import count_seen, label_changes, trained_on, training_folds
 from alexnet.runtime import SAVED_AFTER, Pace, differences, environment, peak_memory, stop_on_signal
 from alexnet.scoring.conformal import USUAL, Calibration, abstaining, images_needed
 from alexnet.scoring.metrics import Labels, metrics, require_finite, supported_temperature
@@ -432,12 +432,7 @@ class Run:
         views = self.inputs.views(self.inputs.splits.train, freeze)
         centre, classes = views[0], len(self.inputs.store.classes)
         if self.recipe.folds:
-            fold = folds_of(
-                self.inputs.store,
-                self.inputs.splits.train,
-                self.recipe.folds,
-                self.recipe.splits_from,
-            )
+            fold = training_folds(self.inputs.store, self.inputs.splits, self.recipe)
             self.folds = cross_validated(self.recipe.head, views, fold, classes)
             found, what = self.folds.head, f"{self.recipe.folds}-fold cross-validation"
         else:
@@ -603,7 +598,7 @@ class Run:
         inputs = self.inputs
         fold = self.folds.fold if self.folds and split == "val" else None
         leaked = np.isin(indices, leaks(inputs.store, indices, inputs.splits.train, fold))
-        return without_leaks(hits, leaked)
+        return leak_figures(hits, leaked)
 
     def _seen_by_weights(self, indices: Labels) -> dict[str, int | None]:
         """How many evaluated images the weights of another run, from which this one started, were

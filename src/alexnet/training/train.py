@@ -14,7 +14,7 @@ from alexnet import ranks
 from alexnet.console import hushed, say, warn
 from alexnet.data.handed import Given, given
 from alexnet.data.sources import Data, Source
-from alexnet.data.splits import Splits, folds_of
+from alexnet.data.splits import Splits
 from alexnet.data.store import Store, keyed_seed
 from alexnet.errors import AlexNetError, DiskError, RecipeError
 from alexnet.idle import AUGMENTATION, told, without_effect
@@ -29,7 +29,7 @@ from alexnet.runs.directory import STATE, RunDirectory
 from alexnet.runs.imbalance import class_weights
 from alexnet.runs.inputs import Inputs
 from alexnet.runs.network import require_sound
-from alexnet.runs.own_data import own_data, splits_of
+from alexnet.runs.own_data import own_data, splits_of, training_folds
 from alexnet.runs.resolution import Resolution, resolve
 from alexnet.runtime import as_found, make_deterministic
 from alexnet.training.introduction import introduction
@@ -201,11 +201,8 @@ def prepare_report(run: str | Path, store: Store | None = None) -> None:
 
     def describe_data() -> None:
         own, asked = own_data(settings, directory.load().preprocessing, store), settings.recipe
-        fold = (
-            folds_of(own.store, own.splits.train, asked.folds, asked.splits_from)
-            if asked.folds and split == "val"
-            else None
-        )
+        judged = asked.folds and split == "val"
+        fold = training_folds(own.store, own.splits, asked) if judged else None
         state = describe(own.store, own.splits, split, fold)
         directory.write_data_state(state)
 
