@@ -101,8 +101,13 @@ def test_a_training_says_what_of_its_figure_is_memory(
     assert figures["leaks"] == len(state["leaks"]) > 0
     assert f"{figures['leaks']} of these {figures['n']} images have a duplicate" in said
     assert 'group="copies" keeps such images on one side' in said
+    page = " ".join((run / "report.html").read_text().split())
+    assert f"{figures['leaks']} of these images have a duplicate or near-duplicate among" in page
+    shown = alexnet.load(run)._repr_html_()
+    assert f"<td>{figures['leaks']}; of the other " in shown or f"<td>{figures['leaks']}, " in shown
     if found := figures.get("without_leaks"):
         assert found["n"] == figures["n"] - figures["leaks"]
+        assert f"of the other {found['n']} images {found['top1']:.2%} (" in shown
     if split == "test":
         again = evaluate_run(run)
         assert [again["leaks"], again.get("without_leaks")] == [figures["leaks"], found]

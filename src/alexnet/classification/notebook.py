@@ -23,6 +23,7 @@ def figures_table(figures: Mapping[str, Any], classes: int) -> str:
     between = "" if low is None else f" (95 % interval {low:.2%} to {high:.2%})"
     rows = {
         f"accuracy, {figures.get('split', 'test')} split": f"{figures['top1']:.2%}{between}",
+        "copies of training images": _leaked(figures),
         "always the commonest class": f"{figures['chance']:.2%}" if "chance" in figures else "",
         "images": f"{figures['n']:,} in {classes} classes" if "n" in figures else "",
         "cross-validation": held,
@@ -34,6 +35,19 @@ def figures_table(figures: Mapping[str, Any], classes: int) -> str:
         if told
     )
     return f"<table>{cells}</table>"
+
+
+def _leaked(figures: Mapping[str, Any]) -> str:
+    """How many of the images have a copy among the training images, and what is right without
+    them; nothing where none has."""
+    if not (leaks := figures.get("leaks")):
+        return ""
+    found = figures.get("without_leaks")
+    if not found:
+        return f"{leaks:,}, which is all"
+    low, high = found["top1_interval"]
+    right = f"{found['top1']:.2%} ({low:.2%} to {high:.2%})"
+    return f"{leaks:,}; of the other {found['n']:,} images {right} are right"
 
 
 def run_page(run: RunDirectory) -> str:

@@ -141,6 +141,7 @@ def contents(run: RunDirectory) -> dict[str, Any]:
         predictions.labels, predictions.guesses, labels=np.arange(len(names))
     )
     scores = class_scores(confusion)
+    leaked = np.isin(predictions.ids, state.leaks if state else [])
     solved = solved_head(settings, figures)
     usual = {"device": "unknown", "processor": "unknown", "precision": "unknown"}
     return {
@@ -153,9 +154,8 @@ def contents(run: RunDirectory) -> dict[str, Any]:
         "label_changes": told_changes(figures.get("label_changes")),
         "top5_tells": len(names) >= TOP5_FROM,
         "expected": expected(settings),
-        "leak_free": leak_free(
-            predictions.hits, np.isin(predictions.ids, state.leaks if state else [])
-        ),
+        "leaks": int(leaked.sum()),
+        "leak_free": leak_free(predictions.hits, leaked),
         "seconds": number(figures.get("seconds")),
         "epochs": epochs,
         "epochs_told": f"{len(epochs)} epochs" if epochs else "",
