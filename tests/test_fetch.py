@@ -13,7 +13,7 @@ import pytest
 from alexnet.cache import cache_folder
 from alexnet.data import fetch as module
 from alexnet.data.fetch import DOWNLOADS, Download, downloaded, fetch, fetch_file
-from alexnet.errors import DataError, DiskError, DownloadError
+from alexnet.errors import DataError, DiskError, DownloadError, InputError
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 100_000, dtype=np.uint8).tobytes()
 HALF = len(CONTENT) // 2
@@ -182,9 +182,13 @@ def test_no_server_is_a_download_error(tmp_path, monkeypatch):
     assert "give its path as DATA" in error.hint
 
 
-@pytest.mark.parametrize("url", ["no address", "ftpx://a/b", "http://127.0.0.1:1/a b"])
+@pytest.mark.parametrize(
+    "url",
+    ["no address", "ftpx://a/b", "http://127.0.0.1:1/a b", "http://", "https:///a", "http://[a"],
+)
 def test_what_is_no_address_is_refused(url, tmp_path):
-    failed(tmp_path, url, "is not an address|cannot be fetched")
+    error = failed(tmp_path, url, "is not an address", InputError)
+    assert error.hint.startswith("For example: ") and not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_is_a_disk_error(server, tmp_path, monkeypatch):

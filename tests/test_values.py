@@ -13,7 +13,7 @@ from makers import write_image
 
 import alexnet
 from alexnet.cli import main
-from alexnet.errors import InputError
+from alexnet.errors import AlexNetError, InputError
 from alexnet.values import Between, Count, Positive, Precision, checked
 
 PUBLIC = {
@@ -178,6 +178,39 @@ def test_no_other_file_is_lost_and_no_folder_is_written(
             assert told in error.message
     assert picture.read_bytes() == b"a picture"
     assert {path.name for path in tmp_path.iterdir()} - {"cache"} == {"folder", picture.name}
+
+
+NEW_FOLDERS: dict[str, Callable[[Path, Path], object]] = {
+    "train": lambda run, out: alexnet.train("digits", out=out),
+    "train it": lambda run, out: main(["train", "digits", "--out", str(out)]),
+    "sweep": lambda run, out: alexnet.sweep("digits", grid={"seed": [0, 1]}, out=out),
+    "explain": lambda run, out: alexnet.explain(run, [run.parent / "photos"], out=out),
+    "web": lambda run, out: alexnet.export(run, format="web", out=out),
+    "subset": lambda run, out: alexnet.subset(run.parent / "photos", out, classes=2),
+    "teach": lambda run, out: main(["teach", str(run.parent / "photos"), "--out", str(out)]),
+}
+
+
+@pytest.mark.parametrize("writer", NEW_FOLDERS)
+def test_no_folder_is_called_like_a_file(
+    writer: str, photos_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    picture = Path("holiday.png")
+    picture.write_bytes(b"a picture")
+    for out, told in {
+        "model.pt": "model.pt ends in .pt as a file, expected the name of a folder",
+        "A.CSV": "A.CSV ends in .CSV as a file",
+        "holiday.png": "holiday.png is a file, expected a folder",
+    }.items():
+        try:
+            assert NEW_FOLDERS[writer](photos_run, Path(out)) == 2  # of the command line
+            assert told in capsys.readouterr().err
+        except AlexNetError as error:
+            assert told in error.message
+    assert picture.read_bytes() == b"a picture"
+    assert {path.name for path in tmp_path.iterdir()} <= {"cache", picture.name}
 
 
 def test_a_file_of_the_kind_is_replaced(tmp_path: Path) -> None:

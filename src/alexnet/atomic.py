@@ -36,6 +36,12 @@ NOT_FLUSHED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 # of file systems where a file has one name
 NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP}
 FIRST = "0" * 8  # the letters that every writer tries first
+# how files end that somebody may expect where a folder is written: pictures, tables, pages, models
+FILES = {
+    *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".svg", ".mp4", ".pdf", ".html", ".htm", ".txt"),
+    *(".csv", ".tsv", ".xlsx", ".json", ".npz", ".npy", ".zip", ".tar", ".gz", ".pkl", ".joblib"),
+    *(".onnx", ".pt", ".pt2", ".pth", ".ckpt", ".safetensors", ".h5", ".keras", ".tflite"),
+}
 
 
 def disk_error(error: OSError, path: Path, needed: int = 0) -> AlexNetError:
@@ -100,6 +106,24 @@ def output_file(path: str | Path, *endings: str) -> Path:
         raise InputError(
             f"{path} ends in {found.suffix or 'nothing'}, expected {' or '.join(endings)}.",
             f"For example: {found.with_suffix(endings[0])}",
+        )
+    return found
+
+
+def output_folder(path: str | Path) -> Path:
+    """The path of a folder that somebody wants written, looked at before the work: it is no file,
+    and where it is new, it is not called like one, which is then looked for in vain.
+
+    Raises:
+        InputError: it is.
+    """
+    found = Path(path).expanduser()
+    if found.exists() and not found.is_dir():
+        raise InputError(f"{path} is a file, expected a folder.", "Choose another --out.")
+    if not found.exists() and found.suffix.lower() in FILES:
+        raise InputError(
+            f"{path} ends in {found.suffix} as a file, expected the name of a folder.",
+            f"For example: {found.with_suffix('')}",
         )
     return found
 

@@ -4,6 +4,7 @@ locations.py the only module that touches the network."""
 import http.client
 import os
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from pathlib import Path
 from alexnet.atomic import digest, disk_error, sync
 from alexnet.cache import cache_folder
 from alexnet.console import progress, say
-from alexnet.errors import DataError, DownloadError, did_you_mean
+from alexnet.errors import DataError, DownloadError, InputError, did_you_mean
 from alexnet.values import checked_arguments
 
 PIECE = 2**18  # bytes per read
 TIMEOUT = 30  # seconds without an answer
+SCHEMES = ("https", "http", "ftp", "file")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def fetch(name: str, url: str = "") -> Path:
     checksum were found right.
 
     Raises:
-        DataError: an unknown name.
+        DataError: an unknown name. InputError: `url` is no address.
         DownloadError: no connection, or not the official file.
     """
     if name not in DOWNLOADS:
@@ -79,6 +81,7 @@ def fetch_file(wanted: Download, folder: Path, url: str = "") -> Path:
     if path.exists():
         return path
     try:
+        _require_address(url)
         folder.mkdir(parents=True, exist_ok=True)
         done = partial.stat().st_size if partial.exists() else 0
         if done > wanted.size:
@@ -107,7 +110,9 @@ def fetch_file(wanted: Download, folder: Path, url: str = "") -> Path:
         partial.unlink(missing_ok=True)  # of another file: nothing to go on from
         raise
     except (ValueError, http.client.InvalidURL) as error:
-        raise DownloadError(f"{url!r} is not an address ({error}).", "Check --url.") from error
+        raise InputError(
+            f"{url!r} is not an address ({error}).", f"For example: {wanted.url}"
+        ) from error
     except (
         urllib.error.URLError,
         http.client.HTTPException,
@@ -127,6 +132,15 @@ def fetch_file(wanted: Download, folder: Path, url: str = "") -> Path:
     except OSError as error:
         raise disk_error(error, path) from error
     return path
+
+
+def _require_address(url: str) -> None:
+    """ValueError unless a file can be asked for at an address."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in SCHEMES:
+        raise ValueError(f"it begins with none of {', '.join(f'{one}:' for one in SCHEMES)}")
+    if parts.scheme != "file" and not parts.hostname:
+        raise ValueError("it names no server")
 
 
 def _receive(

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from alexnet.atomic import sync, writing
+from alexnet.atomic import output_folder, sync, writing
 from alexnet.console import progress
 from alexnet.data.changes import changed
 from alexnet.data.finding import find_data, read_source
@@ -64,7 +64,7 @@ def subset(
         DataError: no such data or classes, too few images of one, or a folder that holds files.
         InputError: arguments of which one would have no effect.
     """
-    data = given(data)
+    data, out = given(data), output_folder(out)
     if isinstance(data, Source):
         source = data
     else:
@@ -93,7 +93,7 @@ def subset(
         part = select(
             source, classes=classes, per_class=per_class, random_classes=random, seed=seed
         )
-    return write_folder(part, Path(out).expanduser())
+    return write_folder(part, out)
 
 
 def select(

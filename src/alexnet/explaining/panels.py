@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from alexnet.atomic import replacing
+from alexnet.atomic import output_folder, replacing
 from alexnet.classification.explanation import Explanation, explain_image, open_gallery
 from alexnet.classification.predict import image_files
 from alexnet.classification.run_classifier import load_run
@@ -63,7 +63,8 @@ def explain_files(
         RunError: not a finished run. DataError: no such class, nothing at a path. InputError: none
             of the files can be used.
     """
-    classifier, folder = load_run(run, device=device, precision="fp32"), Path(out).expanduser()
+    folder = output_folder(out)
+    classifier = load_run(run, device=device, precision="fp32")
     trained, paths = classifier.trained, []
     label = trained.label(class_name) if class_name else None
     files = image_files([str(one) for one in as_list(images)])

@@ -6,7 +6,7 @@ import zlib
 from importlib import resources
 from pathlib import Path
 
-from alexnet.atomic import replacing
+from alexnet.atomic import output_folder, replacing
 from alexnet.errors import InputError
 
 PAGE = ("index.html", "style.css", "app.js")
@@ -34,9 +34,7 @@ def check_choices(format: str, int8: bool, runtime: str, abstain: bool) -> None:
 
 def check_folder(folder: Path) -> None:
     """InputError if files of somebody else's would be replaced in a folder, or it is none."""
-    page = folder / "index.html"
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file, expected a folder.", "Choose another --out.")
+    page = output_folder(folder) / "index.html"
     ours = page.exists() and MARK in page.read_bytes()
     for name in () if ours else (*PAGE, MODEL, ABOUT):
         if (folder / name).exists():

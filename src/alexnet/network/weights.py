@@ -70,7 +70,8 @@ def fetch_weights(name: str, url: str = "") -> Path:
     """Fetches official weights, checks the whole file, and keeps them as safetensors.
 
     Raises:
-        WeightsError: an unknown name. DownloadError: no connection, or not the official file.
+        WeightsError: an unknown name. InputError: `url` is no address. DownloadError: no
+            connection, or not the official file.
     """
     if name not in OFFICIAL:
         raise WeightsError(f"there are no official weights {name!r}.", did_you_mean(name, OFFICIAL))

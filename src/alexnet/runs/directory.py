@@ -45,6 +45,7 @@ from alexnet.atomic import (
     is_leftover,
     is_number,
     is_taken,
+    output_folder,
     read_arrays,
     read_object,
     remove_leftovers,
@@ -610,7 +611,7 @@ class RunDirectory:
 
     def require_empty(self) -> None:
         """RunError if it holds a run or other files; what killed writers left does not count."""
-        if is_taken(self.path):
+        if is_taken(output_folder(self.path)):
             holds = "another run" if self._has(marks.RUN) else "other files"
             raise RunError(
                 f"{self.path} holds {holds}.",

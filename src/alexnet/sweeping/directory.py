@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet import marks
-from alexnet.atomic import is_taken, read_object, write_csv, write_json
+from alexnet.atomic import is_taken, output_folder, read_object, write_csv, write_json
 from alexnet.errors import RecipeError, RunError
 from alexnet.recipes import Recipe
 from alexnet.runs.directory import FIGURES, RunDirectory
@@ -57,7 +57,7 @@ class SweepDirectory:
             RunError: it is not, or holds other files.
         """
         if not self.begun:
-            if is_taken(self.path):
+            if is_taken(output_folder(self.path)):
                 raise RunError(f"{self.path} holds other files.", ELSEWHERE)
             write_json(self.path / marks.SWEEP, definition)
             return

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from alexnet.atomic import output_folder
 from alexnet.classification.run_classifier import RunClassifier
 from alexnet.console import say, warn
 from alexnet.data.images import BadImage, open_image, square_pixels
@@ -307,7 +308,7 @@ def teach(
             written.
     """
     path = Path(folder).expanduser().absolute()
-    run = Path(out).expanduser().absolute() if out else path.with_name(f"{path.name}-run")
+    run = output_folder(out).absolute() if out else path.with_name(f"{path.name}-run")
     require_own(run)
     files = suggested(Path(suggestions).expanduser()) if suggestions else []
     place = Place(**where)
