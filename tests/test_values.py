@@ -187,6 +187,15 @@ NEW_FOLDERS: dict[str, Callable[[Path, Path], object]] = {
     "explain": lambda run, out: alexnet.explain(run, [run.parent / "photos"], out=out),
     "web": lambda run, out: alexnet.export(run, format="web", out=out),
     "subset": lambda run, out: alexnet.subset(run.parent / "photos", out, classes=2),
+    "suggest": lambda run, out: alexnet.suggest(run, [run.parent / "photos"], out=out),
+    "check": lambda run, out: alexnet.check(run.parent / "photos", sheets=out),
+    "sheets": lambda run, out: main(
+        ["predict", str(run), str(run.parent / "photos"), "--sheets", str(out)]
+    ),
+    "judged": lambda run, out: main(["eval", str(run), "--sheets", str(out)]),
+    "copies": lambda run, out: main(
+        ["predict", str(run), str(run.parent / "photos"), "--copy-to", str(out)]
+    ),
     "teach": lambda run, out: main(["teach", str(run.parent / "photos"), "--out", str(out)]),
 }
 

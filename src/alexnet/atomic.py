@@ -119,7 +119,7 @@ def output_folder(path: str | Path) -> Path:
     """
     found = Path(path).expanduser()
     if found.exists() and not found.is_dir():
-        raise InputError(f"{path} is a file, expected a folder.", "Choose another --out.")
+        raise InputError(f"{path} is a file, expected a folder.", "Choose another name.")
     if not found.exists() and found.suffix.lower() in FILES:
         raise InputError(
             f"{path} ends in {found.suffix} as a file, expected the name of a folder.",

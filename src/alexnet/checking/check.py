@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from alexnet.atomic import output_folder
 from alexnet.checking.description import image_of, sizes_of, telling_pairs
 from alexnet.checking.label_errors import label_errors, mixed_classes, probabilities_of
 from alexnet.console import say
@@ -79,7 +80,7 @@ def checked(
     sheets: str | Path = "",
 ) -> tuple[Store, list[Finding]]:
     """The Store of a data set, and what `check` finds."""
-    data = given(data)
+    data, folder = given(data), output_folder(sheets) if sheets else None
     if weights and run:
         raise InputError("weights and run are two ways to the same check.", "Give one of them.")
     recipe, _ = settled(data, default_recipe(str(data)).replace(bad_images="skip"))
@@ -89,8 +90,8 @@ def checked(
     if weights or run:
         doubtful = doubtful_labels(data, store, weights=weights, run=str(run))
         findings = by_level([*findings, *doubtful])
-    if sheets:
-        say(f"{plural(draw_pairs(store, Path(sheets)), 'pair')} of duplicates drawn in {sheets}")
+    if folder:
+        say(f"{plural(draw_pairs(store, folder), 'pair')} of duplicates drawn in {sheets}")
     return store, findings
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexnet.atomic import write_csv
+from alexnet.atomic import output_folder, write_csv
 from alexnet.classification.classifier import BATCH
 from alexnet.classification.predict import image_files
 from alexnet.classification.run_classifier import RunClassifier, load_run
@@ -108,6 +108,7 @@ def suggest(
     """
     if count < 1:
         raise InputError(f"count is {count}, expected at least 1.")
+    folder = output_folder(out) if out else None
     classifier = load_run(run, device=device, precision=precision)
     looked = look(classifier, image_files([str(one) for one in images]))
     looked = looked.part(worth_a_label(looked.small, training_images(classifier)))
@@ -121,8 +122,8 @@ def suggest(
     ]
     if len(found) < count:
         warn(f"there are no more than {len(found):,} that are new and unlike each other")
-    if out:
-        write(found, Path(out), classifier)
+    if folder:
+        write(found, folder, classifier)
     return found
 
 

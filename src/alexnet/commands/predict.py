@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from alexnet.atomic import output_file
+from alexnet.atomic import output_file, output_folder
 from alexnet.commands.early import look_at_images, look_at_model
 from alexnet.commands.flags import Arg
 from alexnet.commands.options import Device, Images, Model, Precision
@@ -66,6 +66,8 @@ class Predict:
 
             require_rate(self.abstain)
         table_file = output_file(self.save, ".csv") if self.save else None
+        for folder in filter(None, (self.sheets, self.copy_to)):
+            output_folder(folder)
         look_at_model(self.run_directory)
         look_at_images(self.images, "predict")
         from contextlib import ExitStack

@@ -7,7 +7,7 @@ from typing import Self
 
 from PIL import Image, ImageDraw, ImageFont
 
-from alexnet.atomic import replacing
+from alexnet.atomic import output_folder, replacing
 from alexnet.data.trees import mark_output
 
 COLUMNS, ROWS = 8, 6
@@ -36,10 +36,14 @@ def judged(image: Image.Image, truth: str, answer: str, p: float) -> Labelled:
 
 class Sheets:
     """Writes pages sheet-001.jpg, sheet-002.jpg, ... of 48 pictures each into a folder, as pictures
-    are added; only one page is held in memory. Use as a context; the last page comes at its end."""
+    are added; only one page is held in memory. Use as a context; the last page comes at its end.
+
+    Raises:
+        InputError: the folder is a file, or is called like one.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = output_folder(folder)
         self.pages: list[Path] = []
         self.page: list[Labelled] = []
 
