@@ -72,6 +72,12 @@ def test_labels_are_changed_and_images_left_out(photos, table):
     assert (after.x[row] == before.x[before.ids.index("cat/0.png")]).all()
 
 
+def test_labels_may_be_readable_names(photos, tmp_path):
+    (photos / "words.txt").write_text("cat\thouse cat\ndog\thound\n")
+    write_changes(tmp_path / "changes.csv", [Change("cat/0.png", "hound")])
+    assert labels(packed(photos, tmp_path / "changes.csv"))["cat/0.png"] == "dog"
+
+
 def test_an_image_keeps_its_split_whatever_its_label(photos, tmp_path):
     def splits(store):
         found = make_splits(store, val_size=0.25, test_size=0.25, fraction=1.0, seed=3)

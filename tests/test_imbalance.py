@@ -18,6 +18,7 @@ from alexnet.runs.directory import RunDirectory
 from alexnet.runs.imbalance import class_weights
 
 COUNTS, NAMES = np.array([1000, 100, 30]), ["cat", "dog", "eel"]
+READABLE = ["house cat", "dog", "conger"]
 
 
 @pytest.fixture(scope="module")
@@ -31,32 +32,35 @@ def uneven(tmp_path_factory):
 
 
 def test_weights_even_classes_out_and_have_a_mean_of_one():
-    balanced = np.array(class_weights("balanced", COUNTS, NAMES))
+    balanced = np.array(class_weights("balanced", COUNTS, NAMES, READABLE))
     assert np.allclose(balanced * COUNTS, COUNTS.sum() / 3)
-    effective = np.array(class_weights("effective", COUNTS, NAMES))
+    effective = np.array(class_weights("effective", COUNTS, NAMES, READABLE))
     for weights in (balanced, effective):
         assert (weights * COUNTS).sum() == pytest.approx(COUNTS.sum())
     assert 1 < effective[2] / effective[0] < balanced[2] / balanced[0]
-    assert class_weights("none", COUNTS, NAMES) == ()
+    assert class_weights("none", COUNTS, NAMES, READABLE) == ()
 
 
 def test_a_file_says_weights(tmp_path, capsys):
     (tmp_path / "w.csv").write_text("class,weight\neel,5\ncat,1\n")
-    found = class_weights(str(tmp_path / "w.csv"), COUNTS, NAMES)
+    found = class_weights(str(tmp_path / "w.csv"), COUNTS, NAMES, READABLE)
     assert found[2] / found[0] == pytest.approx(5) and found[1] == found[0]
     assert "no weight for dog: 1" in capsys.readouterr().err
     (tmp_path / "w.json").write_text('{"cat": 1, "dog": 1, "eel": 5}')
-    assert class_weights(str(tmp_path / "w.json"), COUNTS, NAMES) == found
+    assert class_weights(str(tmp_path / "w.json"), COUNTS, NAMES, READABLE) == found
+    (tmp_path / "w.json").write_text('{"house cat": 1, "dog": 1, "conger": 5}')
+    assert class_weights(str(tmp_path / "w.json"), COUNTS, NAMES, READABLE) == found
 
 
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("w.csv", "owl,1\n", "'owl', and the data no such class"),
+        ("w.csv", "owl,1\n", "'owl': there is no class 'owl'"),
         ("w.csv", "cat,0\n", "'0' for 'cat', expected one above 0"),
         ("w.csv", "cat,x\n", "'x' for 'cat'"),
         ("w.csv", "cat,nan\n", "'nan' for 'cat'"),
         ("w.csv", "cat,1\ncat,2\n", "a second weight for 'cat'"),
+        ("w.csv", "cat,1\nhouse cat,2\n", "a second weight for 'house cat'"),
         ("w.csv", "cat\n", "two columns"),
         ("w.json", "[1]", "no object"),
         ("w.json", "{", "cannot be read"),
@@ -67,7 +71,7 @@ def test_wrong_files_are_refused(name, text, words, tmp_path):
     if name[0] == "w":
         (tmp_path / name).write_text(text)
     with pytest.raises(RecipeError, match=words) as caught:
-        class_weights(str(tmp_path / name), COUNTS, NAMES)
+        class_weights(str(tmp_path / name), COUNTS, NAMES, READABLE)
     assert caught.value.hint
 
 

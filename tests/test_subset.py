@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import dataclasses
 import pytest
 from makers import class_folders, snapshot, write_image
 
@@ -67,6 +68,10 @@ def test_what_would_have_no_effect_is_refused(animals, tmp_path, words, capsys):
 def test_named_and_random_classes(animals):
     source = read_source(animals)
     assert select(source, classes=["dog", "cat"], per_class=(2, 1, 1)).classes == ["cat", "dog"]
+    assert select(source, classes=["dog, cat"], per_class=(2, 1, 1)).classes == ["cat", "dog"]
+    named = dataclasses.replace(source, names=["a cat", *source.names[1:-1], "a cat"])
+    with pytest.raises(DataError, match="2 classes are called 'a cat'"):
+        select(named, classes=["a cat"], per_class=(2, 1, 1))
     draws = {
         tuple(select(source, classes=2, per_class=(2, 1, 1), random_classes=True, seed=s).classes)
         for s in range(12)

@@ -15,9 +15,9 @@ from PIL import Image
 
 from alexnet.console import progress
 from alexnet.data.images import BadImage, Pixels
+from alexnet.data.names import find_class
 from alexnet.data.objects import Picture, as_list, content_of, name_of
 from alexnet.errors import DataError, RunError
-from alexnet.network.description import find_class
 from alexnet.recipes import Recipe
 from alexnet.scoring.conformal import USUAL, Calibration, Thresholds
 from alexnet.values import checked_arguments

@@ -28,7 +28,7 @@ def look_at_model(model: str) -> None:
 def look_at_classes(run: str, classes: Sequence[str]) -> None:
     """DataError unless a run knows these classes."""
     if classes:
-        from alexnet.network.description import find_classes
+        from alexnet.data.names import find_classes
         from alexnet.runs.directory import RunDirectory
 
         about = RunDirectory(run).about()

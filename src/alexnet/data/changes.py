@@ -19,9 +19,10 @@ from typing import NamedTuple
 from alexnet.atomic import write_csv
 from alexnet.data.images import Pixels
 from alexnet.data.listing import Examples
+from alexnet.data.names import find_class
 from alexnet.data.sources import Changes, Source, sha256_of
 from alexnet.data.tables import Table, is_table, opened, words_of
-from alexnet.errors import DataError, did_you_mean
+from alexnet.errors import DataError
 from alexnet.words import cell, shown
 
 RIGHT, OTHER, REMOVE, UNSURE = ANSWERS = ("right", "other", "remove", "unsure")
@@ -134,7 +135,7 @@ def changed(source: Source, table: str) -> Source:
         return source
     path = Path(table)
     listed = read_changes(path)
-    rows = of_source(listed, source.examples.ids, source.classes, path)
+    rows = of_source(listed, source.examples.ids, source.classes, source.names, path)
     labels = {name: label for label, name in enumerate(source.classes)}
     examples = Examples()
     count = 0
@@ -173,9 +174,14 @@ def changed(source: Source, table: str) -> Source:
 
 
 def of_source(
-    rows: Sequence[Row], ids: Iterable[str], classes: Sequence[str], table: Path
+    rows: Sequence[Row],
+    ids: Iterable[str],
+    classes: Sequence[str],
+    names: Sequence[str],
+    table: Path,
 ) -> dict[int, Row]:
-    """Rows by the places of their images among the paths of all.
+    """Rows by the places of their images among the paths of all; their labels, identifiers or
+    readable names, become identifiers.
 
     Raises:
         DataError: there is none of these images, or a class is not one of these.
@@ -188,13 +194,14 @@ def of_source(
     found = {}
     for row in rows:
         label = row.change.label
-        if label and label not in known:
+        try:
+            own = known.get(label) or (classes[find_class(label, classes, names)] if label else "")
+        except DataError as error:
             raise DataError(
-                f"{row.at} has the label {shown(label)!r}, which is no class of the data.",
-                did_you_mean(label, known),
-            )
+                f"{row.at} has the label {shown(label)!r}: {shown(error.message)}", error.hint
+            ) from error
         if row.change.path in places:
-            change = row.change._replace(label=known.get(label, ""))
+            change = row.change._replace(label=own)
             found[places[row.change.path]] = replace(row, change=change)
     if rows and not found:
         raise DataError(

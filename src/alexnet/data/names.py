@@ -1,4 +1,5 @@
-"""Names of files and folders: which are nobody's data, and those in archives as safe paths.
+"""Names of files and folders: which are nobody's data, and those in archives as safe paths; and of
+classes, which are found by both their names.
 
 Every name in an archive passes through `member_paths`, once; what comes out has forward slashes,
 no beginning of its own (no root, no drive), and no dots that lead elsewhere.
@@ -6,6 +7,8 @@ no beginning of its own (no root, no drive), and no dots that lead elsewhere.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+
+from alexnet.errors import DataError, did_you_mean
 
 DEEPEST, LONGEST = 64, 4096  # folders above a file, and letters of its path
 
@@ -116,3 +119,32 @@ def spelling(name: str, other: str) -> tuple[str, str]:
     """Two names written so that one sees how they differ: in code points where they look alike."""
     plain = name.isascii() and other.isascii()
     return (repr(name), repr(other)) if plain else (ascii(name), ascii(other))
+
+
+def find_classes(given: Sequence[str], classes: Sequence[str], names: Sequence[str]) -> list[int]:
+    """The labels of classes that are given one by one, or several in a word with commas between;
+    errors as in `find_class`."""
+    known = {*names, *classes}
+    words = [[one] if one in known else one.split(",") for one in given]
+    return [find_class(name.strip(), classes, names) for several in words for name in several]
+
+
+def find_class(word: str, classes: Sequence[str], names: Sequence[str]) -> int:
+    """The label of a class, by its identifier in `classes` or its readable name in `names`; an
+    identifier comes first.
+
+    Raises:
+        DataError: there is no such class, or several have that name.
+    """
+    if word in classes:
+        return classes.index(word)
+    found = [label for label, name in enumerate(names) if name == word]
+    if len(found) > 1:
+        raise DataError(
+            f"{len(found)} classes are called {word!r}.",
+            f"Give an identifier: {', '.join(classes[label] for label in found)}.",
+        )
+    if not found:
+        known = dict.fromkeys([*names, *classes])
+        raise DataError(f"there is no class {word!r}.", did_you_mean(word, known))
+    return found[0]

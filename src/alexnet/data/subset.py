@@ -21,11 +21,12 @@ from alexnet.data.finding import find_data, read_source
 from alexnet.data.handed import Given, given
 from alexnet.data.images import Pixels
 from alexnet.data.listing import SPLITS, Example, Examples
+from alexnet.data.names import find_classes
 from alexnet.data.official import digits_source
 from alexnet.data.reading import parted
 from alexnet.data.sources import Source
 from alexnet.data.store import keyed_seed
-from alexnet.errors import DataError, InputError, did_you_mean
+from alexnet.errors import DataError, InputError
 from alexnet.holding import one_at_a_time
 from alexnet.values import Whole, checked_arguments
 
@@ -177,11 +178,8 @@ def _choose_classes(
             return known[:classes]
         drawn = np.random.default_rng(keyed_seed(seed)).permutation(len(known))[:classes]
         return sorted(known[place] for place in drawn)
-    by_name = dict(zip(source.names, source.classes, strict=True)) | {one: one for one in known}
-    for name in classes:
-        if name not in by_name:
-            raise DataError(f"there is no class {name!r}.", did_you_mean(name, by_name))
-    return sorted({by_name[name] for name in classes})
+    labels = find_classes(classes, source.classes, source.names)
+    return sorted({source.classes[label] for label in labels})
 
 
 def _by_class(source: Source) -> dict[int, list[str]]:

@@ -12,8 +12,9 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from alexnet.atomic import checksum, replacing
+from alexnet.data.names import find_class, find_classes
 from alexnet.errors import WeightsError
-from alexnet.network.description import Architecture, Preprocessing, find_class, find_classes
+from alexnet.network.description import Architecture, Preprocessing
 from alexnet.network.header import VERSION, described, place_of_checksum, read_checked, unreadable
 from alexnet.network.model import AlexNet, outline
 

@@ -8,11 +8,11 @@ networks" (2012); Krizhevsky, "One weird trick for parallelizing convolutional n
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
-from alexnet.errors import DataError, InputError, ModelError, did_you_mean
+from alexnet.errors import InputError, ModelError, did_you_mean
 from alexnet.values import Between, Positive, checked
 
 Units = Annotated[int, Between(1, 65536)]
@@ -408,32 +408,3 @@ def class_names(found: Any) -> list[str]:
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         raise ValueError("its classes have no names")
     return found
-
-
-def find_classes(given: Sequence[str], classes: Sequence[str], names: Sequence[str]) -> list[int]:
-    """The labels of classes that are given one by one, or several in a word with commas between;
-    errors as in `find_class`."""
-    known = {*names, *classes}
-    words = [[one] if one in known else one.split(",") for one in given]
-    return [find_class(name.strip(), classes, names) for several in words for name in several]
-
-
-def find_class(word: str, classes: Sequence[str], names: Sequence[str]) -> int:
-    """The label of a class, by its identifier in `classes` or its readable name in `names`; an
-    identifier comes first.
-
-    Raises:
-        DataError: there is no such class, or several have that name.
-    """
-    if word in classes:
-        return classes.index(word)
-    found = [label for label, name in enumerate(names) if name == word]
-    if len(found) > 1:
-        raise DataError(
-            f"{len(found)} classes are called {word!r}.",
-            f"Give an identifier: {', '.join(classes[label] for label in found)}.",
-        )
-    if not found:
-        known = dict.fromkeys([*names, *classes])
-        raise DataError(f"there is no class {word!r}.", did_you_mean(word, known))
-    return found[0]

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.console import say
+from alexnet.data.names import find_class
 from alexnet.data.splits import Splits
 from alexnet.data.store import Store
-from alexnet.errors import RecipeError, did_you_mean
+from alexnet.errors import DataError, RecipeError
 from alexnet.recipes import WEIGHT_RULES, Resolved
 from alexnet.scoring.metrics import Labels
 
@@ -21,7 +22,7 @@ EXAMPLE = "Expected a line for each class, as in: cat,2.5 (.csv), or {'cat': 2.5
 
 
 def class_weights(
-    rule: str, counts: NDArray[np.int64], classes: Sequence[str]
+    rule: str, counts: NDArray[np.int64], classes: Sequence[str], names: Sequence[str]
 ) -> tuple[float, ...]:
     """The weight of each of K classes; their mean over the training images is 1, so that the rate
     means what it did.
@@ -31,7 +32,7 @@ def class_weights(
             effective number of images of Cui et al., "Class-balanced loss", 2019, with beta = 1 -
             1/N for N images), or the path of a file of classes and weights.
         counts: (K,) training images.
-        classes: their identifiers.
+        classes, names: their identifiers, and readable names; a file may have either.
 
     Raises:
         RecipeError: a file that cannot be read, a class that there is not, a weight that is none.
@@ -45,7 +46,7 @@ def class_weights(
         beta = 1 - 1 / total
         found = (1 - beta) / (1 - beta ** np.maximum(counts, 1))
     else:
-        found = np.array(_of_file(Path(rule).expanduser(), classes))
+        found = np.array(_of_file(Path(rule).expanduser(), classes, names))
     scaled = found * total / float((found * counts).sum())
     return tuple(float(one) for one in scaled)
 
@@ -74,26 +75,27 @@ def evened_out(
     }
 
 
-def _of_file(path: Path, classes: Sequence[str]) -> list[float]:
-    weights: dict[str, float] = {}
+def _of_file(path: Path, classes: Sequence[str], names: Sequence[str]) -> list[float]:
+    weights: dict[int, float] = {}
     for name, value in _pairs(path):
-        if name not in classes:
+        try:
+            label = find_class(name, classes, names)
+        except DataError as error:
             raise RecipeError(
-                f"{path} has a weight for {name!r}, and the data no such class.",
-                did_you_mean(name, classes),
-            )
+                f"{path} has a weight for {name!r}: {error.message}", error.hint
+            ) from error
         try:
             weight = float(value)
         except (TypeError, ValueError):
             weight = math.nan
-        if not 0 < weight < math.inf or name in weights:
-            said = "a second weight" if name in weights else f"the weight {value!r}"
+        if not 0 < weight < math.inf or label in weights:
+            said = "a second weight" if label in weights else f"the weight {value!r}"
             raise RecipeError(f"{path} has {said} for {name!r}, expected one above 0.", EXAMPLE)
-        weights[name] = weight
-    missing = [name for name in classes if name not in weights]
+        weights[label] = weight
+    missing = [name for label, name in enumerate(classes) if label not in weights]
     if missing:
         say(f"{path} has no weight for {', '.join(missing[:10])}: 1")
-    return [weights.get(name, 1.0) for name in classes]
+    return [weights.get(label, 1.0) for label in range(len(classes))]
 
 
 def _pairs(path: Path) -> list[tuple[str, Any]]:

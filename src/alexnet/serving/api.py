@@ -20,8 +20,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from alexnet.data.images import FORMATS, BadImage, TooManyPixels, UnknownFormat
+from alexnet.data.names import find_class
 from alexnet.errors import DataError, InputError, did_you_mean
-from alexnet.network.description import find_class
 from alexnet.scoring.conformal import Thresholds
 from alexnet.serving.batching import Classifies, Served
 from alexnet.serving.bodies import MOST_FILES, TYPES, Bodies, pictures_in, unless_gone

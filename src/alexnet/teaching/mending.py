@@ -136,7 +136,7 @@ class Mending:
         if not self.table.exists():
             return {}
         rows = read_changes(self.table)
-        known = of_source(rows, self.ids, store.classes, self.table)
+        known = of_source(rows, self.ids, store.classes, store.names, self.table)
         for place, row in known.items():
             if store.content is not None:
                 require_same(row, store.content[place].tobytes())

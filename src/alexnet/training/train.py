@@ -245,7 +245,7 @@ def set_up(
     require_two_in_a_batch(resolution, len(splits.train))
     resolution = _look_at_pixels(resolution, store, splits, model)
     counts = np.bincount(store.y[splits.train], minlength=len(store.classes))
-    weights_of = class_weights(recipe.class_weights, counts, store.classes)
+    weights_of = class_weights(recipe.class_weights, counts, store.classes, store.names)
     resolution = dataclasses.replace(
         resolution, recipe=resolution.recipe.replace(loss_weights=weights_of)
     )
