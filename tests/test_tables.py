@@ -6,6 +6,7 @@ import json
 import shutil
 import zipfile
 
+import pandas
 import pytest
 from makers import TINY, class_folders, snapshot, tensors_sha256, write_image
 
@@ -301,3 +302,54 @@ def test_a_zip_of_images_and_their_table(photos, tmp_path):
         archive.writestr("labels.csv", text.getvalue())
     source = listed(find_data(str(tmp_path / "z.zip")))
     assert source.classes == ["cat", "dog"] and len(source.examples) == 6
+
+
+# -- a column for each class
+
+
+def marked(rows, names=("cat", "dog"), one="1", none="0"):
+    return [(path, *(one if name == label else none for name in names)) for path, label in rows]
+
+
+@pytest.mark.parametrize(("one", "none"), [("1", "0"), ("1.0", "0.0"), ("True", "False")])
+def test_a_column_for_each_class(one, none, photos, tmp_path, capsys):
+    header = ("image", "cat", "UNK", "dog", "age")
+    rows = [(path, *(one if name == label else none for name in ("cat", "UNK", "dog")), 7 + n)
+            for n, (path, label) in enumerate(ROWS)]  # fmt: skip
+    table = write(photos / "truth.csv", rows, header)
+    same(photos, table)
+    assert "the label of an image is which of UNK, cat, dog is 1" in capsys.readouterr().err
+    same(photos, labelled(pandas.read_csv(table), images=photos))
+
+
+def test_a_folder_with_such_a_table(tmp_path):
+    plain = class_folders(tmp_path / "plain", {"cat": 3, "dog": 3})
+    mixed = tmp_path / "kaggle"
+    (mixed / "images").mkdir(parents=True)
+    rows = [(path.replace("/", "-")[:-4], label) for path, label in ROWS]
+    for (path, _), (flat, _) in zip(ROWS, rows, strict=True):
+        shutil.copy(plain / path, mixed / "images" / f"{flat}.png")
+    write(mixed / "train.csv", marked(rows), ("image_id", "cat", "dog"))
+    write(mixed / "test.csv", [["Test_0"]], ["image_id"])
+    found = open_data(mixed, image_size=8)
+    assert found.classes == ["cat", "dog"] and [*found.y] == [0, 0, 0, 1, 1, 1]
+
+
+def test_rows_that_mark_several_classes_or_none(photos):
+    header, rows = ("path", "cat", "dog"), marked(ROWS)
+    several = [*rows[:-1], (ROWS[-1][0], "1", "1")]
+    refused(write(photos / "t.csv", several, header), "t.csv marks images by 0 and 1 in cat, dog")
+    many = rows[:1] * 60
+    late = [*many, *rows, (ROWS[-1][0], "1", "1")]
+    refused(write(photos / "t.csv", late, header), "t.csv, line 68 (dog/2.png) marks 2 classes")
+    late = [*many, *rows, (ROWS[-1][0], "0", "0")]
+    refused(write(photos / "t.csv", late, header), "t.csv, line 68 (dog/2.png) has no label")
+    late = [*many, *rows, (ROWS[-1][0], "0.5", "0")]
+    refused(write(photos / "t.csv", late, header), "line 68", "has '0.5' in the column 'cat'")
+    refused(write(photos / "t.csv", rows, None), "does not show which column holds the label")
+
+
+def test_one_of_the_columns_may_be_named(photos):
+    table = write(photos / "t.csv", marked(ROWS), ("path", "cat", "dog"))
+    store = open_data(labelled(table, label_column="cat"), image_size=8)
+    assert store.classes == ["0", "1"]

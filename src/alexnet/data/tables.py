@@ -25,7 +25,7 @@ from alexnet.data.images import Pixels, readable_extensions
 from alexnet.data.kinds import TABLES, ending
 from alexnet.data.levels import PLAIN_FOLDERS, Folder, alike, split_word
 from alexnet.data.listing import SPLITS, Example, Examples
-from alexnet.data.names import hidden, spelling
+from alexnet.data.names import hidden, shortly, spelling
 from alexnet.data.reading import Reading
 from alexnet.data.sources import Source
 from alexnet.data.trees import Inside, LooseFiles, Tree, open_tree, source_state
@@ -42,6 +42,7 @@ PATHS, LABELS, SPLIT_COLUMNS = (
         "split set subset partition",
     )
 )
+MARKS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 LOOKED_AT = 50  # rows that columns are guessed from
 MOST_FOLDERS = 50  # in which paths may begin
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -228,7 +229,7 @@ class Columns:
     """Places of columns; -1 where there is none."""
 
     path: int
-    label: int
+    labels: tuple[int, ...]  # one; or those whose names are the classes, of which one is marked
     split: int
     group: int
     width: int  # how many there are
@@ -289,18 +290,24 @@ class _Guess:
         group = self.header.index(asked.group) if asked.group in self.header else -1
         path = self.named(asked.path_column, "path") if asked.path_column else self.path()
         given = bool(asked.label_column)
-        label = self.named(asked.label_column, "label") if given else self.label({path, group})
+        labels = (
+            (self.named(asked.label_column, "label"),) if given
+            else self.labels({path, group, split}, named=first is not None)
+        )  # fmt: skip
         if split < 0:
-            split = self.split({path, label, group})
-        found = Columns(path, label, split, group, len(self.header), first)
-        guessed = {"path": asked.path_column, "label": asked.label_column}
-        words = [
-            f"the {what} of an image in the column {self.header[getattr(found, what)]!r}"
-            for what, known in guessed.items()
-            if not known
-        ]
+            split = self.split({path, *labels, group})
+        words = []
+        if not asked.path_column:
+            words.append(f"the path of an image in the column {self.header[path]!r}")
+        if not given:
+            names = [shown(self.header[place]) for place in labels]
+            words.append(
+                f"the label of an image in the column {names[0]!r}" if len(names) == 1
+                else f"the label of an image is which of {shortly(names)} is 1"
+            )  # fmt: skip
         if words:
             self.said.append(f"{self.table.name}: {', '.join(words)}")
+        found = Columns(path, labels, split, group, len(self.header), first)
         if split >= 0 and not asked.split_column:
             self.said.append(f"{self.table.name}: splits are those of {self.header[split]!r}")
         return found
@@ -343,14 +350,23 @@ class _Guess:
             return likely[0]
         raise self.unclear("path")
 
-    def label(self, taken: set[int]) -> int:
+    def labels(self, taken: set[int], named: bool) -> tuple[int, ...]:
+        """The column of labels; or, where the columns have names, those of 0 and 1 of which each
+        row marks one."""
         likely = self.like(LABELS, taken)
         others = [place for place in range(len(self.header)) if place not in taken]
-        if likely:
-            return likely[0]
-        if len(others) == 1:
-            return others[0]
-        raise self.unclear("label")
+        if likely or len(others) == 1:
+            return ((likely or others)[0],)
+        marks = {
+            place: [MARKS.get(value.strip().lower()) for value in self.values(place)]
+            for place in (others if named else ())
+            if place not in self.like(SPLIT_COLUMNS)
+        }
+        marking = [place for place, values in marks.items() if None not in values]
+        sums = [sum(map(bool, row)) for row in zip(*(marks[one] for one in marking), strict=False)]
+        if len(marking) > 1 and set(sums) == {1}:
+            return tuple(marking)
+        raise self.unclear("label", [self.header[one] for one in marking])
 
     def split(self, taken: set[int]) -> int:
         for place in self.like(SPLIT_COLUMNS, taken):
@@ -358,7 +374,14 @@ class _Guess:
                 return place
         return -1
 
-    def unclear(self, what: str) -> DataError:
+    def unclear(self, what: str, marking: Sequence[str] = ()) -> DataError:
+        if len(marking) > 1:
+            return DataError(
+                f"{self.table.name} marks images by 0 and 1 in {shortly(map(shown, marking))}, and "
+                "not each in one of these: an image of several classes, or of none.",
+                "One class for each image is what is learned: name a column, --label-column NAME, "
+                "or take those rows out.",
+            )
         return DataError(
             f"{self.table.name} does not show which column holds the {what} of an image; it has "
             f"{', '.join(map(repr, map(shown, self.header[:20])))}.",
@@ -414,11 +437,12 @@ class _Rows:
                 f"{self.table.at(place)} has {len(values)} columns, the first row {columns.width}.",
                 "A value with a separator in it stands in quotation marks.",
             )
-        text, label = words_of(values[columns.path]), words_of(values[columns.label])
+        text = words_of(values[columns.path])
         if columns.header is not None and list(values) == list(columns.header):
             raise DataError(
                 f"{self.table.at(place)} repeats the names of the columns.", "Take the row out."
             )
+        label = self.label_of(values, place, text)
         known = self.labels.get(label)
         if known is None:
             known = self.new_label(label, place, text)
@@ -429,6 +453,30 @@ class _Rows:
             path = self.absent(text, place)
         self.found.append(Example(split, known, path, group))
         self.places.append(place)
+
+    def label_of(self, values: Sequence[Any], place: int, path: str) -> str:
+        """The label of a row: what its column says, or the name of the column that marks it."""
+        header, labels = self.columns.header, self.columns.labels
+        if header is None or len(labels) == 1:
+            return words_of(values[labels[0]])
+        found = []
+        for column in labels:
+            value = words_of(values[column]).strip().lower()
+            if value not in MARKS:
+                raise DataError(
+                    f"{self.table.at(place)} ({shown(path)}) has {value!r} in the column "
+                    f"{shown(words_of(header[column]))!r}, expected 0 or 1.",
+                    "Mend it, or name the column of the labels: --label-column NAME",
+                )
+            if MARKS[value]:
+                found.append(words_of(header[column]).strip())
+        if len(found) > 1:
+            raise DataError(
+                f"{self.table.at(place)} ({shown(path)}) marks {len(found)} classes, "
+                f"{shortly(map(shown, found))}; expected one.",
+                "Take the row out, or leave one mark.",
+            )
+        return found[0] if found else ""
 
     def new_label(self, label: str, place: int, path: str) -> int:
         at = self.table.at(place)
