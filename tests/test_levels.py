@@ -388,6 +388,47 @@ def test_only_folders_of_our_own_are_marked(tmp_path):
         mark_output(tmp_path / "file", "something")
 
 
+# -- official trees, with more in them than classes
+
+
+def test_class_folders_in_images_beside_folders_without_images(form, tmp_path):
+    root = class_folders(tmp_path / "food", {"food-101/images/pie": 3, "food-101/images/cake": 2})
+    write_files(root / "food-101" / "meta", {"train.txt": b"pie/0\n"})
+    write_files(root / "food-101", {"README.txt": b"read me"})
+    path = form(root)
+    assert counted(path) == {("all", "pie"): 3, ("all", "cake"): 2}
+    assert "what lies beside images/: README.txt, meta/" in read_source(path).left_out
+
+
+def test_an_empty_class_beside_others_is_still_an_error(form, tmp_path):
+    root = class_folders(tmp_path / "d", {"cat/young": 3, "cat/old": 3, "dog": 0})
+    refused(form(root), "class folders without images: dog")
+
+
+@pytest.mark.parametrize("masks", ["masks", "Annotations", "ground_truth"])
+def test_masks_beside_images_are_no_images(masks, form, tmp_path):
+    folders = {f"{name}/{part}": 3 for name in ("covid", "normal") for part in ("images", masks)}
+    path = form(class_folders(tmp_path / "xray", folders))
+    assert counted(path) == {("all", "covid"): 3, ("all", "normal"): 3}
+    assert any(f"6 images in {masks}/ beside" in told for told in read_source(path).left_out)
+    store = open_data(path, image_size=8)
+    assert len(store) == 6 and all("images/" in one for one in store.ids)
+
+
+def test_a_class_called_mask_is_one(form, tmp_path):
+    folders = {"mask": 2, "without_mask": 2, "annotations": 2}
+    assert counted(form(class_folders(tmp_path / "faces", folders))) == {
+        ("all", name): 2 for name in folders
+    }
+
+
+def test_pictures_in_one_folder_beside_their_masks_say_how_labels_are_found(form, tmp_path, capsys):
+    path = form(class_folders(tmp_path / "pets", {"images": 4, "annotations/trimaps": 4}))
+    assert main(["train", str(path), "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert "one class only (images)" in said and "--label-pattern" in said
+
+
 # -- one class
 
 

@@ -1,8 +1,8 @@
 """Parts of data sets: the right images, each once, in the right split."""
 
+import dataclasses
 from collections import Counter
 
-import dataclasses
 import pytest
 from makers import class_folders, snapshot, write_image
 

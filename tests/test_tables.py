@@ -304,6 +304,63 @@ def test_a_zip_of_images_and_their_table(photos, tmp_path):
     assert source.classes == ["cat", "dog"] and len(source.examples) == 6
 
 
+# -- tables beside folders
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """Pictures in two folders that say nothing, and a table beside them, as HAM10000 has them."""
+    plain = class_folders(tmp_path / "plain", {"cat": 3, "dog": 3})
+    for place, (path, _) in enumerate(ROWS):
+        target = tmp_path / "ham" / f"images_part_{1 + place % 2}"
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(plain / path, target / f"{path.replace('/', '-')}")
+    return tmp_path / "ham"
+
+
+def test_folders_that_a_table_contradicts_can_be_read_in_two_ways(parts, capsys):
+    rows = [(f"HAM_{n}", path.replace("/", "-")[:-4], label, "70", "male")
+            for n, (path, label) in enumerate(ROWS)]  # fmt: skip
+    table = write(parts / "meta.csv", rows, ("lesion_id", "image_id", "dx", "age", "sex"))
+    refused(parts, "can be read in two ways", "the labels cat, dog", "images_part_1, images_part_2",
+            str(table), f"'{parts}/*'")  # fmt: skip
+    found = open_data(table, image_size=8)
+    assert found.classes == ["cat", "dog"] and sorted(found.y) == [0, 0, 0, 1, 1, 1]
+    assert "begin in images_part_1/ or images_part_2/" in capsys.readouterr().err
+    assert listed(find_data(f"{parts}/*")).classes == ["images_part_1", "images_part_2"]
+    shutil.copy(parts / "images_part_1" / "cat-0.png", parts / "images_part_2")
+    refused(table, "cat-0 in a table may be images_part_1/cat-0.png, images_part_2/cat-0.png")
+
+
+@pytest.mark.parametrize("label", [str, str.upper, lambda name: {"007": "7"}.get(name, name)])
+def test_a_table_that_agrees_with_the_folders_changes_nothing(label, tmp_path):
+    photos = class_folders(tmp_path / "photos", {"007": 3, "dog": 3})
+    before = listed(find_data(photos)).classes
+    rows = [(f"{name}/{n}.png", label(name)) for name in ("007", "dog") for n in range(3)]
+    write(photos / "labels.csv", rows)
+    assert listed(find_data(photos)).classes == before == ["007", "dog"]
+
+
+def test_a_table_that_names_the_images_without_labels_is_said(photos):
+    write(photos / "sizes.csv", [(path, 12, 12) for path, _ in ROWS], ("path", "width", "height"))
+    found = listed(find_data(photos))
+    assert found.classes == ["cat", "dog"]
+    assert any(told.startswith("sizes.csv, which names these images") for told in found.left_out)
+
+
+def test_images_that_a_table_does_not_name_are_said(photos, tmp_path):
+    for folder in ("train", "test"):
+        (tmp_path / "kaggle" / folder).mkdir(parents=True)
+        for number in range(3):
+            source = photos / ("dog" if number else "cat") / f"{number}.png"
+            shutil.copy(source, tmp_path / "kaggle" / folder / f"{number}.png")
+    rows = [(f"{n}.png", "dog" if n else "cat") for n in range(3)]
+    write(tmp_path / "kaggle" / "Training_set.csv", rows, ("filename", "label"))
+    found = listed(find_data(tmp_path / "kaggle"))
+    assert found.examples.ids[0].startswith("train/")
+    assert "3 images that Training_set.csv does not name" in found.left_out
+
+
 # -- a column for each class
 
 

@@ -166,7 +166,8 @@ def require_classes(name: str, classes: Sequence[str]) -> None:
     if len(classes) < 2:
         raise DataError(
             f"{name} has one class only ({', '.join(classes)}); a classifier needs at least two.",
-            "Add images of another class: a folder beside the first, or rows with another label.",
+            "Add images of another class: a folder beside the first, or rows with another label. "
+            "Where the names of the files say it: --label-pattern '(?P<label>[A-Za-z]+)_'",
         )
 
 

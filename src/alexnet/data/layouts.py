@@ -30,6 +30,7 @@ from alexnet.data.levels import (
     find_splits,
     folder_of,
     holds_classes,
+    into_images,
     is_unlabelled,
     refuse_repeated,
     starred,
@@ -42,7 +43,7 @@ from alexnet.data.names import shortly, spelling, told_outputs
 from alexnet.data.official import CIFAR_NAMES, cifar_source
 from alexnet.data.reading import Reading
 from alexnet.data.sources import Source
-from alexnet.data.tables import contents_of, tables_in
+from alexnet.data.tables import contents_of, labels_beside, tables_in
 from alexnet.data.trees import LAYOUTS_HINT, Inside, Tree
 from alexnet.errors import DataError
 from alexnet.marks import output_kind
@@ -93,15 +94,22 @@ def read_tree(tree: Tree, levels: int = 0, reading: Reading = UNSAID) -> Source:
                 f"{tree.where} is no table.", "Give the table itself, and its images by --images."
             )
         return found
+    inner = top if levels else into_images(top)
+    if inner is not top:
+        others = [*top.files, *(f"{one.name}/" for one in top.inner if one is not inner)]
+        beside.append(f"what lies beside {inner.name}/: {shortly(others)}")
     try:
-        source = _Reader(tree, top, beside).read(levels)
+        source = _Reader(tree, inner, beside).read(levels)
     except DataError:
         found = None if levels else tables_in(tree, top, reading)
         if found is None:
             raise
         return found
-    if len(source.classes) < 2 and not levels:  # train/ with images, and their labels beside it
+    if levels:
+        return source
+    if len(source.classes) < 2:  # train/ with images, and their labels beside it
         return tables_in(tree, top, reading) or source
+    source.left_out.extend(labels_beside(tree, top, reading, source.classes))
     return source
 
 

@@ -34,6 +34,11 @@ UNLABELLED = frozenset(
 
 # folders that classes often have inside
 PLAIN_FOLDERS = frozenset("images image imgs img pictures photos jpg jpeg png".split())
+# folders beside these, of pictures that say where in another picture something is
+COMPANIONS = frozenset(
+    "annotation annotations mask masks trimap trimaps segmentation segmentations groundtruth "
+    "gt".split()
+)
 
 
 class Folder:
@@ -167,7 +172,42 @@ def folder_of(tree: Tree) -> Folder:
         ):
             del here.above.folders[here.name]
             here = here.above
+    tree.left_out.extend(_without_companions(top))
     return top
+
+
+def _without_companions(top: Folder) -> list[str]:
+    """Takes masks and the like, which lie in a folder beside images/, out of a folder; what they
+    were, in words."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for here in [one for one in top.walk() if PLAIN_FOLDERS & {*map(_plain, one.folders)}]:
+        if not any(_plain(one.name) in PLAIN_FOLDERS for one in here.holding):
+            continue
+        for one in [one for one in here.holding if _plain(one.name) in COMPANIONS]:
+            found[one.name].append(one.count)
+            del here.folders[one.name]
+            above: Folder | None = here
+            while above is not None:
+                above.count -= one.count
+                above = above.above
+    return [
+        f"{sum(counts):,} images in {name}/ beside others, which are no images to be classified"
+        for name, counts in found.items()
+    ]
+
+
+def _plain(name: str) -> str:
+    """The letters of a name, in lower case."""
+    return re.sub(r"[\W\d_]+", "", name.lower())
+
+
+def into_images(folder: Folder) -> Folder:
+    """The folder images/ of class folders, where it alone holds images; else the same."""
+    if len(folder.holding) == 1 and len(folder.inner) > 1 and not folder.images:
+        [only] = folder.holding
+        if _plain(only.name) in PLAIN_FOLDERS and len(only.holding) > 1 and not only.images:
+            return only
+    return folder
 
 
 def split_word(name: str) -> tuple[str, tuple[str, ...]]:
@@ -186,8 +226,7 @@ def split_word(name: str) -> tuple[str, tuple[str, ...]]:
 
 def is_unlabelled(name: str) -> bool:
     """Whether a name is one of those that folders of images without labels have."""
-    plain = re.sub(r"[\W\d_]+", "", name.lower())
-    return plain in UNLABELLED or split_word(name)[0] != ""
+    return _plain(name) in UNLABELLED or split_word(name)[0] != ""
 
 
 def holds_classes(folder: Folder) -> bool:

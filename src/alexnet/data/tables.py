@@ -16,14 +16,14 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from alexnet.data.images import Pixels, readable_extensions
 from alexnet.data.kinds import TABLES, ending
-from alexnet.data.levels import PLAIN_FOLDERS, Folder, alike, split_word
+from alexnet.data.levels import PLAIN_FOLDERS, Folder, alike, split_word, starred
 from alexnet.data.listing import SPLITS, Example, Examples
 from alexnet.data.names import hidden, shortly, spelling
 from alexnet.data.reading import Reading
@@ -38,7 +38,7 @@ PATHS, LABELS, SPLIT_COLUMNS = (
         "path file filename file_name filepath file_path image_path img_path imagepath image_file "
         "image_name img_name image img images image_id img_id id_code id name fname",
         "label labels class class_name classname class_label category target species breed "
-        "diagnosis tag y level",
+        "diagnosis dx finding tag y level",
         "split set subset partition",
     )
 )
@@ -188,16 +188,16 @@ def words_of(value: Any) -> str:
 
 
 class Finder:
-    """Finds the files that a table speaks of: below which folder, and with which ending, where it
-    leaves these out, is found with the first one."""
+    """Finds the files that a table speaks of; with which ending, where it leaves that out, is found
+    with the first one."""
 
-    def __init__(self, tree: Tree, folder: str = "") -> None:
-        """`folder`: in the tree, with a slash behind it; paths begin there."""
-        self.tree, self.folder, self.ending = tree, folder, ""
+    def __init__(self, tree: Tree, *folders: str) -> None:
+        """`folders`: in the tree, each with a slash behind it; paths begin in one of them."""
+        self.tree, self.folders, self.ending = tree, folders or ("",), ""
         # in the order in which they are tried
         self.endings = ["", *sorted(readable_extensions(), key=lambda one: (one != ".jpg", one))]
 
-    def path_of(self, text: str) -> str:
+    def path_of(self, text: str, folder: str | None = None) -> str:
         """Where a path of a table leads, inside the tree; empty where it leads out of it."""
         if text.startswith("/"):
             root = f"{self.tree.where.as_posix().rstrip('/')}/"
@@ -205,19 +205,28 @@ class Finder:
                 return ""
             text = text[len(root) :]
         else:
-            text = self.folder + text
+            text = (self.folders[0] if folder is None else folder) + text
         path = posixpath.normpath(text) if _BENT.search(text) else text
         return "" if path.startswith(("../", "/")) or path in ("..", ".") else path
 
     def find(self, value: str) -> str:
-        """The file of a path as a table has it; empty if there is none."""
-        for text in dict.fromkeys((value, value.strip(), value.replace("\\", "/"))):
-            path = self.path_of(text) if text else ""
-            if path:
-                for extension in dict.fromkeys((self.ending, *self.endings)):
-                    if self.tree.has(path + extension):
-                        self.ending = extension
-                        return path + extension
+        """The file of a path as a table has it; empty if there is none.
+
+        Raises:
+            DataError: there are several, in different folders.
+        """
+        for text in filter(None, dict.fromkeys((value, value.strip(), value.replace("\\", "/")))):
+            paths = {self.path_of(text, folder) for folder in self.folders} - {""}
+            for extension in dict.fromkeys((self.ending, *self.endings)) if paths else ():
+                found = [path + extension for path in paths if self.tree.has(path + extension)]
+                if len(found) > 1:
+                    raise DataError(
+                        f"{shown(text)} in a table may be {shortly(map(shown, found))}.",
+                        "Write the folder into the paths of the table.",
+                    )
+                if found:
+                    self.ending = extension
+                    return found[0]
         return ""
 
 
@@ -533,7 +542,7 @@ class _Rows:
         if not self.gone:
             return
         told = f"{self.gone:,} of {len(self.found):,} images of {self.table.name} are not there"
-        where = self.finder.tree.where / self.finder.folder
+        where = self.finder.tree.where / self.finder.folders[0]
         if 2 * self.gone >= len(self.found):
             raise DataError(
                 f"{told} ({'; '.join(self.missing)}). Looked for in {where}.",
@@ -623,19 +632,30 @@ def contents_of(
 
 
 def _finder(table: Table, tree: Tree, folders: Iterable[str]) -> tuple[Finder, list[str]]:
-    """What finds the images of a table: in the first folder in which most are."""
-    for folder in ("", *folders):
-        if fits(table, Finder(tree, folder)):
-            said = f"paths of {table.name} begin in {folder}" if folder else ""
-            return Finder(tree, folder), [said] if said else []
-    return Finder(tree), []
+    """What finds the images of a table: in the first folder in which most are; in several, where
+    more are found in these."""
+    every = list(folders)
+    alone = next((one for one in ("", *every) if fits(table, Finder(tree, one))), None)
+    found = 0.0 if alone is None else share_found(table, Finder(tree, alone))
+    begin = [alone or ""]
+    if found < 1 and len(every) > 1:
+        together = share_found(table, Finder(tree, *every))
+        begin = every if together > found and 2 * together >= 1 else begin
+    said = f"paths of {table.name} begin in {' or '.join(begin)}" if any(begin) else ""
+    return Finder(tree, *begin), [said] if said else []
 
 
 def fits(table: Table, finder: Finder) -> bool:
     """Whether most rows of the beginning of a table have a value that is a file."""
+    return 2 * share_found(table, finder) >= 1
+
+
+def share_found(table: Table, finder: Finder) -> float:
+    """The share of rows of the beginning of a table that have a value that is a file; of these but
+    one, which may be the names of the columns."""
     rows = [values for _, values in itertools.islice(table.rows(), LOOKED_AT)]
     hits = sum(any(finder.find(words_of(value)) for value in values) for values in rows)
-    return hits > 0 and 2 * hits >= len(rows) - 1
+    return hits / max(1, len(rows) - 1)
 
 
 def folder_of_paths(table: Table, reading: Reading, usual: Path) -> Path:
@@ -679,15 +699,12 @@ def tables_in(tree: Tree, top: Folder, reading: Reading) -> Source | None:
     named = bool(reading.path_column or reading.label_column)
     tables: dict[str, list[tuple[list[str], Table]]] = {}
     for folder in (top, *top.inner):
-        start = "" if folder is top else f"{folder.name}/"
-        for name in sorted(filter(is_table, folder.files)):
-            if "submission" in name.lower():  # Kaggle's example of an answer
-                continue
-            table = opened(name, start + name, partial(_held, tree, start + name))
-            if named or _speaks(table, tree, reading, _beside(folder, start, name)):
+        for table, beside in _tables_of(tree, folder, "" if folder is top else f"{folder.name}/"):
+            if named or _speaks(table, tree, reading, beside):
+                name = table.name.rpartition("/")[2]
                 split = split_word(name.rpartition(".")[0].lower().removesuffix("labels"))[0]
                 split = split or split_word(folder.name)[0] or "all"
-                tables.setdefault(split, []).append((_beside(folder, start, name), table))
+                tables.setdefault(split, []).append((beside, table))
     if not tables:
         return None
     if any(len(some) > 1 for some in tables.values()) or (len(tables) > 1 and "all" in tables):
@@ -703,8 +720,64 @@ def tables_in(tree: Tree, top: Folder, reading: Reading) -> Source | None:
         reading,
         {split: folders for split, (folders, _) in chosen.items()},
     )
-    source.notes.insert(0, f"labels are those of {', '.join(t.name for _, t in chosen.values())}")
+    names = ", ".join(table.name for _, table in chosen.values())
+    source.notes.insert(0, f"labels are those of {names}")
+    if unnamed := top.count - sum(map(tree.has, source.examples.ids)):
+        source.left_out.append(f"{unnamed:,} images that {names} does not name")
     return source
+
+
+def labels_beside(
+    tree: Tree, top: Folder, reading: Reading, classes: Sequence[str]
+) -> Iterator[str]:
+    """What is to be said of tables in a folder that speak of the images in it, whose labels are the
+    `classes`, which are folders. The beginning of a table is looked at.
+
+    Raises:
+        DataError: it has other labels.
+    """
+    where = tree.where
+    tree = Inside(tree, f"{top.path}/" if top.above else "")
+    for table, beside in _tables_of(tree, top, ""):
+        start = replace(table, rows=partial(_beginning, table))
+        try:
+            finder, _ = _finder(start, tree, beside)
+            if not fits(start, finder):
+                continue
+            found, names, _ = labelled_rows(start, reading, finder)
+        except DataError:
+            yield f"{table.name}, which names these images; for its labels give it as DATA"
+            continue
+        there = [one for one in found if tree.has(one.id)]
+        if 2 * sum(_is_called(one.id, names[one.label]) for one in there) >= len(there):
+            continue
+        own = where / top.path / table.name if where.is_dir() else f"{table.name}, unpacked"
+        raise DataError(
+            f"{where / top.path} can be read in two ways: {table.name} has the labels "
+            f"{shortly(map(shown, names))}, and its images lie in folders called "
+            f"{shortly(map(shown, classes))}.",
+            f"For the labels of the table, give {own}; for those of the folders, "
+            f"{starred(top, where)}.",
+        )
+
+
+def _beginning(table: Table) -> Iterator[Row]:
+    return itertools.islice(table.rows(), LOOKED_AT)
+
+
+def _is_called(path: str, label: str) -> bool:
+    """Whether a label is the name of a folder that an image lies in; numbers may begin with 0."""
+    plain = alike(label).lstrip("0")
+    return any(alike(name).lstrip("0") == plain for name in path.split("/")[:-1])
+
+
+def _tables_of(tree: Tree, folder: Folder, start: str) -> Iterator[tuple[Table, list[str]]]:
+    """The tables directly in a folder, whose path is `start`; and the folders in which the paths of
+    each may begin."""
+    for name in sorted(filter(is_table, folder.files)):
+        if "submission" not in name.lower():  # Kaggle's example of an answer
+            table = opened(name, start + name, partial(_held, tree, start + name))
+            yield table, _beside(folder, start, name)
 
 
 def _held(tree: Tree, path: str) -> IO[bytes]:
