@@ -1,5 +1,6 @@
 """Images that lie together in one file: CIFAR in both versions, MNIST's idx, .npz and .npy, Parquet
-of the Hugging Face kind; and a zip for each class, as Teachable Machine saves samples -> Source.
+of the Hugging Face kind, tables of pixels; and a zip for each class, as Teachable Machine saves
+samples -> Source.
 
 The files are found by name in a folder or an archive, and held in memory while they are packed.
 """
@@ -11,6 +12,7 @@ import re
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,11 +24,12 @@ from alexnet.data.archives import ZipTree
 from alexnet.data.handed import Part, arrays, joined
 from alexnet.data.images import readable_extensions
 from alexnet.data.kinds import ending
-from alexnet.data.levels import SPLIT_WORDS, Folder
+from alexnet.data.levels import SPLIT_WORDS, Folder, split_word
 from alexnet.data.listing import Example, Examples
+from alexnet.data.pixel_tables import pictures_of, pixel_columns, told_pixels
 from alexnet.data.reading import Reading
 from alexnet.data.sources import Source
-from alexnet.data.tables import LABELS
+from alexnet.data.tables import LABELS, Table, is_table, opened
 from alexnet.data.trees import FolderTree, Tree
 from alexnet.errors import DataError, needs_extra
 
@@ -50,7 +53,10 @@ def arrays_in(tree: Tree, top: Folder, reading: Reading) -> Source | None:
     files = Files(tree, f"{top.path}/" if top.above else "", top)
     for layout, find in KINDS.items():
         if parts := find(files, reading):
-            return joined(parts, reading, layout, str(tree.where))
+            source = joined(parts, reading, layout, str(tree.where))
+            source.left_out.extend(files.left_out)
+            source.notes.extend(files.notes)
+            return source
     return None
 
 
@@ -61,6 +67,8 @@ class Files:
         self.tree, self.base, self.where = tree, base, tree.where
         self.names = sorted(top.files)
         self.deep = top.below(base)
+        self.left_out: list[str] = []
+        self.notes: list[str] = []
 
     def open(self, name: str) -> IO[bytes]:
         try:
@@ -308,32 +316,80 @@ def parquet(
         )
 
 
+# -- tables of pixels
+
+
+def pixel_tables(files: Files, reading: Reading) -> Parts:
+    """Tables whose rows are pictures, called as the splits: train.csv, mnist_test.csv. What has no
+    labels is left out."""
+    found: Parts = {}
+    for name in filter(is_table, files.names):
+        table = opened(name, name, partial(files.open, name))
+        columns = pixel_columns(table, reading)
+        if columns is None:
+            continue
+        if columns.label < 0:
+            files.left_out.append(f"{name}, whose pictures have no labels")
+            continue
+        split = split_word(name.rpartition(".")[0])[0] or "all"
+        for own, part in pictures_of(table, columns, split).items():
+            if own in found or (found and "all" in (own, *found)):
+                raise files.wrong(
+                    name, f"has pictures of {own}, and so has another table",
+                    "Keep one data set in a folder, its tables called train and test.",
+                )  # fmt: skip
+            found[own] = part
+        files.notes += told_pixels(table, columns)
+    return found
+
+
+def holds_pixels(where: Path, reading: Reading) -> bool:
+    """Whether the rows of a table on disk are pictures; its beginning is looked at."""
+    return not reading.images and pixel_columns(_on_disk(where), reading) is not None
+
+
+def _on_disk(where: Path) -> Table:
+    return opened(where.name, str(where), lambda: open(where, "rb"))
+
+
 KINDS: dict[str, Callable[[Files, Reading], Parts]] = {
     "cifar-100": cifar_100_binary,
     "cifar-python": cifar_python,
     "idx": idx,
     "numpy": numpy_files,
     "parquet": parquet_pictures,
+    "pixel-table": pixel_tables,
 }
 
 
-def parquet_file(where: Path, reading: Reading) -> Source | None:
-    """The images in a single Parquet file; None where it holds none."""
-    try:
-        with open(where, "rb") as file:
-            found = parquet(file, where.name, reading)
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(
-            f"{where} cannot be read as Parquet ({str(error)[:200]}).", "Write it again."
-        ) from error
-    if found is None:
+def table_of_pictures(where: Path, reading: Reading) -> Source | None:
+    """The images in a table on disk, Parquet with pictures in it or one of pixels; None where it is
+    another table."""
+    if ending(where.name) == ".parquet":
+        try:
+            with open(where, "rb") as file:
+                found = parquet(file, where.name, reading)
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(
+                f"{where} cannot be read as Parquet ({str(error)[:200]}).", "Write it again."
+            ) from error
+        if found:
+            pictures, labels, called = found
+            part = Part(pictures.__getitem__, labels, called)
+            return joined({"all": part}, reading, "parquet", str(where))
+    table = _on_disk(where)
+    columns = None if reading.images else pixel_columns(table, reading)
+    if columns is None:
         return None
-    pictures, labels, called = found
-    return joined(
-        {"all": Part(pictures.__getitem__, labels, called)}, reading, "parquet", str(where)
-    )
+    if columns.label < 0:
+        raise DataError(
+            f"{where} has pictures without labels.", "Give the table that has a column of labels."
+        )
+    source = joined(pictures_of(table, columns), reading, "pixel-table", str(where))
+    source.notes.extend(told_pixels(table, columns))
+    return source
 
 
 # -- a zip for each class

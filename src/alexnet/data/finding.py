@@ -134,8 +134,11 @@ def looked_at(where: Path) -> tuple[str, str, "Callable[[], Source]"]:
     """A signature that changes when anything that is read changes; what of our own output lies in a
     folder, in words; and what lists the images, which of a table is done for its signature."""
     if _is_table(levels_of(where)[0]):
-        source, state = _table(where)
-        return state, "", lambda: said(source)
+        from alexnet.data.arrays import holds_pixels
+
+        if not holds_pixels(levels_of(where)[0], parted(where)[1]):
+            source, state = _table(where)
+            return state, "", lambda: said(source)
     from alexnet.data.changes import state_of
 
     state, ours = source_state(where)
@@ -147,13 +150,13 @@ def _is_table(where: Path) -> bool:
 
 
 def _table(where: Path) -> "tuple[Source, str]":
-    from alexnet.data.arrays import parquet_file
+    from alexnet.data.arrays import table_of_pictures
     from alexnet.data.changes import changed, state_of
     from alexnet.data.groups import grouped
     from alexnet.data.tables import table_file
 
     reading, plain = parted(where)[1], levels_of(where)[0]
-    if plain.suffix.lower() == ".parquet" and (found := parquet_file(plain, reading)):
+    if found := table_of_pictures(plain, reading):
         source, state = found, source_state(where)[0]
     else:
         source, state = table_file(plain, reading, cache_folder())

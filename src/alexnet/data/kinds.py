@@ -11,7 +11,8 @@ KINDS = {
     "tables": (
         ".csv .tsv .tab .parquet .xlsx .xls .jsonl .ndjson .json .feather .arrow",
         "Labels in a table are read where the table itself is DATA: a .csv, .tsv, .jsonl or "
-        ".parquet with a row for each image (--path-column, --label-column, --images).",
+        ".parquet with a row for each image (--path-column, --label-column, --images), or for "
+        "each picture's pixels.",
     ),
     "archives": (
         ".zip .tar .gz .tgz .bz2 .xz .7z .rar .zst",

@@ -21,7 +21,7 @@ LAYOUTS_HINT = (
     "Tiny ImageNet's tree, CIFAR's files, MNIST's idx, .npz or Parquet of images, a table of "
     "labels; in a folder, a .zip or a .tar(.gz). Or a Store."
 )
-READING = 2  # changes when the same files are read in another way: then Stores are looked at anew
+READING = 3  # changes when the same files are read in another way: then Stores are looked at anew
 MOST_VISITS = 16  # of one folder, through links
 UNPACKED = (".7z", ".rar", ".zst", ".gz", ".bz2", ".xz", ".z01", ".001")
 
