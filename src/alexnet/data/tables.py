@@ -738,9 +738,15 @@ def labels_beside(
     """
     where = tree.where
     tree = Inside(tree, f"{top.path}/" if top.above else "")
-    for table, beside in _tables_of(tree, top, ""):
+    tables = list(_tables_of(tree, top, ""))
+    images = {_stem(path) for path in top.below("", images=True)} if tables else set()
+    for table, beside in tables:
         start = replace(table, rows=partial(_beginning, table))
         try:
+            rows = [values for _, values in start.rows()]
+            named = sum(any(_stem(words_of(one)) in images for one in row) for row in rows)
+            if 2 * named < len(rows) - 1 or not named:  # seen at once, without looking for files
+                continue
             finder, _ = _finder(start, tree, beside)
             if not fits(start, finder):
                 continue
@@ -759,6 +765,12 @@ def labels_beside(
             f"For the labels of the table, give {own}; for those of the folders, "
             f"{starred(top, where)}.",
         )
+
+
+def _stem(path: str) -> str:
+    """The name of a file without its folder and its ending."""
+    name = path.strip().replace("\\", "/").rpartition("/")[2]
+    return name.removesuffix(ending(name)) if ending(name) in readable_extensions() else name
 
 
 def _beginning(table: Table) -> Iterator[Row]:
