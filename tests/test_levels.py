@@ -388,6 +388,22 @@ def test_only_folders_of_our_own_are_marked(tmp_path):
         mark_output(tmp_path / "file", "something")
 
 
+@pytest.mark.parametrize("wrapper", ["", "wrapped/"])
+def test_folders_inside_every_class_are_said(wrapper, tmp_path):
+    parts = ("birds/hen", "birds/owl", "mammals/cat", "mammals/dog")
+    folders = {f"{one.replace('/', f'/{wrapper}')}": 2 for one in parts}
+    root = class_folders(tmp_path / "animals", folders)
+    source = read_source(root)
+    assert source.classes == ["birds", "mammals"]
+    stars = f"'{root}/*/*{'/*' if wrapper else ''}'"
+    assert source.notes == [
+        "the classes are birds, mammals; in each lie folders (cat, dog, hen, owl), which as "
+        f"classes of their own are {stars}"
+    ]
+    assert read_source(find_data(stars[1:-1])).classes == ["cat", "dog", "hen", "owl"]
+    assert not read_source(class_folders(tmp_path / "one", {"a/x": 2, "a/y": 2, "b": 2})).notes
+
+
 # -- official trees, with more in them than classes
 
 

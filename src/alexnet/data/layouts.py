@@ -274,6 +274,14 @@ class _Reader:
                 if name != one.name:
                     mine, other = spelling(one.name, name)
                     self.notes.append(f"{here}: the folder {mine} is the class {other}")
+        if split == "all" and all(len(through(one).holding) > 1 for one in folder.holding):
+            inner = {two.name for one in folder.holding for two in through(one).holding}
+            [one, *_] = folder.holding
+            levels = 2 + through(one).path.count("/") - one.path.count("/")
+            self.notes.append(
+                f"the classes are {shortly(found)}; in each lie folders ({shortly(inner)}), which "
+                f"as classes of their own are {starred(folder, self.where, levels)}"
+            )
         if empty and first:
             foreign = [path for one in empty for path in one.below("")]
             words = [one.name for one in empty[:10]]
