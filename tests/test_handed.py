@@ -183,6 +183,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a fraction": (lambda: (PIXELS, [0.5] * 12), "label 0 is 0.5"),
     "labels that differ by a space": (lambda: (PIXELS, [*LABELS[:-1], "cat "]), "spaces only"),
     "wide integers": (lambda: (PIXELS.astype("int64"), LABELS), "images are int64; expected uint8"),
+    "images alone": (lambda: PIXELS, r"Hand their labels over with the images: \(images, labels"),
     "no pair": (lambda: [1, 2], "item 0 is a int"),
     "no pair, in no order": (lambda: {1, 2}, "item 0 is a int"),
     "two numbers": (lambda: (5, 7), "a int and a int are no images"),

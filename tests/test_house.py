@@ -208,8 +208,12 @@ def test_public_names():
     assert shown == sorted(alexnet.__all__)
     for name in alexnet.__all__:
         assert getattr(alexnet, name).__doc__
-    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+    with pytest.raises(AttributeError, match="no attribute 'trian'") as caught:
         alexnet.trian  # type: ignore[attr-defined]  # noqa: B018
+    # with which Python asks: Did you mean: 'train'?
+    assert (caught.value.name, caught.value.obj) == ("trian", alexnet)
+    with pytest.raises(AttributeError, match=r"'predict': alexnet.load\(run\).predict"):
+        alexnet.predict  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_every_command_has_its_function_and_every_function_its_command():

@@ -8,6 +8,7 @@ model.predict(["seven.png"])
 What is public is listed in `__all__`, and described in docs/python.md.
 """
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from alexnet.errors import AlexNetError
@@ -78,6 +79,12 @@ _WHERE = {
     "train": "training.train",
     "webcam": "serving.webcam",
 }
+# names that somebody may look for here
+_INSTEAD = {
+    **dict.fromkeys(("predict", "predict_proba"), "alexnet.load(run).predict(images)"),
+    **dict.fromkeys(("AlexNet", "Model"), "alexnet.load(run).network is the nn.Module"),
+    "eval": "alexnet.evaluate(run)",
+}
 __all__ = [
     "RECIPES",
     "AlexNetClassifier",
@@ -134,7 +141,12 @@ if not TYPE_CHECKING:
                     f"them: python -m pip install 'alexnet[{extra}]'"
                 ) from error
             return getattr(found, attribute or name)
-        raise AttributeError(f"module 'alexnet' has no attribute {name!r}")
+        instead = f": {_INSTEAD[name]}" if name in _INSTEAD else ""
+        raise AttributeError(
+            f"module 'alexnet' has no attribute {name!r}{instead}",
+            name=name,  # with which Python itself asks whether another was meant
+            obj=sys.modules[__name__],
+        )
 
 
 def __dir__() -> list[str]:  # not what of the package happens to be imported

@@ -427,7 +427,9 @@ def _pair(row: Any, place: int) -> tuple[Any, Any]:
         if isinstance(row, Mapping)
         else name_of(f"a {type(row).__name__}", place)
     )
-    raise DataError(f"item {place:,} is {told}; expected (image, label).", EXPECTED)
+    alone = hasattr(row, "shape") or hasattr(row, "convert")  # an array, or one of Pillow's
+    hint = "Hand their labels over with the images: (images, labels)." if alone else EXPECTED
+    raise DataError(f"item {place:,} is {told}; expected (image, label).", hint)
 
 
 def _hugging_face(data: Any) -> Part:
