@@ -404,6 +404,17 @@ def test_folders_inside_every_class_are_said(wrapper, tmp_path):
     assert not read_source(class_folders(tmp_path / "one", {"a/x": 2, "a/y": 2, "b": 2})).notes
 
 
+def test_a_folder_of_many_folders_beside_plain_ones_is_no_class(form, tmp_path):
+    people = {f"simpsons_dataset/{name}": 2 for name in ("bart", "homer", "lisa", "marge", "ned")}
+    root = class_folders(tmp_path / "simpsons", people | {"kaggle_simpson_testset/inner": 3})
+    path = form(root)
+    inside = "bart, homer, lisa, marge, ned"
+    refused(path, "can be read in two ways", f"5 folders that do ({inside})", "simpsons/*'"
+            if path.is_dir() else "/*'", "simpsons_dataset")  # fmt: skip
+    few = {"cat/old": 2, "cat/young": 2, "cat/lost": 2, "cat/found": 2, "dog": 2}
+    assert read_source(form(class_folders(tmp_path / "few", few))).classes == ["cat", "dog"]
+
+
 # -- official trees, with more in them than classes
 
 

@@ -361,6 +361,23 @@ def test_images_that_a_table_does_not_name_are_said(photos, tmp_path):
     assert "3 images that Training_set.csv does not name" in found.left_out
 
 
+@pytest.mark.parametrize("given", ["", "train.csv"])
+def test_images_may_lie_in_a_folder_of_the_same_name_once_more(given, photos, tmp_path):
+    inner = tmp_path / "kaggle" / "train" / "train"
+    inner.mkdir(parents=True)
+    for path, _ in ROWS:
+        shutil.copy(photos / path, inner / path.replace("/", "-"))
+    rows = [(path.replace("/", "-"), label) for path, label in ROWS]
+    write(tmp_path / "kaggle" / "train.csv", rows, ("id", "has_cactus"))
+    assert listed(find_data(tmp_path / "kaggle" / given)).classes == ["cat", "dog"]
+
+
+def test_labels_of_several_others_are_said(photos):
+    rows = [*ROWS[:-1], (ROWS[-1][0], "cat dog")]
+    notes = listed(find_data(write(photos / "t.csv", rows))).notes
+    assert any("1 labels put others together (cat dog)" in note for note in notes)
+
+
 # -- a column for each class
 
 

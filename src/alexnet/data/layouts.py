@@ -26,6 +26,7 @@ from alexnet.data.kinds import PICTURES, advice, described, ending, kind_of
 from alexnet.data.levels import (
     Folder,
     alike,
+    alone,
     at_level,
     find_splits,
     folder_of,
@@ -107,8 +108,8 @@ def read_tree(tree: Tree, levels: int = 0, reading: Reading = UNSAID) -> Source:
         return found
     if levels:
         return source
-    if len(source.classes) < 2:  # train/ with images, and their labels beside it
-        return tables_in(tree, top, reading) or source
+    if len(source.classes) < 2 and (found := tables_in(tree, top, reading)):
+        return found  # train/ with images, and their labels beside it
     source.left_out.extend(labels_beside(tree, top, reading, source.classes))
     return source
 
@@ -274,14 +275,8 @@ class _Reader:
                 if name != one.name:
                     mine, other = spelling(one.name, name)
                     self.notes.append(f"{here}: the folder {mine} is the class {other}")
-        if split == "all" and all(len(through(one).holding) > 1 for one in folder.holding):
-            inner = {two.name for one in folder.holding for two in through(one).holding}
-            [one, *_] = folder.holding
-            levels = 2 + through(one).path.count("/") - one.path.count("/")
-            self.notes.append(
-                f"the classes are {shortly(found)}; in each lie folders ({shortly(inner)}), which "
-                f"as classes of their own are {starred(folder, self.where, levels)}"
-            )
+        if split == "all":
+            self._tell_inner(folder)
         if empty and first:
             foreign = [path for one in empty for path in one.below("")]
             words = [one.name for one in empty[:10]]
@@ -297,6 +292,31 @@ class _Reader:
                 f"class folders of {here}/ without images: {shortly(one.name for one in empty)}"
             )
         return found
+
+    def _tell_inner(self, folder: Folder) -> None:
+        """Says that classes have folders inside, where all have; DataError where one has so many
+        that it is no class."""
+        inner = {one.name: [two.name for two in through(one).holding] for one in folder.holding}
+        plain = [name for name, names in inner.items() if len(names) < 2]
+        for one in folder.holding:
+            if plain and len(inner[one.name]) > 2 * len(inner) > 2 and not one.images:
+                others = shortly(name for name in inner if name != one.name)
+                raise DataError(
+                    f"{self.where / folder.path} can be read in two ways: {one.name} holds no "
+                    f"images itself, but {len(inner[one.name])} folders that do "
+                    f"({shortly(inner[one.name])}), which are the classes; or {one.name} and "
+                    f"{others} are.",
+                    f"For the first, give {alone(one, self.where)}. For the second, give "
+                    f"{starred(folder, self.where)}.",
+                )
+        if not plain:
+            [one, *_] = folder.holding
+            levels = 2 + through(one).path.count("/") - one.path.count("/")
+            every = {name for names in inner.values() for name in names}
+            self.notes.append(
+                f"the classes are {shortly(inner)}; in each lie folders ({shortly(every)}), which "
+                f"as classes of their own are {starred(folder, self.where, levels)}"
+            )
 
     def _annotated(self, folder: Folder, known: set[str]) -> ByClass:
         """val_annotations.txt: file name, tab, wnid, tab, box. Images lie in images/ or beside it.

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from alexnet.data.images import Pixels, readable_extensions
 from alexnet.data.kinds import TABLES, ending
-from alexnet.data.levels import PLAIN_FOLDERS, Folder, alike, split_word, starred
+from alexnet.data.levels import PLAIN_FOLDERS, Folder, alike, split_word, starred, through
 from alexnet.data.listing import SPLITS, Example, Examples
 from alexnet.data.names import hidden, shortly, spelling
 from alexnet.data.reading import Reading
@@ -577,6 +577,12 @@ class _Rows:
                 f"{examples:,} images have {len(classes):,} different labels: is it the right "
                 "column? --label-column NAME chooses another"
             )
+        parts = {name: re.split(r"[ ,;|]+", name) for name in classes}
+        if put := [name for name, some in parts.items() if len(some) > 1 and {*some} <= {*classes}]:
+            self.notes.append(
+                f"{len(put):,} labels put others together ({shortly(map(shown, put), 3)}): each is "
+                "a class of its own, since an image has one"
+            )
         forms = Counter(map(alike, classes))
         for form, count in forms.items():
             if count > 1:
@@ -809,16 +815,22 @@ def _speaks(table: Table, tree: Tree, reading: Reading, folders: Sequence[str]) 
 
 def _beside(folder: Folder, start: str, name: str) -> list[str]:
     """Folders in which the paths of a table may begin: its own, whose path is `start`, and those in
-    it, the likeliest first."""
-    inner = [f"{start}{one}/" for one in _likely(folder.folders, name)]
-    return [start, *inner] if start else inner
+    it, the likeliest first; of train/train/ the inner one."""
+    inner = {one: folder.folders[one] for one in _likely(folder.folders, name)}
+    paths = [
+        f"{start}{one}{through(inside).path.removeprefix(inside.path)}/"
+        for one, inside in inner.items()
+    ]
+    return [start, *paths] if start else paths
 
 
 def _folders_in(root: Path, table: str) -> list[str]:
     """The same of a folder on disk."""
     with os.scandir(root) as entries:
         inner = [one.name for one in entries if not hidden(one.name) and one.is_dir()]
-    return [f"{one}/" for one in _likely(inner, table)]
+    likely = [f"{one}/" for one in _likely(inner, table)]
+    # train/train/, as Kaggle's archives are unpacked
+    return [f"{one}{one}" if (root / one / one).is_dir() else one for one in likely]
 
 
 def _likely(folders: Iterable[str], table: str) -> list[str]:
