@@ -309,7 +309,7 @@ class _Reader:
                     f"For the first, give {alone(one, self.where)}. For the second, give "
                     f"{starred(folder, self.where)}.",
                 )
-        if not plain:
+        if inner and not plain:
             [one, *_] = folder.holding
             levels = 2 + through(one).path.count("/") - one.path.count("/")
             every = {name for names in inner.values() for name in names}
