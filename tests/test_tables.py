@@ -332,7 +332,23 @@ def test_folders_that_a_table_contradicts_can_be_read_in_two_ways(parts, capsys)
     refused(table, "cat-0 in a table may be images_part_1/cat-0.png, images_part_2/cat-0.png")
 
 
-@pytest.mark.parametrize("label", [str, str.upper, lambda name: {"007": "7"}.get(name, name)])
+def test_pictures_that_a_table_misses_are_not_sought_among_others(photos, tmp_path, capsys):
+    for folder in ("train", "test"):
+        (tmp_path / "kaggle" / folder).mkdir(parents=True)
+        for number in range(5):
+            shutil.copy(photos / "cat" / "0.png", tmp_path / "kaggle" / folder / f"{number}.png")
+    rows = [(f"{n}.png", ("cat", "dog")[n % 2]) for n in range(6)]  # 5.png is nowhere
+    table = write(tmp_path / "kaggle" / "train.csv", rows, ("id", "label"))
+    source = listed(find_data(str(table)))
+    assert source.examples.ids[0] == "train/0.png"
+    assert any("1 of 6 images" in note and "are not there" in note for note in source.notes)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [str, str.upper, lambda name: {"007": "7"}.get(name, name),
+     lambda name: {"007": "a spy", "dog": "a hound"}[name]],
+)  # fmt: skip
 def test_a_table_that_agrees_with_the_folders_changes_nothing(label, tmp_path):
     photos = class_folders(tmp_path / "photos", {"007": 3, "dog": 3})
     before = listed(find_data(photos)).classes

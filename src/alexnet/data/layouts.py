@@ -38,6 +38,7 @@ from alexnet.data.levels import (
     through,
     unknown_names,
     unwrapped,
+    without_companions,
 )
 from alexnet.data.listing import SPLITS, Example, Examples, Paths
 from alexnet.data.names import shortly, spelling, told_outputs
@@ -81,7 +82,7 @@ def read_tree(tree: Tree, levels: int = 0, reading: Reading = UNSAID) -> Source:
             f"{tree.where} is {kind} that alexnet wrote, and no source of images.",
             "Give the folder of the images.",
         )
-    beside: list[str] = []
+    beside = [] if levels else without_companions(top)
     top = top if levels else _without_wrappers(top, beside)
     if reading.label_pattern:
         base = f"{top.path}/" if top.above else ""

@@ -172,11 +172,10 @@ def folder_of(tree: Tree) -> Folder:
         ):
             del here.above.folders[here.name]
             here = here.above
-    tree.left_out.extend(_without_companions(top))
     return top
 
 
-def _without_companions(top: Folder) -> list[str]:
+def without_companions(top: Folder) -> list[str]:
     """Takes masks and the like, which lie in a folder beside images/, out of a folder; what they
     were, in words."""
     found: dict[str, list[int]] = defaultdict(list)

@@ -660,8 +660,14 @@ def share_found(table: Table, finder: Finder) -> float:
     """The share of rows of the beginning of a table that have a value that is a file; of these but
     one, which may be the names of the columns."""
     rows = [values for _, values in itertools.islice(table.rows(), LOOKED_AT)]
-    hits = sum(any(finder.find(words_of(value)) for value in values) for values in rows)
-    return hits / max(1, len(rows) - 1)
+
+    def found(values: Sequence[Any]) -> bool:
+        try:
+            return any(finder.find(words_of(value)) for value in values)
+        except DataError:  # there are several
+            return False
+
+    return sum(map(found, rows)) / max(1, len(rows) - 1)
 
 
 def folder_of_paths(table: Table, reading: Reading, usual: Path) -> Path:
@@ -760,8 +766,12 @@ def labels_beside(
         except DataError:
             yield f"{table.name}, which names these images; for its labels give it as DATA"
             continue
-        there = [one for one in found if tree.has(one.id)]
-        if 2 * sum(_is_called(one.id, names[one.label]) for one in there) >= len(there):
+        there = [(one.id, names[one.label]) for one in found if tree.has(one.id)]
+        pairs = {(path.rpartition("/")[0], label) for path, label in there}
+        folders, labels = ({*one} for one in zip(*pairs, strict=True)) if pairs else ((), ())
+        if len(pairs) == len(folders) == len(labels):  # perhaps by other names
+            continue
+        if 2 * sum(_is_called(path, label) for path, label in there) >= len(there):
             continue
         own = where / top.path / table.name if where.is_dir() else f"{table.name}, unpacked"
         raise DataError(
