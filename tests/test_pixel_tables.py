@@ -131,6 +131,10 @@ def test_which_column_is_the_label(tmp_path):
     refused(table, "no column 'lettre'", "letter", label_column="lettre")
 
 
+def test_a_table_without_rows(tmp_path):
+    refused(write(tmp_path / "t.csv", [], ["label", *names(64)]), "has no rows")
+
+
 @pytest.mark.parametrize("count", [10, 63, 65])
 def test_other_tables_are_none_of_pixels(count, tmp_path):
     lines = [[label, *range(count)] for label in LABELS]

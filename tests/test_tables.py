@@ -388,6 +388,10 @@ def test_images_may_lie_in_a_folder_of_the_same_name_once_more(given, photos, tm
     assert listed(find_data(tmp_path / "kaggle" / given)).classes == ["cat", "dog"]
 
 
+def test_a_table_of_blank_rows_is_refused(photos):
+    refused(write(photos / "t.csv", [("",)] * 3), "no rows but blank ones")
+
+
 def test_labels_of_several_others_are_said(photos):
     rows = [*ROWS[:-1], (ROWS[-1][0], "cat dog")]
     notes = listed(find_data(write(photos / "t.csv", rows))).notes

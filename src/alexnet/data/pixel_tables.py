@@ -152,6 +152,8 @@ def pictures_of(table: Table, columns: Columns, usual: str = "all") -> dict[str,
         split = _split_of(at, words_of(values[columns.split])) if columns.split >= 0 else usual
         pixels[split].append(_picture(at, values, columns))
         labels[split].append(label)
+    if not pixels:
+        raise DataError(f"{table.name} has no rows.", "Expected a row for each picture.")
     return {split: Part(some.__getitem__, labels[split]) for split, some in pixels.items()}
 
 

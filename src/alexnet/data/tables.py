@@ -48,6 +48,8 @@ MOST_FOLDERS = 50  # in which paths may begin
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 UTF8_HINT = 'Save it as UTF-8: "CSV UTF-8" in a spreadsheet, or iconv -f cp1252 -t utf-8 OLD > NEW'
 
+ROWS = "Expected a row for each image."
+
 Row = tuple[int, Sequence[Any]]  # where it stands, and its values
 
 
@@ -267,10 +269,7 @@ def _columns(table: Table, reading: Reading, finder: Finder) -> tuple[Columns, l
         header = [str(place + 1) for place in range(len(header))]
     sample = [values for _, values in start[headed:]]
     if not sample:
-        raise DataError(
-            f"{table.name} has no rows, only {', '.join(map(shown, header))}.",
-            "Expected a row for each image.",
-        )
+        raise DataError(f"{table.name} has no rows, only {', '.join(map(shown, header))}.", ROWS)
     guess = _Guess(table, header, sample, finder, reading)
     found = guess.columns(start[0][1] if headed else None)
     said = [] if headed else [f"{table.name} has no names of columns: they are counted, from 1"]
@@ -424,6 +423,8 @@ class _Rows:
             next(rows)
         for place, values in rows:
             self.take(place, values)
+        if not len(self.found):
+            raise DataError(f"{self.table.name} has no rows but blank ones.", ROWS)
         repeated = self.found.repeated()
         for one, first in repeated:
             self.compare(one, first)
