@@ -19,14 +19,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
 
 from alexnet.atomic import write_json
 from alexnet.commands.flags import plain
+from alexnet.data.finding import find_data, listed
+from alexnet.data.handed import labelled
 from alexnet.data.images import load_image
 from alexnet.data.store import Store, StoreWriter
+from alexnet.errors import DataError
 from alexnet.network.checkpoint import Network, save_network
 from alexnet.network.description import Preprocessing, architecture
 from alexnet.network.model import AlexNet
@@ -114,6 +118,15 @@ def cifar_files(counts=None):
     files["batches.meta.txt"] = "\n".join(CIFAR_CLASSES).encode() + b"\n\n"
     files["readme.html"] = b"<html></html>"
     return files, labels, np.concatenate(pixels)
+
+
+def refused_data(data, *words, **reading):
+    """Looks that data is refused in these words, with what to do."""
+    with pytest.raises(DataError) as caught:
+        listed(find_data(labelled(data, **reading)))
+    for word in words:
+        assert word in str(caught.value), str(caught.value)
+    assert caught.value.hint
 
 
 def write_files(root, files):

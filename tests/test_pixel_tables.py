@@ -6,12 +6,12 @@ import gzip
 
 import numpy as np
 import pytest
+from makers import refused_data as refused
 
 from alexnet.cli import main
 from alexnet.data.datasets import open_data
 from alexnet.data.finding import find_data, listed
 from alexnet.data.handed import labelled
-from alexnet.errors import DataError
 
 rng = np.random.default_rng(0)
 GREY = rng.integers(0, 256, (12, 8, 8), dtype=np.uint8)
@@ -38,14 +38,6 @@ def found(data, **reading):
     store = open_data(labelled(data, **reading), image_size=8)
     order = np.argsort(store.ids)
     return store.x[order].transpose(0, 2, 3, 1), [store.classes[store.y[one]] for one in order]
-
-
-def refused(data, *words, **reading):
-    with pytest.raises(DataError) as caught:
-        listed(find_data(labelled(data, **reading)))
-    for word in words:
-        assert word in str(caught.value), str(caught.value)
-    assert caught.value.hint
 
 
 @pytest.mark.parametrize("form", ["pixel{}", "pixel_{}", "px{}", "{}", "8x{}"])

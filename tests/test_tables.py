@@ -9,6 +9,7 @@ import zipfile
 import pandas
 import pytest
 from makers import TINY, class_folders, snapshot, tensors_sha256, write_image
+from makers import refused_data as refused
 
 import alexnet
 from alexnet.cli import main
@@ -31,14 +32,6 @@ def write(path, rows=ROWS, header=("path", "label"), **options):
     with open(path, "w", newline="", encoding=options.pop("encoding", "utf-8")) as file:
         csv.writer(file, **options).writerows([header, *rows] if header else rows)
     return path
-
-
-def refused(data, *words, **reading):
-    with pytest.raises(DataError) as caught:
-        listed(find_data(labelled(data, **reading)))
-    for word in words:
-        assert word in str(caught.value), str(caught.value)
-    assert caught.value.hint
 
 
 def same(photos, *addresses):

@@ -13,7 +13,7 @@ from makers import write_image
 
 import alexnet
 from alexnet.cli import main
-from alexnet.errors import AlexNetError, InputError
+from alexnet.errors import InputError
 from alexnet.values import Between, Count, Positive, Precision, checked
 
 PUBLIC = {
@@ -159,6 +159,17 @@ WRITERS: dict[str, Callable[[Path, Path], object]] = {
 }
 
 
+def said_by(
+    write: Callable[[Path, Path], object], run: Path, out: str, capsys: pytest.CaptureFixture[str]
+) -> str:
+    """What a function or a command says to a name that it refuses."""
+    try:
+        assert write(run, Path(out)) == 2  # of the command line
+        return capsys.readouterr().err
+    except InputError as error:
+        return error.message
+
+
 @pytest.mark.parametrize("writer", WRITERS)
 def test_no_other_file_is_lost_and_no_folder_is_written(
     writer: str, photos_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -171,11 +182,7 @@ def test_no_other_file_is_lost_and_no_folder_is_written(
     for out, told in [(".", "is a folder"), ("..", "is a folder"), ("/", "is a folder"),
                       ("folder", "is a folder"), (str(picture), "ends in .tiff, expected ."),
                       ("new.xlsx", "ends in .xlsx"), ("new", "ends in nothing")]:  # fmt: skip
-        try:
-            assert WRITERS[writer](photos_run, Path(out)) == 2  # of the command line
-            assert told in capsys.readouterr().err
-        except InputError as error:
-            assert told in error.message
+        assert told in said_by(WRITERS[writer], photos_run, out, capsys)
     assert picture.read_bytes() == b"a picture"
     assert {path.name for path in tmp_path.iterdir()} - {"cache"} == {"folder", picture.name}
 
@@ -213,11 +220,7 @@ def test_no_folder_is_called_like_a_file(
         "A.CSV": "A.CSV ends in .CSV as a file",
         "holiday.png": "holiday.png is a file, expected a folder",
     }.items():
-        try:
-            assert NEW_FOLDERS[writer](photos_run, Path(out)) == 2  # of the command line
-            assert told in capsys.readouterr().err
-        except AlexNetError as error:
-            assert told in error.message
+        assert told in said_by(NEW_FOLDERS[writer], photos_run, out, capsys)
     assert picture.read_bytes() == b"a picture"
     assert {path.name for path in tmp_path.iterdir()} <= {"cache", picture.name}
 
